@@ -1,0 +1,80 @@
+/**
+ * The seam between the repository and its engine: a `pg` pool on a PostgreSQL server, or PGlite in a worker
+ * thread. Both give the same values: `int8` as bigint, `jsonb` parsed, `bytea` as Uint8Array, `timestamptz`
+ * never (statements convert times to microseconds in SQL: a Date would cut them to milliseconds).
+ */
+
+/** A value for `$n`. A Float32Array is sent as a pgvector `vector` in binary, a Uint8Array as `bytea`. */
+export type Parameter =
+  | string
+  | number
+  | bigint
+  | boolean
+  | null
+  | Uint8Array
+  | Float32Array
+  | readonly string[]
+  | readonly number[];
+
+export type Row = Readonly<Record<string, unknown>>;
+
+/** A parameterised statement. */
+export interface Statement {
+  readonly text: string;
+  /** Prepares the statement under this name, once a connection. At most 63 bytes. Without: planned every time. */
+  readonly name?: string;
+}
+
+export interface QueryOptions {
+  /** Leaving early cancels the statement on the server where the engine can; the promise rejects at once. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface Queryable {
+  /**
+   * Runs one statement and returns its rows.
+   *
+   * @throws ServiceError with the reasons of src/storage/database/sqlstate.ts (DATABASE_UNAVAILABLE, CONFLICT,
+   * OVERLOADED, ...); DatabaseError, with its SQLSTATE, for what the caller has to interpret (unique violation,
+   * undefined table ...).
+   */
+  query<R extends Row = Row>(
+    statement: Statement,
+    parameters?: readonly Parameter[],
+    options?: QueryOptions,
+  ): Promise<R[]>;
+
+  /** Runs a script of several statements without parameters (migrations). */
+  execute(script: string): Promise<void>;
+}
+
+export interface Database extends Queryable {
+  readonly engine: "embedded" | "postgres";
+
+  /**
+   * Runs `work` in one read-committed transaction; commits if it resolves and rolls back if it rejects. Never
+   * await the outside world in it: the embedded engine has a single connection.
+   *
+   * @throws ServiceError OUTCOME_UNKNOWN if the connection was lost while committing.
+   */
+  transaction<T>(work: (transaction: Queryable) => Promise<T>, options?: QueryOptions): Promise<T>;
+
+  /** Resolves if the engine answers within `timeoutMs`. @throws ServiceError DATABASE_UNAVAILABLE. */
+  ping(timeoutMs: number): Promise<void>;
+
+  /** Ends every connection, after what runs has finished. Idempotent. */
+  close(): Promise<void>;
+}
+
+/** An error the server gave for a statement, with its five-character SQLSTATE. */
+export class DatabaseError extends Error {
+  override readonly name = "DatabaseError";
+  readonly sqlstate: string;
+  readonly constraint: string | undefined;
+
+  constructor(sqlstate: string, message: string, options: { constraint?: string | undefined; cause?: unknown }) {
+    super(message, { cause: options.cause });
+    this.sqlstate = sqlstate;
+    this.constraint = options.constraint;
+  }
+}
