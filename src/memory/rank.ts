@@ -1,0 +1,74 @@
+import type { Candidate } from "../storage/memory-repository.ts";
+
+/**
+ * Candidates that each leg finds for limits up to 100. Fixed, so that the answer for a smaller limit is the
+ * beginning of the answer for a larger one.
+ */
+export const CANDIDATE_DEPTH = 200;
+
+/** Above limit 100 the depth is twice the limit, and ranks may differ from those of smaller limits. */
+export function candidateDepth(limit: number): number {
+  return Math.max(CANDIDATE_DEPTH, 2 * limit);
+}
+
+/** The constant of reciprocal rank fusion, from Cormack, Clarke and Buettcher, SIGIR 2009. */
+export const RRF_K = 60;
+
+/** A ranked answer, with where it stood in each leg (ranks count from 1; undefined: not found there). */
+export interface RankedHit {
+  readonly id: string;
+  readonly score: number;
+  readonly similarity: number | undefined;
+  readonly textScore: number | undefined;
+  readonly semanticRank: number | undefined;
+  readonly textRank: number | undefined;
+  readonly chunkIndex: number | undefined;
+}
+
+/** The answer of one leg as it is; scores are the leg's own. */
+export function rankSemantic(candidates: readonly Candidate[]): RankedHit[] {
+  return candidates.map((candidate, index) => ({
+    ...nothing,
+    id: candidate.id,
+    score: candidate.score,
+    similarity: candidate.score,
+    semanticRank: index + 1,
+    chunkIndex: candidate.chunkIndex,
+  }));
+}
+
+export function rankText(candidates: readonly Candidate[]): RankedHit[] {
+  return candidates.map((candidate, index) => ({
+    ...nothing,
+    id: candidate.id,
+    score: candidate.score,
+    textScore: candidate.score,
+    textRank: index + 1,
+  }));
+}
+
+/** Reciprocal rank fusion: score = sum over legs of 1 / (k + rank). Ties by id. */
+export function fuse(semantic: readonly Candidate[], text: readonly Candidate[]): RankedHit[] {
+  const hits = new Map<string, RankedHit>();
+  for (const leg of [rankSemantic(semantic), rankText(text)]) {
+    for (const hit of leg) {
+      const other = hits.get(hit.id);
+      const score = 1 / (RRF_K + (hit.semanticRank ?? hit.textRank ?? 0));
+      hits.set(
+        hit.id,
+        other === undefined
+          ? { ...hit, score }
+          : { ...other, textScore: hit.textScore, textRank: hit.textRank, score: other.score + score },
+      );
+    }
+  }
+  return [...hits.values()].sort((a, b) => b.score - a.score || (a.id < b.id ? -1 : 1));
+}
+
+const nothing = {
+  similarity: undefined,
+  textScore: undefined,
+  semanticRank: undefined,
+  textRank: undefined,
+  chunkIndex: undefined,
+} as const;

@@ -1,0 +1,148 @@
+import type { EmbeddingSpace } from "../embedding/embedder.ts";
+import type { Memory, MemoryFields } from "../memory/memory.ts";
+
+/** A domain as the catalogue knows it. */
+export interface DomainRecord {
+  readonly name: string;
+  /** Dimensions of its embedding columns; undefined until a model's are known. */
+  readonly dimensions: number | undefined;
+  /** The embedding version that searches compare with; undefined until the first embedding. */
+  readonly embeddingVersion: number | undefined;
+  /** PostgreSQL text search configuration, such as `english`. */
+  readonly textSearchConfig: string;
+}
+
+/** Where a chunk lies in its content, in code points: from `start` up to, not including, `end`. */
+export interface ChunkRange {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** The embeddings of all chunks of one content, chunk 0 first; as many as there are ranges. */
+export interface ContentEmbedding {
+  readonly version: number;
+  readonly vectors: readonly Float32Array[];
+}
+
+/** A memory to be written. */
+export interface MemoryDraft extends MemoryFields {
+  readonly id: string;
+  readonly chunks: readonly ChunkRange[];
+  /**
+   * Its embeddings; "keep" those of the row it replaces (same content); or undefined: pending, and no worker takes
+   * it before `leaseMs` are over.
+   */
+  readonly embedding: ContentEmbedding | "keep" | undefined;
+  /** For a pending memory: how long its writer wants to embed it alone, in milliseconds. */
+  readonly leaseMs: number;
+}
+
+/** A memory whose embedding is due. */
+export interface PendingMemory {
+  readonly id: string;
+  readonly content: string;
+  /** SHA-256 of the content: an embedding is written only if it is still the same. */
+  readonly contentHash: Uint8Array;
+  /** How often a worker has taken it, this time included. */
+  readonly attempts: number;
+}
+
+/** One answer of a search leg, best first. `score`: cosine similarity, or the text ranker's. */
+export interface Candidate {
+  readonly id: string;
+  readonly score: number;
+  /** The chunk that matched best; undefined from the text leg, which ranks whole contents. */
+  readonly chunkIndex: number | undefined;
+}
+
+/** A memory read for a hit, with the place that matched. */
+export interface FetchedMemory {
+  readonly memory: Memory;
+  readonly snippet: string;
+  /** Code points before the snippet in the content. */
+  readonly snippetStart: number;
+}
+
+export interface SemanticQuery {
+  /** Of unit length, made in the domain's embedding version. */
+  readonly embedding: Float32Array;
+  readonly embeddingVersion: number;
+  /** How many candidates to find. */
+  readonly depth: number;
+  readonly minSimilarity: number | undefined;
+}
+
+export interface SemanticAnswer {
+  readonly candidates: Candidate[];
+  /** True if the index was used in a way that may miss some of the nearest. */
+  readonly approximate: boolean;
+}
+
+export interface TextQuery {
+  readonly query: string;
+  readonly depth: number;
+  readonly minScore: number | undefined;
+}
+
+/**
+ * Where memories are kept. Every method names its domain, whose name must obey the rule; those that need its tables
+ * throw ServiceError DOMAIN_NOT_FOUND if it does not exist. Expired memories do not exist for any of them.
+ */
+export interface MemoryRepository {
+  /** All domains, by name. */
+  listDomains(signal?: AbortSignal): Promise<DomainRecord[]>;
+  /** The domain, at most seconds old, or undefined. */
+  findDomain(name: string, signal?: AbortSignal): Promise<DomainRecord | undefined>;
+  /** Makes the domain unless it exists. */
+  createDomain(name: string, dimensions: number | undefined): Promise<DomainRecord>;
+  /** Number of the version for this space and chunker; registers it if it is new. */
+  registerEmbeddingVersion(space: EmbeddingSpace, chunker: number): Promise<number>;
+  /** Makes searches of the domain use this version; embeddings of other dimensions are dropped, their memories pending. */
+  useEmbeddingVersion(domain: string, version: number, dimensions: number): Promise<DomainRecord>;
+
+  /** Writes a new memory, whole or not at all; undefined if its id is taken. */
+  insert(domain: string, draft: MemoryDraft, signal?: AbortSignal): Promise<Memory | undefined>;
+  /**
+   * Locks the memory, shows it to `decide` (undefined: none), and writes the draft it returns, if any: over the
+   * memory (which keeps its create time and gets the next version) or as a new one. Returns what is stored then.
+   */
+  change(
+    domain: string,
+    id: string,
+    decide: (current: Memory | undefined) => MemoryDraft | undefined,
+    signal?: AbortSignal,
+  ): Promise<Memory | undefined>;
+
+  /** Takes up to `limit` memories whose embedding is due; no other worker gets them for `leaseMs`. */
+  claimPending(domain: string, version: number, limit: number, leaseMs: number): Promise<PendingMemory[]>;
+  /** Writes embeddings, if the content is still the one they were made of. Returns whether it was. */
+  completeEmbedding(
+    domain: string,
+    memory: Pick<PendingMemory, "id" | "contentHash">,
+    chunks: readonly ChunkRange[],
+    embedding: ContentEmbedding,
+  ): Promise<boolean>;
+  /** Gives the memory back: due again after `delayMs`. */
+  postponeEmbedding(domain: string, ids: readonly string[], delayMs: number): Promise<void>;
+  /** Marks the embedding as failed for good, if the content is still the same. */
+  failEmbedding(
+    domain: string,
+    memory: Pick<PendingMemory, "id" | "contentHash">,
+    reason: string,
+  ): Promise<void>;
+
+  /** The nearest memories by cosine similarity, each once with its best chunk, best first. */
+  searchSemantic(domain: string, query: SemanticQuery, signal?: AbortSignal): Promise<SemanticAnswer>;
+  /** The memories that contain any word of the query, best first. */
+  searchText(domain: string, query: TextQuery, signal?: AbortSignal): Promise<Candidate[]>;
+  /** Reads memories for hits, in the order given; those gone meanwhile are missing. */
+  fetch(
+    domain: string,
+    hits: readonly Pick<Candidate, "id" | "chunkIndex">[],
+    options: { readonly content: boolean },
+    signal?: AbortSignal,
+  ): Promise<FetchedMemory[]>;
+
+  /** Which way of ranking text `searchText` uses. */
+  readonly textRanker: "ts_rank";
+}

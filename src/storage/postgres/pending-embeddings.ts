@@ -1,0 +1,112 @@
+import type { Queryable } from "../database/database.ts";
+import type { PendingMemory } from "../memory-repository.ts";
+import { domainTables, isAlive } from "./domain-tables.ts";
+
+/**
+ * Takes memories that have no embedding yet, or one of another version. Raising `embed_after` is the lease: the rows
+ * are locked for this statement only, so whoever changes or deletes them never waits for the embedder.
+ */
+export async function claimPending(
+  database: Queryable,
+  domain: string,
+  version: number,
+  limit: number,
+  leaseMs: number,
+): Promise<PendingMemory[]> {
+  const { memories } = domainTables(domain);
+  const rows = await database.query<{
+    id: string;
+    content: string;
+    content_hash: Uint8Array;
+    embedding_attempts: number;
+  }>(
+    {
+      name: `claim_pending:${domain}`,
+      text: `with due as (
+          select m.id from ${memories} m
+          where m.id in (
+            (select id from ${memories}
+              where embedding_state = 'pending' and embed_after <= now() order by embed_after limit $2)
+            union all
+            (select id from ${memories}
+              where (embedding_version < $1 or embedding_version > $1)
+                and embedding_state = 'ready' and embed_after <= now() limit $2))
+            and ${isAlive("m")}
+          limit $2
+          for update of m skip locked)
+        update ${memories} m set
+          embed_after = now() + $3::float8 * interval '1 millisecond',
+          embedding_attempts = m.embedding_attempts + 1
+        from due where m.id = due.id
+        returning m.id, m.content, m.content_hash, m.embedding_attempts`,
+    },
+    [version, limit, leaseMs],
+  );
+  return rows.map((row) => ({
+    id: row.id,
+    content: row.content,
+    contentHash: row.content_hash,
+    attempts: row.embedding_attempts,
+  }));
+}
+
+/** Writes the embedding of chunk 0 if the content is still the one it was made of; tells whether it was. */
+export async function writeEmbedding(
+  database: Queryable,
+  domain: string,
+  memory: Pick<PendingMemory, "id" | "contentHash">,
+  embedding: { readonly version: number; readonly vector: Float32Array; readonly chunkCount: number },
+): Promise<boolean> {
+  const { memories } = domainTables(domain);
+  const rows = await database.query(
+    {
+      name: `write_embedding:${domain}`,
+      text: `update ${memories} set
+          embedding = $3::vector, embedding_state = 'ready', embedding_version = $4, embedding_error = null,
+          embedding_attempts = 0, chunk_count = $5
+        where id = $1 and content_hash = $2
+        returning id`,
+    },
+    [memory.id, memory.contentHash, embedding.vector, embedding.version, embedding.chunkCount],
+  );
+  return rows.length === 1;
+}
+
+/** Makes memories due again after a delay. */
+export async function postponeEmbedding(
+  database: Queryable,
+  domain: string,
+  ids: readonly string[],
+  delayMs: number,
+): Promise<void> {
+  const { memories } = domainTables(domain);
+  await database.query(
+    {
+      name: `postpone_embedding:${domain}`,
+      text: `update ${memories} set
+          embed_after = now() + $2::float8 * interval '1 millisecond',
+          embedding_attempts = greatest(embedding_attempts - 1, 0)
+        where id = any($1::text[])`,
+    },
+    [ids, delayMs],
+  );
+}
+
+/** Gives up on an embedding; a memory that still has one of another version loses it. */
+export async function failEmbedding(
+  database: Queryable,
+  domain: string,
+  memory: Pick<PendingMemory, "id" | "contentHash">,
+  reason: string,
+): Promise<void> {
+  const { memories } = domainTables(domain);
+  await database.query(
+    {
+      name: `fail_embedding:${domain}`,
+      text: `update ${memories} set
+          embedding = null, embedding_state = 'failed', embedding_version = null, embedding_error = $3
+        where id = $1 and content_hash = $2`,
+    },
+    [memory.id, memory.contentHash, reason],
+  );
+}

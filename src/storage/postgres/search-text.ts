@@ -1,0 +1,35 @@
+import { CANDIDATE_DEPTH } from "../../memory/rank.ts";
+import type { Queryable, QueryOptions } from "../database/database.ts";
+import type { Candidate, TextQuery } from "../memory-repository.ts";
+import { domainTables, isAlive } from "./domain-tables.ts";
+
+/** ts_rank divides by 1 + the logarithm of the length: long memories do not win by length alone. */
+const NORMALISE_BY_LOG_LENGTH = 1;
+
+/** The memories that contain any lexeme of the query, ranked by ts_rank. */
+export async function findByText(
+  database: Queryable,
+  domain: string,
+  textSearchConfig: string,
+  query: TextQuery,
+  options?: QueryOptions,
+): Promise<Candidate[]> {
+  const { memories } = domainTables(domain);
+  const depth = Math.trunc(query.depth);
+  const rows = await database.query<{ id: string; score: number }>(
+    {
+      ...(depth === CANDIDATE_DEPTH ? { name: `text:${domain}` } : {}),
+      text: `with query as materialized (select memory_text_query($1::regconfig, $2) as words)
+        select id, score from (
+          select m.id, ts_rank(m.text_vector, query.words, ${NORMALISE_BY_LOG_LENGTH})::float8 as score
+          from query, ${memories} m
+          where m.text_vector @@ query.words and ${isAlive("m")}) ranked
+        where score >= $3
+        order by score desc, id
+        limit ${depth}`,
+    },
+    [textSearchConfig, query.query, query.minScore ?? 0],
+    options,
+  );
+  return rows.map((row) => ({ id: row.id, score: row.score, chunkIndex: undefined }));
+}
