@@ -1,0 +1,13 @@
+export { type Clock, ManualClock, systemClock } from "./clock.ts";
+export type { Era } from "./eras.ts";
+export type { EnqueuedFault, Fault, FaultKind, FaultMatch, Faults } from "./faults.ts";
+export { defaultModels, type FakeModel, type InstalledModel, type ModelStore } from "./models.ts";
+export { type FakeOllama, type FakeOllamaOptions, startFakeOllama } from "./server.ts";
+export { synonymGroups } from "./synonyms.ts";
+export {
+  cosineSimilarity,
+  createEmbeddingSpace,
+  type EmbeddingSpaceOptions,
+  type FakeEmbeddingSpace,
+} from "./vectors.ts";
+export type { RecordedRequest } from "./world.ts";

@@ -1,0 +1,21 @@
+// Runs the fake as a server of its own, so that semantic search can be tried without a model:
+//   FAKE_OLLAMA_PORT    port on 127.0.0.1, default 11434
+//   FAKE_OLLAMA_MODELS  installed models, separated by commas; default: all that the fake knows
+import { startFakeOllama } from "./index.ts";
+
+const port = Number(process.env.FAKE_OLLAMA_PORT || 11434);
+const names = process.env.FAKE_OLLAMA_MODELS?.split(",").map((name) => name.trim());
+const fake = await startFakeOllama({
+  port,
+  ...(names && { installed: names.filter((name) => name !== "") }),
+});
+console.log(
+  `${fake.url} is a fake Ollama: it makes embeddings from words and synonyms, good for trying things out, ` +
+    "not for real use (Ctrl-C stops it)",
+);
+
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => {
+    void fake.close();
+  });
+}
