@@ -1,0 +1,230 @@
+import { createServer, type Server } from "node:http";
+import { createServer as createHttp2Server, type ServerHttp2Session } from "node:http2";
+import type { Socket } from "node:net";
+import { ServiceError, StartupError } from "../errors.ts";
+import { isLoopbackHost } from "./access.ts";
+import { connectErrorFrom } from "./errors.ts";
+import { createHttpHandler, type HttpHandlerOptions } from "./http-handler.ts";
+import { detectHttpVersion } from "./preface.ts";
+
+export interface ListenerOptions extends Omit<HttpHandlerOptions, "shutdownSignal" | "accessRules"> {
+  /** Address or name to listen on. */
+  readonly host: string;
+  /** 0 takes any free port. */
+  readonly port: number;
+  /** Names, beside those of loopback, under which a server on loopback may be asked. */
+  readonly allowedHosts: readonly string[];
+  /** Origins of web pages that may call. */
+  readonly allowedOrigins: readonly string[];
+  /** How long running calls may go on after `close`, before they are told to end. */
+  readonly shutdown: { readonly graceMs: number };
+  /** For tests; the defaults are meant for operation. */
+  readonly timeouts?: Partial<ListenerTimeouts>;
+}
+
+/** All in milliseconds. None of them ends a stream that is merely quiet or long. */
+export interface ListenerTimeouts {
+  /** From connecting to the bytes that tell HTTP/1.1 from HTTP/2. */
+  readonly firstBytesMs: number;
+  /** For the head of an HTTP/1.1 request; then 408. */
+  readonly headersMs: number;
+  /** For a whole HTTP/1.1 request, of which a client stream may be a long one. */
+  readonly requestMs: number;
+  /** Idle HTTP/1.1 connections; longer than the 60 s after which proxies close theirs. */
+  readonly keepAliveMs: number;
+  /** Between telling calls to end and destroying their connections. */
+  readonly cutMs: number;
+}
+
+export interface Listener {
+  readonly host: string;
+  readonly port: number;
+  /** `http://host:port`, with IPv6 addresses in brackets. */
+  readonly url: string;
+  /**
+   * Stops gracefully: accepts nothing more, lets running calls finish, after the grace period aborts them as
+   * Unavailable, at last destroys what is left. Resolves when every connection is gone. Idempotent.
+   */
+  close(): Promise<void>;
+}
+
+/** gRPC's usual limit for one message, in bytes. */
+export const defaultMaxMessageBytes = 4 * 1024 * 1024;
+
+/** The longest delay Node's timers know; a longer one would end at once. */
+export const defaultMaxTimeoutMs = 2 ** 31 - 1;
+
+const defaultTimeouts: ListenerTimeouts = {
+  firstBytesMs: 10_000,
+  headersMs: 10_000,
+  requestMs: 3_600_000,
+  keepAliveMs: 65_000,
+  cutMs: 1_000,
+};
+
+/** Generous for a service, and within the usual limit of 1,024 open files less what the database needs. */
+const maxConnections = 900;
+
+/** More streams wait at the client; it bounds what one connection can have in memory. */
+const maxStreamsPerConnection = 250;
+
+/** HTTP/2's 64 KiB would need a round trip for each of them in a message of megabytes. */
+const streamWindowBytes = 1024 * 1024;
+
+/** Megabytes that one HTTP/2 session may hold, beyond which Node refuses streams; its default of 10 is two large answers. */
+const maxSessionMegabytes = 128;
+
+/** Finds clients that vanished without a word. */
+const tcpKeepAliveMs = 60_000;
+
+/**
+ * Listens on one plaintext port for HTTP/1.1 and HTTP/2, telling them apart by the HTTP/2 preface.
+ *
+ * @throws StartupError if the port is taken, or the address is not one of this machine.
+ */
+export async function startListener(options: ListenerOptions): Promise<Listener> {
+  const timeouts = { ...defaultTimeouts, ...options.timeouts };
+  const shutdown = new AbortController();
+  const sockets = new Set<Socket>();
+  const sessions = new Set<ServerHttp2Session>();
+  let boundToLoopback = false;
+  let closing: Promise<void> | undefined;
+
+  const handle = createHttpHandler({
+    ...options,
+    shutdownSignal: shutdown.signal,
+    accessRules: () => ({ ...options, boundToLoopback }),
+  });
+
+  // The HTTP/1.1 server itself has to listen: one that is only fed sockets never enforces its time-outs.
+  const http1 = createServer(
+    {
+      headersTimeout: timeouts.headersMs,
+      requestTimeout: timeouts.requestMs,
+      keepAliveTimeout: timeouts.keepAliveMs,
+      connectionsCheckingInterval: Math.min(5_000, timeouts.headersMs),
+      keepAlive: true,
+      keepAliveInitialDelay: tcpKeepAliveMs,
+    },
+    (request, response) => {
+      if (closing !== undefined) response.shouldKeepAlive = false;
+      response.once("close", () => {
+        if (closing !== undefined) setImmediate(() => http1.closeIdleConnections());
+      });
+      handle(request, response);
+    },
+  );
+  http1.maxConnections = maxConnections;
+  const acceptHttp1 = takeConnectionListener(http1);
+
+  const http2 = createHttp2Server(
+    {
+      maxSessionMemory: maxSessionMegabytes,
+      settings: { maxConcurrentStreams: maxStreamsPerConnection, initialWindowSize: streamWindowBytes },
+    },
+    handle,
+  );
+  http2.on("session", (session) => {
+    sessions.add(session);
+    session.once("close", () => sessions.delete(session));
+    session.setLocalWindowSize(4 * streamWindowBytes);
+  });
+
+  const undecided = new Set<Socket>();
+  http1.on("connection", (socket: Socket) => {
+    sockets.add(socket);
+    undecided.add(socket);
+    socket.once("close", () => {
+      sockets.delete(socket);
+      undecided.delete(socket);
+    });
+    detectHttpVersion(socket, timeouts.firstBytesMs, (version) => {
+      undecided.delete(socket);
+      if (version === "http2") {
+        http2.emit("connection", socket);
+      } else {
+        acceptHttp1(socket);
+        socket.resume();
+      }
+    });
+  });
+
+  await listen(http1, options.host, options.port);
+  const address = http1.address();
+  if (address === null || typeof address === "string") throw new StartupError("the listener has no address");
+  boundToLoopback = isLoopbackHost(address.address);
+
+  const stop = async () => {
+    const closed = new Promise<void>((resolve) => http1.close(() => resolve()));
+    for (const socket of undecided) socket.destroy();
+    for (const session of sessions) session.close();
+    if (await settlesWithin(closed, options.shutdown.graceMs)) return;
+    shutdown.abort(
+      connectErrorFrom(
+        new ServiceError("SHUTTING_DOWN", "the server is shutting down", { retryAfterMs: 1_000 }),
+      ),
+    );
+    if (await settlesWithin(closed, timeouts.cutMs)) return;
+    for (const session of sessions) session.destroy();
+    for (const socket of sockets) socket.destroy();
+    await closed;
+  };
+
+  return {
+    host: options.host,
+    port: address.port,
+    url: `http://${options.host.includes(":") ? `[${options.host}]` : options.host}:${address.port}`,
+    close: () => {
+      closing ??= stop();
+      return closing;
+    },
+  };
+}
+
+/** Removes the listener by which an HTTP server takes its connections, and returns it as a function. */
+function takeConnectionListener(server: Server): (socket: Socket) => void {
+  const listeners = server.listeners("connection");
+  server.removeAllListeners("connection");
+  return (socket) => {
+    for (const listener of listeners) listener.call(server, socket);
+  };
+}
+
+async function listen(server: Server, host: string, port: number): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  server.once("error", reject).listen({ host, port }, resolve);
+  try {
+    await promise;
+  } catch (error) {
+    throw new StartupError(`cannot listen on ${host} port ${port}: ${whyNot(error)}`, { cause: error });
+  } finally {
+    server.off("error", reject);
+  }
+}
+
+function whyNot(error: unknown): string {
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  switch (code) {
+    case "EADDRINUSE":
+      return "the port is already in use, perhaps by another server";
+    case "EADDRNOTAVAIL":
+      return "this machine does not have that address";
+    case "EACCES":
+      return "no permission, ports below 1024 need a privilege";
+    case "ENOTFOUND":
+    case "EAI_AGAIN":
+      return "that name does not resolve to an address";
+    default:
+      return code || String(error);
+  }
+}
+
+async function settlesWithin(promise: Promise<void>, timeoutMs: number): Promise<boolean> {
+  const { promise: timeout, resolve } = Promise.withResolvers<false>();
+  const timer = setTimeout(() => resolve(false), timeoutMs);
+  try {
+    return await Promise.race([promise.then(() => true), timeout]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,57 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { constants, Http2ServerRequest, type Http2ServerResponse } from "node:http2";
+import { ServiceError } from "../errors.ts";
+import { connectErrorFrom } from "./errors.ts";
+
+export type HttpRequest = IncomingMessage | Http2ServerRequest;
+export type HttpResponse = ServerResponse | Http2ServerResponse;
+
+/** How long an HTTP/1.1 client that was answered early may go on sending, before it is cut. */
+const lingerMs = 2_000;
+
+/**
+ * The bytes of a request.
+ *
+ * Leaving the iteration early must not destroy the request: over HTTP/1.1 that resets the connection before
+ * the client could read why. An HTTP/2 stream that the client reset ends like a complete one; it is an error
+ * here, since half a protobuf message may well be a valid message.
+ *
+ * @throws ConnectError Canceled if the client left before the end.
+ */
+export async function* requestBody(request: HttpRequest): AsyncGenerator<Uint8Array> {
+  try {
+    for await (const chunk of request.iterator({ destroyOnReturn: false })) yield chunk;
+  } catch (cause) {
+    throw clientLeft(cause);
+  }
+  if (request.aborted) throw clientLeft(undefined);
+}
+
+function clientLeft(cause: unknown) {
+  return connectErrorFrom(
+    new ServiceError("CANCELED", "the client left before its request was complete", { cause }),
+  );
+}
+
+/**
+ * Frees what an early answer leaves behind: the rest of a request that nobody will read would block the next
+ * one of its HTTP/1.1 connection, or hold the flow control window of its HTTP/2 session.
+ */
+export function discardUnreadBody(request: HttpRequest, response: HttpResponse): void {
+  if (request instanceof Http2ServerRequest) {
+    const { stream } = request;
+    stream.once("wantTrailers", () => {
+      // The trailers of this very event have to leave first.
+      setImmediate(() => {
+        if (!request.complete && !stream.closed) stream.close(constants.NGHTTP2_NO_ERROR);
+      });
+    });
+    return;
+  }
+  response.once("finish", () => {
+    if (request.complete) return;
+    const timer = setTimeout(() => request.destroy(), lingerMs);
+    request.once("close", () => clearTimeout(timer));
+    request.resume();
+  });
+}
