@@ -1,0 +1,44 @@
+/** Time as the embedder sees it, so that tests can move it by hand. */
+export interface Clock {
+  /** Milliseconds that only ever grow; not the time of day. */
+  now(): number;
+  /** Calls `callback` once after `delayMs`. The returned function cancels it and may be called at any time. */
+  schedule(delayMs: number, callback: () => void): () => void;
+}
+
+/** The real time. Its timers do not keep the process alive: open sockets and the listener do. */
+export const systemClock: Clock = {
+  now: () => performance.now(),
+  schedule(delayMs, callback) {
+    const timer = setTimeout(callback, delayMs);
+    timer.unref();
+    return () => clearTimeout(timer);
+  },
+};
+
+/** Resolves after `delayMs`. @throws the signal's reason if it aborts first. */
+export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason);
+    const leave = () => {
+      cancel();
+      reject(signal?.reason);
+    };
+    const cancel = clock.schedule(delayMs, () => {
+      signal?.removeEventListener("abort", leave);
+      resolve();
+    });
+    signal?.addEventListener("abort", leave, { once: true });
+  });
+}
+
+/** Waits for `promise`, but no longer than the signal. What the promise stands for goes on. */
+export function waitUnlessAborted<T>(promise: Promise<T>, signal?: AbortSignal): Promise<T> {
+  if (signal === undefined) return promise;
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) return reject(signal.reason);
+    const leave = () => reject(signal.reason);
+    signal.addEventListener("abort", leave, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", leave));
+  });
+}

@@ -1,0 +1,195 @@
+import { type EmbeddingRole, EmbedError } from "./embedder.ts";
+
+export interface SchedulerOptions {
+  /**
+   * Embeds one batch of different texts of one role, in order. A batch that fails as `too-long` or `rejected`
+   * is halved until the culprit is alone; any other failure goes to all its callers.
+   */
+  readonly run: (texts: readonly string[], role: EmbeddingRole) => Promise<readonly Float32Array[]>;
+  /** Default 32: a batch stays far below the time-outs even on a slow CPU. */
+  readonly maxBatchTexts?: number;
+  /** UTF-16 code units. A longer single text is a batch of its own. Default 16,000. */
+  readonly maxBatchLength?: number;
+  /** Batches under way at a time. Default 1: Ollama works on one text of a model at a time anyway. */
+  readonly concurrency?: number;
+  /** Waiting texts for each role; more are refused. Default 4,096. */
+  readonly maxWaitingTexts?: number;
+}
+
+/** Joins the texts of many callers into batches. Queries overtake documents. */
+export interface EmbedScheduler {
+  /**
+   * @param texts Prepared and not empty.
+   * @throws EmbedError; the signal's reason at once if the caller leaves: texts not yet sent are forgotten, a
+   * batch under way goes on.
+   */
+  submit(texts: readonly string[], role: EmbeddingRole, signal?: AbortSignal): Promise<Float32Array[]>;
+  /** Texts waiting for a batch. */
+  readonly waiting: number;
+  /** Fails everybody with `error`, now and from now on. */
+  close(error: EmbedError): void;
+}
+
+/** One call of `submit`. */
+interface Job {
+  readonly results: Float32Array[];
+  missing: number;
+  settled: boolean;
+  readonly resolve: (results: Float32Array[]) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+interface Entry {
+  readonly job: Job;
+  readonly index: number;
+  readonly text: string;
+}
+
+/** After so many batches of queries in a row, one of documents: many searchers must not stop all storing. */
+const QUERY_BATCHES_PER_DOCUMENT_BATCH = 16;
+
+export function createScheduler(options: SchedulerOptions): EmbedScheduler {
+  const {
+    run,
+    maxBatchTexts = 32,
+    maxBatchLength = 16_000,
+    concurrency = 1,
+    maxWaitingTexts = 4_096,
+  } = options;
+  const waiting: Record<EmbeddingRole, Entry[]> = { query: [], document: [] };
+  const unsettled = new Set<Job>();
+  let running = 0;
+  let woken = false;
+  let queryBatches = 0;
+  let closed: EmbedError | undefined;
+
+  function settle(job: Job, finish: () => void) {
+    if (job.settled) return;
+    job.settled = true;
+    unsettled.delete(job);
+    finish();
+  }
+
+  /** Ends a job early; what waits of it is dropped. */
+  function fail(job: Job, error: unknown) {
+    settle(job, () => {
+      for (const role of ["query", "document"] as const) {
+        waiting[role] = waiting[role].filter((entry) => entry.job !== job);
+      }
+      job.reject(error);
+    });
+  }
+
+  function nextRole(): EmbeddingRole | undefined {
+    if (waiting.query.length === 0) return waiting.document.length === 0 ? undefined : "document";
+    if (waiting.document.length > 0 && queryBatches >= QUERY_BATCHES_PER_DOCUMENT_BATCH) return "document";
+    return "query";
+  }
+
+  function takeBatch(role: EmbeddingRole): Entry[] {
+    const queue = waiting[role];
+    let count = 0;
+    let length = 0;
+    for (const { text } of queue) {
+      if (count > 0 && (count >= maxBatchTexts || length + text.length > maxBatchLength)) break;
+      count += 1;
+      length += text.length;
+    }
+    return queue.splice(0, count);
+  }
+
+  function start() {
+    woken = false;
+    while (running < concurrency) {
+      const role = nextRole();
+      if (role === undefined) return;
+      queryBatches = role === "query" ? queryBatches + 1 : 0;
+      running += 1;
+      runBatch(takeBatch(role), role).finally(() => {
+        running -= 1;
+        start();
+      });
+    }
+  }
+
+  /** Never rejects. */
+  async function runBatch(batch: readonly Entry[], role: EmbeddingRole): Promise<void> {
+    const entries = batch.filter((entry) => !entry.job.settled);
+    const texts = [...new Set(entries.map((entry) => entry.text))];
+    if (texts.length === 0) return;
+    try {
+      const embeddings = await run(texts, role);
+      const byText = new Map(texts.map((text, i) => [text, embeddings[i]]));
+      for (const { job, index, text } of entries) {
+        const embedding = byText.get(text);
+        if (embedding === undefined) fail(job, new EmbedError("unavailable", "an embedding is missing"));
+        else deliver(job, index, embedding);
+      }
+    } catch (error) {
+      const separable =
+        error instanceof EmbedError && (error.kind === "too-long" || error.kind === "rejected");
+      if (!separable || texts.length === 1) {
+        for (const { job } of entries) fail(job, error);
+        return;
+      }
+      const half = new Set(texts.slice(0, Math.ceil(texts.length / 2)));
+      await runBatch(
+        entries.filter((entry) => half.has(entry.text)),
+        role,
+      );
+      await runBatch(
+        entries.filter((entry) => !half.has(entry.text)),
+        role,
+      );
+    }
+  }
+
+  function deliver(job: Job, index: number, embedding: Float32Array) {
+    // A copy each: callers who sent equal texts must not share memory.
+    job.results[index] = embedding.slice();
+    job.missing -= 1;
+    if (job.missing === 0) settle(job, () => job.resolve(job.results));
+  }
+
+  return {
+    get waiting() {
+      return waiting.query.length + waiting.document.length;
+    },
+    async submit(texts, role, signal) {
+      signal?.throwIfAborted();
+      if (closed !== undefined) throw closed;
+      if (texts.length === 0) return [];
+      const queue = waiting[role];
+      // A caller with more texts than the bound gets its turn when nobody else waits.
+      if (queue.length > 0 && queue.length + texts.length > maxWaitingTexts) {
+        throw new EmbedError("unavailable", `too many texts wait for the embedder (${queue.length})`);
+      }
+      const { promise, resolve, reject } = Promise.withResolvers<Float32Array[]>();
+      const job: Job = {
+        results: new Array(texts.length),
+        missing: texts.length,
+        settled: false,
+        resolve,
+        reject,
+      };
+      unsettled.add(job);
+      for (const [index, text] of texts.entries()) queue.push({ job, index, text });
+      if (!woken) {
+        woken = true;
+        // Callers of the same moment share a batch.
+        queueMicrotask(start);
+      }
+      const leave = () => fail(job, signal?.reason);
+      signal?.addEventListener("abort", leave, { once: true });
+      try {
+        return await promise;
+      } finally {
+        signal?.removeEventListener("abort", leave);
+      }
+    },
+    close(error) {
+      closed = error;
+      for (const job of [...unsettled]) fail(job, error);
+    },
+  };
+}
