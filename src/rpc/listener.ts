@@ -41,6 +41,8 @@ export interface Listener {
   readonly port: number;
   /** `http://host:port`, with IPv6 addresses in brackets. */
   readonly url: string;
+  /** Connections now open, of either version. */
+  connectionCount(): number;
   /**
    * Stops gracefully: accepts nothing more, lets running calls finish, after the grace period aborts them as
    * Unavailable, at last destroys what is left. Resolves when every connection is gone. Idempotent.
@@ -141,6 +143,8 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     detectHttpVersion(socket, timeouts.firstBytesMs, (version) => {
       undecided.delete(socket);
       if (version === "http2") {
+        // HTTP/1.1 servers let clients half-close. A session on such a socket outlives its client for ever.
+        socket.allowHalfOpen = false;
         http2.emit("connection", socket);
       } else {
         acceptHttp1(socket);
@@ -174,6 +178,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     host: options.host,
     port: address.port,
     url: `http://${options.host.includes(":") ? `[${options.host}]` : options.host}:${address.port}`,
+    connectionCount: () => sockets.size,
     close: () => {
       closing ??= stop();
       return closing;
