@@ -55,12 +55,17 @@ export interface Candidate {
   readonly chunkIndex: number | undefined;
 }
 
+/** A piece of a content, from `start` up to, not including, `end`, in code points. */
+export interface Snippet extends ChunkRange {
+  readonly text: string;
+}
+
 /** A memory read for a hit, with the place that matched. */
 export interface FetchedMemory {
   readonly memory: Memory;
-  readonly snippet: string;
-  /** Code points before the snippet in the content. */
-  readonly snippetStart: number;
+  /** Beginning of the content where the content itself was not asked for; "" otherwise. */
+  readonly preview: string;
+  readonly snippet: Snippet;
 }
 
 export interface SemanticQuery {
@@ -74,6 +79,8 @@ export interface SemanticQuery {
 
 export interface SemanticAnswer {
   readonly candidates: Candidate[];
+  /** True if there is no further memory within the bounds of the query. */
+  readonly exhausted: boolean;
   /** True if the index was used in a way that may miss some of the nearest. */
   readonly approximate: boolean;
 }
@@ -122,8 +129,15 @@ export interface MemoryRepository {
     chunks: readonly ChunkRange[],
     embedding: ContentEmbedding,
   ): Promise<boolean>;
-  /** Gives the memory back: due again after `delayMs`. */
-  postponeEmbedding(domain: string, ids: readonly string[], delayMs: number): Promise<void>;
+  /** Gives claimed memories back: due again after `delayMs`. `countAttempt`: whether the fault was theirs. */
+  postponeEmbedding(
+    domain: string,
+    ids: readonly string[],
+    delayMs: number,
+    countAttempt: boolean,
+  ): Promise<void>;
+  /** Makes a memory due that its writer meant to embed, and could not. */
+  releaseEmbedding(domain: string, id: string): Promise<void>;
   /** Marks the embedding as failed for good, if the content is still the same. */
   failEmbedding(
     domain: string,

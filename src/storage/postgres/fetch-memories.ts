@@ -8,6 +8,7 @@ const SNIPPET_LENGTH = 300;
 
 interface FetchedRow extends MemoryRow {
   readonly content: string | null;
+  readonly preview: string;
   readonly snippet: string;
   readonly snippet_start: number;
 }
@@ -26,6 +27,7 @@ export async function fetchMemories(
       name: `fetch_memories:${domain}`,
       text: `select ${memoryColumns("m")},
           case when $3 then m.content end as content,
+          case when $3 then '' else left(m.content, ${SNIPPET_LENGTH}) end as preview,
           coalesce(c.start_offset, 0) as snippet_start,
           substr(m.content, coalesce(c.start_offset, 0) + 1,
             least(coalesce(c.end_offset - c.start_offset, ${SNIPPET_LENGTH}), ${SNIPPET_LENGTH})) as snippet
@@ -40,7 +42,15 @@ export async function fetchMemories(
   );
   return rows.map((row) => ({
     memory: memoryFromRow(domain, row, row.content ?? ""),
-    snippet: row.snippet,
-    snippetStart: row.snippet_start,
+    preview: row.preview,
+    snippet: {
+      text: row.snippet,
+      start: row.snippet_start,
+      end: row.snippet_start + codePoints(row.snippet),
+    },
   }));
+}
+
+function codePoints(text: string): number {
+  return [...text].length;
 }

@@ -162,8 +162,12 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
       );
     },
 
-    async postponeEmbedding(domain, ids, delayMs) {
-      await inDomain(domain, postponeEmbedding(database, domain, ids, delayMs));
+    async postponeEmbedding(domain, ids, delayMs, countAttempt) {
+      await inDomain(domain, postponeEmbedding(database, domain, ids, delayMs, countAttempt));
+    },
+
+    async releaseEmbedding(domain, id) {
+      await inDomain(domain, postponeEmbedding(database, domain, [id], 0, true));
     },
 
     async failEmbedding(domain, memory, reason) {
@@ -193,7 +197,7 @@ async function searchSemantic(
   options: QueryOptions,
 ): Promise<SemanticAnswer> {
   if (query.depth <= EF_SEARCH) {
-    return { candidates: await findNearest(database, domain, query, options), approximate: false };
+    return { ...(await findNearest(database, domain, query, options)), approximate: false };
   }
   return await database.transaction(async (transaction) => {
     const exact = query.depth > MAX_EF_SEARCH && (await estimatedRows(transaction, domain)) <= EXACT_ROWS;
@@ -204,7 +208,7 @@ async function searchSemantic(
            set local hnsw.max_scan_tuples = ${Math.max(20_000, query.depth * 4)}`,
     );
     return {
-      candidates: await findNearest(transaction, domain, query),
+      ...(await findNearest(transaction, domain, query)),
       approximate: !exact && query.depth > MAX_EF_SEARCH,
     };
   }, options);

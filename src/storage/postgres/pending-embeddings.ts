@@ -72,12 +72,13 @@ export async function writeEmbedding(
   return rows.length === 1;
 }
 
-/** Makes memories due again after a delay. */
+/** Makes memories due again after a delay; unless it was their fault, the attempt does not count. */
 export async function postponeEmbedding(
   database: Queryable,
   domain: string,
   ids: readonly string[],
   delayMs: number,
+  countAttempt: boolean,
 ): Promise<void> {
   const { memories } = domainTables(domain);
   await database.query(
@@ -85,10 +86,10 @@ export async function postponeEmbedding(
       name: `postpone_embedding:${domain}`,
       text: `update ${memories} set
           embed_after = now() + $2::float8 * interval '1 millisecond',
-          embedding_attempts = greatest(embedding_attempts - 1, 0)
+          embedding_attempts = embedding_attempts - case when $3 then 0 else 1 end
         where id = any($1::text[])`,
     },
-    [ids, delayMs],
+    [ids, delayMs, countAttempt],
   );
 }
 

@@ -1,6 +1,6 @@
 import { CANDIDATE_DEPTH } from "../../memory/rank.ts";
 import type { Queryable, QueryOptions, Row } from "../database/database.ts";
-import type { Candidate, SemanticQuery } from "../memory-repository.ts";
+import type { Candidate, SemanticAnswer, SemanticQuery } from "../memory-repository.ts";
 import { domainTables, isAlive } from "./domain-tables.ts";
 
 interface NearestRow extends Row {
@@ -20,7 +20,7 @@ export async function findNearest(
   domain: string,
   query: SemanticQuery,
   options?: QueryOptions,
-): Promise<Candidate[]> {
+): Promise<Omit<SemanticAnswer, "approximate">> {
   const { memories, chunks } = domainTables(domain);
   const depth = Math.trunc(query.depth);
   const rows = await database.query<NearestRow>(
@@ -47,11 +47,15 @@ export async function findNearest(
     [query.embedding, query.embeddingVersion],
     options,
   );
-  return bestChunks(rows, query.minSimilarity).slice(0, depth);
+  const nearest = bestChunks(rows);
+  const candidates = nearest.slice(0, depth).filter(({ score }) => score >= (query.minSimilarity ?? -1));
+  // Below the threshold, or with fewer rows than either scan may give, there is nothing more to find.
+  const exhausted = candidates.length < Math.min(nearest.length, depth) || rows.length < depth;
+  return { candidates, exhausted };
 }
 
 /** Each memory once, with its nearest chunk; ties by id, so that equal searches give equal answers. */
-function bestChunks(rows: readonly NearestRow[], minSimilarity = -1): Candidate[] {
+function bestChunks(rows: readonly NearestRow[]): Candidate[] {
   const best = new Map<string, NearestRow>();
   for (const row of rows) {
     const known = best.get(row.id);
@@ -59,6 +63,5 @@ function bestChunks(rows: readonly NearestRow[], minSimilarity = -1): Candidate[
   }
   return [...best.values()]
     .sort((a, b) => a.distance - b.distance || (a.id < b.id ? -1 : 1))
-    .map((row) => ({ id: row.id, score: 1 - row.distance, chunkIndex: row.chunk_index }))
-    .filter((candidate) => candidate.score >= minSimilarity);
+    .map((row) => ({ id: row.id, score: 1 - row.distance, chunkIndex: row.chunk_index }));
 }

@@ -1,0 +1,90 @@
+import { StartupError } from "./errors.ts";
+import { SETTINGS, type Setting, type SettingName } from "./settings.ts";
+
+type Value<N extends SettingName> = (typeof SETTINGS)[N] extends Setting<infer T> & { default: infer D }
+  ? D extends undefined
+    ? T | undefined
+    : T
+  : never;
+
+/** Every setting with its value; undefined where it is unset and has no default. */
+export type SettingValues = { readonly [N in SettingName]: Value<N> };
+
+/** How to reach the PostgreSQL server: by URL, or by what libpq would call host, port, dbname, user, password. */
+export type PostgresAddress =
+  | { readonly connectionString: string }
+  | {
+      readonly host: string;
+      readonly port: number;
+      readonly database: string | undefined;
+      readonly user: string | undefined;
+      readonly password: string | undefined;
+    };
+
+export interface Config {
+  readonly settings: SettingValues;
+  /** Undefined: the embedded engine in MEMORY_DATA_DIR. */
+  readonly postgres: PostgresAddress | undefined;
+}
+
+/**
+ * Reads the environment. An empty variable is an unset one.
+ *
+ * @throws StartupError that lists every problem, each with the variable and what is allowed.
+ */
+export function readConfig(environment: Readonly<Record<string, string | undefined>>): Config {
+  const problems: string[] = [];
+  const values: Record<string, unknown> = {};
+  for (const [name, setting] of Object.entries<Setting<unknown>>(SETTINGS)) {
+    const given = environment[name] || undefined;
+    const text = given ?? setting.default;
+    const value = text === undefined ? undefined : setting.parse(text);
+    if (text !== undefined && value === undefined) {
+      const shown = setting.kind === "secret" ? "its value" : JSON.stringify(text);
+      problems.push(`${name} must be ${setting.allowed}, is ${shown}`);
+    }
+    values[name] = value;
+  }
+  const settings = values as SettingValues;
+
+  const postgresVariables = Object.keys(SETTINGS).filter(
+    (name) => name.startsWith("POSTGRES_") && environment[name],
+  );
+  if (settings.DATABASE_URL !== undefined && postgresVariables.length > 0) {
+    problems.push(`DATABASE_URL and ${postgresVariables.join(", ")} are both set: keep one of the two ways`);
+  }
+  if (settings.DATABASE_URL !== undefined && !/^postgres(ql)?:\/\//.test(settings.DATABASE_URL)) {
+    problems.push("DATABASE_URL must begin with postgres:// or postgresql://");
+  }
+  if (!isLoopback(settings.MEMORY_HOST) && !settings.MEMORY_ALLOW_UNAUTHENTICATED) {
+    problems.push(
+      `MEMORY_HOST=${settings.MEMORY_HOST} is reachable from other machines, and there is no authentication: ` +
+        "keep 127.0.0.1, or set MEMORY_ALLOW_UNAUTHENTICATED=true if the network is trusted",
+    );
+  }
+  if (problems.length > 0) {
+    throw new StartupError(
+      `the configuration is not valid:\n${problems.map((line) => `  - ${line}`).join("\n")}`,
+    );
+  }
+
+  return Object.freeze({
+    settings: Object.freeze(settings),
+    postgres: settings.DATABASE_URL
+      ? { connectionString: settings.DATABASE_URL }
+      : postgresVariables.length > 0
+        ? {
+            host: settings.POSTGRES_HOST ?? "127.0.0.1",
+            port: settings.POSTGRES_PORT,
+            database: settings.POSTGRES_DB,
+            user: settings.POSTGRES_USER,
+            password: settings.POSTGRES_PASSWORD,
+          }
+        : undefined,
+  });
+}
+
+/** True for an address that only this machine reaches. */
+export function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
+}

@@ -1,0 +1,147 @@
+import { create } from "@bufbuild/protobuf";
+import { View } from "memory-service-client/memoryservice/v1/memory_pb.js";
+import {
+  type SearchHit,
+  SearchHitSchema,
+  type SearchInfo,
+  SearchInfo_DegradedReason,
+  SearchInfo_TextRanker,
+  SearchInfoSchema,
+  SearchMode,
+  type SearchRequest,
+  type StreamSearchRequest,
+} from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import { assertNoViolations, ServiceError } from "../errors.ts";
+import { DEFAULT_LIMIT, DEFAULT_STREAM_LIMIT, LIMITS } from "../memory/limits.ts";
+import type {
+  DegradedReason,
+  SearchHit as Hit,
+  SearchInfo as Info,
+  SearchCommand,
+} from "../memory/search.ts";
+import { messageFromMemory } from "./convert-memory.ts";
+import {
+  all,
+  bytesAtMost,
+  domainName,
+  integerBetween,
+  knownEnum,
+  meaningfulText,
+  numberBetween,
+  type Rules,
+  storableText,
+  violationsOf,
+  whenSet,
+} from "./validate.ts";
+
+/** The two requests have the same fields but for the bound of `limit`; a test compares their descriptors. */
+type AnySearchRequest = Omit<SearchRequest, "$typeName"> | Omit<StreamSearchRequest, "$typeName">;
+
+function rulesFor(maxLimit: number): Rules<AnySearchRequest> {
+  return {
+    query: all(bytesAtMost(LIMITS.queryBytes), meaningfulText, storableText),
+    domain: domainName,
+    limit: whenSet(integerBetween(1, maxLimit)),
+    mode: knownEnum(SearchMode),
+    minSimilarity: whenSet(numberBetween(-1, 1)),
+    minTextScore: whenSet(numberBetween(0, Number.MAX_VALUE)),
+    view: knownEnum(View),
+  };
+}
+
+const bounds = {
+  search: { rules: rulesFor(LIMITS.searchLimit), defaultLimit: DEFAULT_LIMIT },
+  stream: { rules: rulesFor(LIMITS.streamLimit), defaultLimit: DEFAULT_STREAM_LIMIT },
+} as const;
+
+/** @throws ServiceError INVALID_ARGUMENT naming every field that breaks a rule. */
+export function searchCommandFromRequest(
+  request: AnySearchRequest,
+  kind: keyof typeof bounds,
+  defaultDomain: string,
+): SearchCommand {
+  const { rules, defaultLimit } = bounds[kind];
+  assertNoViolations(violationsOf(request, rules));
+  assertSupported(request);
+  const mode = modeOf[request.mode];
+  return {
+    domain: request.domain || defaultDomain,
+    query: request.query,
+    limit: request.limit ?? defaultLimit,
+    mode,
+    allowFallback: request.allowFallback ?? mode === "hybrid",
+    minSimilarity: request.minSimilarity,
+    minTextScore: request.minTextScore,
+    content: request.view !== View.SNIPPET,
+  };
+}
+
+export function messageFromHit(hit: Hit): SearchHit {
+  return create(SearchHitSchema, {
+    memory: messageFromMemory(hit.memory, hit.preview),
+    score: hit.score,
+    parts: {
+      ...(hit.similarity === undefined ? {} : { similarity: hit.similarity }),
+      ...(hit.textScore === undefined ? {} : { textScore: hit.textScore }),
+      ...(hit.semanticRank === undefined ? {} : { semanticRank: hit.semanticRank }),
+      ...(hit.textRank === undefined ? {} : { textRank: hit.textRank }),
+    },
+    ...(hit.chunkIndex === undefined ? {} : { chunkIndex: hit.chunkIndex }),
+    snippet: {
+      text: hit.snippet.text,
+      startOffset: hit.snippet.start,
+      endOffset: hit.snippet.end,
+    },
+  });
+}
+
+export function messageFromInfo(info: Info): SearchInfo {
+  return create(SearchInfoSchema, {
+    modeUsed: messageOfMode[info.modeUsed],
+    degraded: info.degraded !== undefined,
+    degradedReason:
+      info.degraded === undefined ? SearchInfo_DegradedReason.UNSPECIFIED : messageOfReason[info.degraded],
+    approximate: info.approximate,
+    limitFilled: info.limitFilled,
+    textRanker:
+      info.textRanker === undefined ? SearchInfo_TextRanker.UNSPECIFIED : SearchInfo_TextRanker.TS_RANK,
+    embeddingVersion: info.embeddingVersion ?? 0,
+  });
+}
+
+const modeOf = {
+  [SearchMode.UNSPECIFIED]: "hybrid",
+  [SearchMode.HYBRID]: "hybrid",
+  [SearchMode.SEMANTIC]: "semantic",
+  [SearchMode.TEXT]: "text",
+} as const satisfies Record<SearchMode, SearchCommand["mode"]>;
+
+const messageOfMode = {
+  hybrid: SearchMode.HYBRID,
+  semantic: SearchMode.SEMANTIC,
+  text: SearchMode.TEXT,
+} as const satisfies Record<SearchCommand["mode"], SearchMode>;
+
+const messageOfReason = {
+  embedder_unavailable: SearchInfo_DegradedReason.EMBEDDER_UNAVAILABLE,
+  embedding_version_mismatch: SearchInfo_DegradedReason.EMBEDDING_VERSION_MISMATCH,
+  no_embeddings: SearchInfo_DegradedReason.NO_EMBEDDINGS,
+  query_not_embeddable: SearchInfo_DegradedReason.QUERY_NOT_EMBEDDABLE,
+} as const satisfies Record<DegradedReason, SearchInfo_DegradedReason>;
+
+/** Parts of the contract that this server does not fulfil yet: better refused than silently ignored. */
+function assertSupported(request: AnySearchRequest): void {
+  const unsupported = {
+    domains: request.domains.length > 0,
+    all_domains: request.allDomains,
+    filter: request.filter !== undefined,
+    ranking: request.ranking !== undefined,
+    explain: request.explain,
+    query_embedding: request.queryEmbedding !== undefined,
+  };
+  for (const [field, isSet] of Object.entries(unsupported)) {
+    if (isSet) {
+      throw new ServiceError("NOT_IMPLEMENTED", `the field ${field} is not supported by this server yet`);
+    }
+  }
+}

@@ -1,0 +1,205 @@
+/**
+ * Every setting of the server, once: it is validated, documented in `--help` and in the README's table from here.
+ * The plan's names stay as they are; ours begin with MEMORY_.
+ */
+export interface Setting<T> {
+  readonly kind: "text" | "secret" | "integer" | "boolean" | "list" | "choice";
+  readonly description: string;
+  /** As it would be written in the environment; undefined: unset. */
+  readonly default: string | undefined;
+  readonly unit?: string;
+  /** What is allowed, in words, for the table and for errors. */
+  readonly allowed: string;
+  /** Undefined if the text is not allowed. */
+  readonly parse: (text: string) => T | undefined;
+}
+
+interface TextOptions<D extends string | undefined> {
+  readonly default: D;
+  readonly description: string;
+}
+
+function text<D extends string | undefined>(options: TextOptions<D>) {
+  return {
+    ...options,
+    kind: "text",
+    allowed: "text",
+    parse: (value: string) => value,
+  } as const satisfies Setting<string>;
+}
+
+function secret(description: string) {
+  return {
+    description,
+    default: undefined,
+    kind: "secret",
+    allowed: "text",
+    parse: (value: string) => value,
+  } as const satisfies Setting<string>;
+}
+
+function pattern<D extends string | undefined>(
+  options: TextOptions<D> & { allowed: string; pattern: RegExp },
+) {
+  return {
+    ...options,
+    kind: "text",
+    parse: (value: string) => (options.pattern.test(value) ? value : undefined),
+  } as const satisfies Setting<string>;
+}
+
+function url(options: TextOptions<string>) {
+  return {
+    ...options,
+    kind: "text",
+    allowed: "an http:// or https:// URL",
+    parse: (value: string) =>
+      URL.canParse(value) && /^https?:$/.test(new URL(value).protocol) ? value : undefined,
+  } as const satisfies Setting<string>;
+}
+
+function integer(options: { default: number; min: number; max: number; unit?: string; description: string }) {
+  return {
+    ...options,
+    default: String(options.default),
+    kind: "integer",
+    allowed: `a whole number from ${options.min} to ${options.max}`,
+    parse: (value: string) => {
+      const number = /^\d+$/.test(value) ? Number(value) : Number.NaN;
+      return number >= options.min && number <= options.max ? number : undefined;
+    },
+  } as const satisfies Setting<number>;
+}
+
+function boolean(options: { default: boolean; description: string }) {
+  return {
+    ...options,
+    default: String(options.default),
+    kind: "boolean",
+    allowed: "true or false",
+    parse: (value: string) => ({ true: true, false: false })[value],
+  } as const satisfies Setting<boolean>;
+}
+
+function list(description: string) {
+  return {
+    description,
+    default: undefined,
+    kind: "list",
+    allowed: "values separated by commas",
+    parse: (value: string) =>
+      value
+        .split(",")
+        .map((item) => item.trim())
+        .filter((item) => item !== ""),
+  } as const satisfies Setting<readonly string[]>;
+}
+
+function choice<const C extends string>(options: { choices: readonly C[]; default: C; description: string }) {
+  return {
+    ...options,
+    kind: "choice",
+    allowed: `one of ${options.choices.join(", ")}`,
+    parse: (value: string) => options.choices.find((one) => one === value),
+  } as const satisfies Setting<C>;
+}
+
+export const SETTINGS = {
+  MEMORY_HOST: text({
+    default: "127.0.0.1",
+    description: "Address to listen on. Beyond loopback it needs MEMORY_ALLOW_UNAUTHENTICATED=true.",
+  }),
+  MEMORY_PORT: integer({
+    default: 50051,
+    min: 0,
+    max: 65535,
+    description: "Port for gRPC, Connect, gRPC-Web, health and probes; 0 takes a free one.",
+  }),
+  MEMORY_ALLOW_UNAUTHENTICATED: boolean({
+    default: false,
+    description:
+      "Listen beyond loopback although everybody who reaches the port may read and write everything.",
+  }),
+  MEMORY_ALLOWED_HOSTS: list(
+    "Host names, besides those of loopback, that requests to a server on loopback may name.",
+  ),
+  MEMORY_ALLOWED_ORIGINS: list(
+    "Origins of browser pages that may call the server, as https://app.example.com.",
+  ),
+  DATABASE_URL: secret(
+    "PostgreSQL to use, as postgres://user:password@host:5432/database; instead of POSTGRES_*.",
+  ),
+  POSTGRES_HOST: text({
+    default: undefined,
+    description: "PostgreSQL host. Any POSTGRES_* selects PostgreSQL.",
+  }),
+  POSTGRES_PORT: integer({ default: 5432, min: 1, max: 65535, description: "PostgreSQL port." }),
+  POSTGRES_DB: text({ default: undefined, description: "PostgreSQL database." }),
+  POSTGRES_USER: text({ default: undefined, description: "PostgreSQL user." }),
+  POSTGRES_PASSWORD: secret("PostgreSQL password."),
+  MEMORY_DATA_DIR: text({
+    default: "./data",
+    description: "Directory of the embedded engine, used when no PostgreSQL is configured.",
+  }),
+  MEMORY_POOL_SIZE: integer({
+    default: 10,
+    min: 2,
+    max: 1_000,
+    unit: "connections",
+    description: "Most connections to PostgreSQL at once.",
+  }),
+  MEMORY_STATEMENT_TIMEOUT_MS: integer({
+    default: 30_000,
+    min: 100,
+    max: 3_600_000,
+    unit: "ms",
+    description: "Longest time for one statement on PostgreSQL.",
+  }),
+  MEMORY_PREPARED_STATEMENTS: boolean({
+    default: true,
+    description: "Prepare statements once a connection; false for poolers that do not know them.",
+  }),
+  MEMORY_MIGRATE: boolean({
+    default: true,
+    description: "Apply pending migrations at start; false where a DBA runs them.",
+  }),
+  DEFAULT_MEMORY_DOMAIN: pattern({
+    default: "default",
+    pattern: /^[a-z][a-z0-9_-]{0,39}$/,
+    allowed: "a lower-case letter, then at most 39 of a-z, 0-9, _ and -",
+    description: "Domain of requests that name none; made at start.",
+  }),
+  MEMORY_CREATE_DOMAINS: boolean({
+    default: true,
+    description: "Whether Store makes a domain that does not exist.",
+  }),
+  OLLAMA_API_URL: url({ default: "http://127.0.0.1:11434", description: "Where Ollama answers." }),
+  OLLAMA_EMBEDDING_MODEL: text({ default: "nomic-embed-text", description: "Embedding model." }),
+  MEMORY_PULL_MODEL: boolean({
+    default: true,
+    description: "Have Ollama pull the embedding model if it lacks it.",
+  }),
+  MEMORY_EMBED_BUDGET_MS: integer({
+    default: 2_000,
+    min: 0,
+    max: 60_000,
+    unit: "ms",
+    description:
+      "Longest time a call waits for the embedder; then Store leaves the memory pending and Search answers from text.",
+  }),
+  MEMORY_REFLECTION: boolean({ default: true, description: "Answer gRPC server reflection." }),
+  MEMORY_SHUTDOWN_GRACE_MS: integer({
+    default: 10_000,
+    min: 0,
+    max: 600_000,
+    unit: "ms",
+    description: "How long running calls may finish after SIGTERM.",
+  }),
+  MEMORY_LOG_LEVEL: choice({
+    choices: ["debug", "info", "warn", "error", "silent"],
+    default: "info",
+    description: "Least important level that is logged.",
+  }),
+} as const satisfies Record<string, Setting<unknown>>;
+
+export type SettingName = keyof typeof SETTINGS;
