@@ -39,7 +39,7 @@ export type FaultKind =
     }
   /** All vectors, or only that of text `at`, have this length. */
   | { readonly kind: "wrongDim"; readonly dims: number; readonly at?: number }
-  /** From now on the model has this many dimensions. */
+  /** From now on vectors have this length, whatever the model says of itself. */
   | { readonly kind: "dimDrift"; readonly dims: number }
   /** The first and the last vector are exchanged. */
   | { readonly kind: "swap" }

@@ -1,16 +1,17 @@
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import type { AddressInfo, Socket } from "node:net";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import { type Clock, systemClock } from "./clock.ts";
 import { type Era, eras } from "./eras.ts";
-import { FaultQueue, type Faults, type FaultTarget } from "./faults.ts";
+import { type Fault, FaultQueue, type Faults, type FaultTarget } from "./faults.ts";
 import { isObject } from "./go-json.ts";
+import { openListener } from "./listener.ts";
 import { defaultModels, type FakeModel, type InstalledModel, ModelStore } from "./models.ts";
 import { replyOfFault } from "./reply-faults.ts";
+import { type OpenRecord, type RecordedRequest, RequestLog } from "./request-log.ts";
 import { answer } from "./routes.ts";
 import { Runners } from "./runners.ts";
 import { cut, send } from "./sending.ts";
 import { createEmbeddingSpace, type FakeEmbeddingSpace } from "./vectors.ts";
-import type { RecordedRequest, World } from "./world.ts";
+import type { World } from "./world.ts";
 
 /** How the fake behaves. */
 export interface FakeOllamaOptions {
@@ -63,19 +64,14 @@ export interface FakeOllama {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-type Recording = { -readonly [Key in keyof RecordedRequest]: RecordedRequest[Key] };
-
 /** Starts a fake. The caller closes it. @throws if the port is taken */
 export async function startFakeOllama(options: FakeOllamaOptions = {}): Promise<FakeOllama> {
   const clock = options.clock ?? systemClock;
   const era = eras[options.era ?? "v030"];
-  const known = [...defaultModels, ...(options.models ?? [])];
   const faults = new FaultQueue();
-  const requests: RecordedRequest[] = [];
-  const watchers = new Set<(request: RecordedRequest) => void>();
-  const sockets = new Set<Socket>();
-  const spaces = new Map<InstalledModel, FakeEmbeddingSpace>();
+  const log = new RequestLog();
 
+  const known = [...defaultModels, ...(options.models ?? [])];
   const models = new ModelStore(known);
   for (const name of options.installed ?? known.map((model) => model.name)) models.add(name);
 
@@ -92,129 +88,107 @@ export async function startFakeOllama(options: FakeOllamaOptions = {}): Promise<
       const version = options.version ?? era.version;
       return faults.drifted ? version.replace(/\d+$/, (patch) => String(Number(patch) + 1)) : version;
     },
-    spaceOf: (model) => {
-      let space = spaces.get(model);
-      if (!space) {
-        space = createEmbeddingSpace({
-          seed: `${options.seed ?? "ollama"}/${model.name}`,
-          dimensions: model.dimensions,
-          wantsPrefix: model.wantsPrefix ?? false,
-          cjkUnknown: model.cjkUnknown ?? false,
-        });
-        spaces.set(model, space);
-      }
-      return space;
-    },
+    spaceOf: createSpaces(options.seed ?? "ollama"),
   };
 
   const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
-    const path = (request.url ?? "/").replace(/\?.*$/, "");
-    const gone = new AbortController();
-    const done = Promise.withResolvers<void>();
     const body = await bodyOf(request);
-    const json = parsed(body);
-    const record: Recording = {
+    const { record, signal } = follow(request, response, body);
+    log.add(record);
+
+    const target = targetOf(record);
+    const fault = faults.take(target);
+    if (fault && cutsConnection(fault)) listener.markKilled(request.socket);
+    if (fault?.kind === "down") return await fake.down();
+    if (fault?.kind === "slow") await clock.sleep(fault.ms, signal);
+    if (fault?.kind === "hang" && fault.phase === "answer") return;
+    if ((fault?.kind === "reset" || fault?.kind === "close") && fault.phase === "headers") {
+      return cut(response, fault);
+    }
+    const call = { world, path: record.path, body, fault, changes: faults.lasting(target), signal };
+    const reply = replyOfFault(fault, record.path) ?? (await answer(record.method, call));
+    record.status = reply.status;
+    await send(response, reply, fault, clock, signal);
+  };
+
+  /** Makes the record of a request and keeps it true; the signal ends with the connection or the answer. */
+  const follow = (request: IncomingMessage, response: ServerResponse, body: string) => {
+    const done = Promise.withResolvers<void>();
+    const gone = new AbortController();
+    const record: OpenRecord = {
       t: clock.now(),
       method: request.method ?? "GET",
-      path,
+      path: (request.url ?? "/").replace(/\?.*$/, ""),
       headers: request.headers,
       body,
-      json,
+      json: parsed(body),
       aborted: false,
       status: 0,
       done: done.promise,
     };
     response.once("close", () => {
-      if (!response.writableFinished) {
-        record.aborted = !response.headersSent || request.socket.destroyed;
-        if (record.status === 0) record.status = 499;
+      if (!response.writableFinished && !listener.isKilled(request.socket)) {
+        record.aborted = true;
+        record.status = 499;
       }
-      gone.abort(new Error("client closed the connection"));
+      gone.abort(new Error("the client closed the connection"));
       done.resolve();
     });
-    requests.push(record);
-    for (const watch of watchers) watch(record);
-
-    const target = targetOf(path, json);
-    const fault = faults.take(target);
-    if (fault?.kind === "down") return await down();
-    if (fault?.kind === "slow") await clock.sleep(fault.ms, gone.signal);
-    if (fault?.kind === "hang" && fault.phase === "answer") return;
-    if ((fault?.kind === "reset" || fault?.kind === "close") && fault.phase === "headers") {
-      return cut(response, fault);
-    }
-    const call = { world, path, body, fault, changes: faults.lasting(target), signal: gone.signal };
-    const reply = replyOfFault(fault, path) ?? (await answer(record.method, call));
-    record.status = reply.status;
-    await send(response, reply, fault, clock, gone.signal);
+    return { record, signal: gone.signal };
   };
 
-  const server = createServer((request, response) => {
+  const listener = await openListener(options.port ?? 0, (request, response) => {
     handle(request, response).catch((error: unknown) => {
-      if (response.destroyed || request.destroyed) return;
-      response.destroy(error instanceof Error ? error : undefined);
+      if (response.destroyed || response.headersSent) response.destroy();
+      else response.writeHead(500).end(`the fake itself failed: ${error}`);
     });
   });
-  // Ollama has no time-outs of its own.
-  server.keepAliveTimeout = 0;
-  server.requestTimeout = 0;
-  server.headersTimeout = 0;
-  server.on("connection", (socket) => {
-    sockets.add(socket);
-    socket.once("close", () => sockets.delete(socket));
-  });
-
-  const listen = (port: number) =>
-    new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      server.listen(port, "127.0.0.1", () => {
-        server.off("error", reject);
-        resolve();
-      });
-    });
-  await listen(options.port ?? 0);
-  const { port } = server.address() as AddressInfo;
 
   const down = async (): Promise<void> => {
-    if (!server.listening) return;
-    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-    for (const socket of sockets) socket.resetAndDestroy();
+    await listener.down();
     runners.unloadAll();
-    await closed;
   };
 
   const fake: FakeOllama = {
-    url: `http://127.0.0.1:${port}`,
-    requests,
+    url: `http://127.0.0.1:${listener.port}`,
+    requests: log.requests,
     faults,
     clock,
     models,
     loadMs: options.loadMs ?? 0,
-    whenRequest: (test) => {
-      const earlier = requests.find(test);
-      if (earlier) return Promise.resolve(earlier);
-      return new Promise((resolve) => {
-        const watch = (request: RecordedRequest) => {
-          if (!test(request)) return;
-          watchers.delete(watch);
-          resolve(request);
-        };
-        watchers.add(watch);
-      });
-    },
+    whenRequest: (test) => log.when(test),
     embedding: (text, name = "nomic-embed-text") => {
       const model = models.find(name);
       if (!model) throw new Error(`the fake has no model "${name}"`);
       return Float32Array.from(world.spaceOf(model).embed(text));
     },
     down,
-    up: async () => {
-      if (!server.listening) await listen(port);
-    },
+    up: () => listener.up(),
     close: down,
     [Symbol.asyncDispose]: down,
   };
   return fake;
+}
+
+/** Each model has a space of its own, and another digest is another model. */
+function createSpaces(seed: string): (model: InstalledModel) => FakeEmbeddingSpace {
+  const spaces = new Map<InstalledModel, FakeEmbeddingSpace>();
+  return (model) => {
+    const known = spaces.get(model);
+    if (known) return known;
+    const space = createEmbeddingSpace({
+      seed: `${seed}/${model.name}@${model.digest}`,
+      dimensions: model.dimensions,
+      wantsPrefix: model.wantsPrefix ?? false,
+      cjkUnknown: model.cjkUnknown ?? false,
+    });
+    spaces.set(model, space);
+    return space;
+  };
+}
+
+function cutsConnection({ kind }: Fault): boolean {
+  return kind === "down" || kind === "reset" || kind === "close";
 }
 
 async function bodyOf(request: IncomingMessage): Promise<string> {
@@ -231,7 +205,7 @@ function parsed(body: string): unknown {
   }
 }
 
-function targetOf(path: string, json: unknown): FaultTarget {
+function targetOf({ path, json }: RecordedRequest): FaultTarget {
   if (!isObject(json)) return { path, model: undefined, texts: [] };
   const texts = [json.input, json.prompt].flat().filter((text) => typeof text === "string");
   return { path, model: typeof json.model === "string" ? json.model : undefined, texts };

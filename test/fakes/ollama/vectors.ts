@@ -13,8 +13,8 @@ const weights = {
 /** Noise, relative to the length of the vector, on a text without the task prefix its model was trained with. */
 const missingPrefixNoise = 0.66;
 
-/** Directions kept per space: about 25 MB at 768 dimensions. The oldest goes first. */
-const maxCachedDirections = 16_384;
+/** Words whose vectors are kept per space: at most 25 MB at 768 dimensions. The oldest goes first. */
+const maxCachedWords = 8192;
 
 /** What decides about the vectors of a space; two spaces with equal options are the same space. */
 export interface EmbeddingSpaceOptions {
@@ -36,31 +36,36 @@ export interface FakeEmbeddingSpace {
 /** Creates a space. It holds nothing but a bounded cache. */
 export function createEmbeddingSpace(options: EmbeddingSpaceOptions): FakeEmbeddingSpace {
   const { seed, dimensions, wantsPrefix, cjkUnknown } = options;
-  const directions = new Map<string, Int16Array>();
+  const cache = new Map<string, Float32Array>();
 
-  const directionOf = (feature: string): Int16Array => {
-    const known = directions.get(feature);
+  const vectorOfWord = (word: string): Float32Array => {
+    const known = cache.get(word);
     if (known) return known;
-    const made = makeDirection(`${seed}\n${feature}`, dimensions);
-    if (directions.size >= maxCachedDirections) {
-      for (const oldest of directions.keys()) {
-        directions.delete(oldest);
+    const made = new Float32Array(dimensions);
+    for (const [feature, weight] of featuresOf(word)) addDirection(made, `${seed}\n${feature}`, weight);
+    if (cache.size >= maxCachedWords) {
+      for (const oldest of cache.keys()) {
+        cache.delete(oldest);
         break;
       }
     }
-    directions.set(feature, made);
+    cache.set(word, made);
     return made;
   };
 
   return {
     embed(text, { caseBug = false } = {}) {
       const { role, text: bare } = roleAndText(text);
+      const words = wordsOf(bare, { cjkUnknown, caseBug });
       const sum = new Float64Array(dimensions);
-      for (const [feature, weight] of featuresOf(wordsOf(bare, { cjkUnknown, caseBug }))) {
-        add(sum, directionOf(feature), weight);
+      addDirection(sum, `${seed}\nconstant`, weights.constant);
+      for (const [word, count] of counted(words)) add(sum, vectorOfWord(word), Math.sqrt(count));
+      for (const [pair, count] of counted(bigrams(words))) {
+        addDirection(sum, `${seed}\nbigram ${pair}`, weights.bigram * Math.sqrt(count));
       }
       if (wantsPrefix && role === "none") {
-        const noise = makeDirection(`${seed}\nnoise\n${text}`, dimensions);
+        const noise = new Float64Array(dimensions);
+        addDirection(noise, `${seed}\nnoise ${text}`, 1);
         add(sum, noise, (missingPrefixNoise * lengthOf(sum)) / lengthOf(noise));
       }
       return normalized(sum);
@@ -68,54 +73,55 @@ export function createEmbeddingSpace(options: EmbeddingSpaceOptions): FakeEmbedd
   };
 }
 
-/** Features of a text with their weights. A feature seen n times weighs the root of n as much. */
-function featuresOf(words: readonly string[]): Map<string, number> {
-  const squares = new Map<string, number>();
-  const count = (feature: string, weight: number) =>
-    squares.set(feature, (squares.get(feature) ?? 0) + weight * weight);
+/** How often each occurs, in the order of first occurrence. */
+function counted(items: Iterable<string>): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const item of items) counts.set(item, (counts.get(item) ?? 0) + 1);
+  return counts;
+}
 
-  count("constant", weights.constant);
+function* bigrams(words: readonly string[]): Generator<string> {
   let previous: string | undefined;
-  for (const word of words) {
-    const wordStem = stem(word);
-    const stop = stopWords.has(word);
-    count(`word ${wordStem}`, stop ? weights.stopWord : weights.word);
-    const group = synonymGroupOf(wordStem);
-    if (group !== undefined) count(`group ${group}`, weights.synonymGroup);
-    if (previous !== undefined) count(`bigram ${previous} ${wordStem}`, weights.bigram);
-    previous = wordStem;
-    if (!stop)
-      for (let at = 0; at + 3 <= word.length; at++)
-        count(`trigram ${word.slice(at, at + 3)}`, weights.trigram);
+  for (const word of words.map(stem)) {
+    if (previous !== undefined) yield `${previous} ${word}`;
+    previous = word;
   }
-  for (const [feature, square] of squares) squares.set(feature, Math.sqrt(square));
-  return squares;
+}
+
+/** What a word is made of: its stem, its synonym group, its trigrams. */
+function* featuresOf(word: string): Generator<readonly [string, number]> {
+  const wordStem = stem(word);
+  const stop = stopWords.has(word);
+  yield [`word ${wordStem}`, stop ? weights.stopWord : weights.word];
+  const group = synonymGroupOf(wordStem);
+  if (group !== undefined) yield [`group ${group}`, weights.synonymGroup];
+  if (stop) return;
+  for (let at = 0; at + 3 <= word.length; at++) yield [`trigram ${word.slice(at, at + 3)}`, weights.trigram];
 }
 
 /**
- * A direction that only its name decides: sha256 seeds a xorshift128, and the sum of the four bytes of each
- * word is nearly normally distributed. Integers only, so every machine makes the same.
+ * Adds the direction that a name stands for: sha256 seeds a xorshift128, and the sum of the four bytes of each
+ * of its words is nearly normally distributed (deviation 148). Integers only, so every machine makes the same.
  */
-function makeDirection(name: string, dimensions: number): Int16Array {
+function addDirection(sum: Float64Array | Float32Array, name: string, weight: number): void {
   const state = hash("sha256", name, "buffer");
   let x = state.readInt32LE(0);
   let y = state.readInt32LE(4);
   let z = state.readInt32LE(8);
   let w = state.readInt32LE(12);
-  const direction = new Int16Array(dimensions);
-  for (let i = 0; i < dimensions; i++) {
+  for (let i = 0; i < sum.length; i++) {
     const t = x ^ (x << 11);
     x = y;
     y = z;
     z = w;
     w = w ^ (w >>> 19) ^ t ^ (t >>> 8);
-    direction[i] = (w & 255) + ((w >>> 8) & 255) + ((w >>> 16) & 255) + (w >>> 24) - 510;
+    const value = (w & 255) + ((w >>> 8) & 255) + ((w >>> 16) & 255) + (w >>> 24) - 510;
+    sum[i] = (sum[i] ?? 0) + weight * value;
   }
-  return direction;
 }
 
-function add(sum: Float64Array, direction: Int16Array, weight: number): void {
-  for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] ?? 0) + weight * (direction[i] ?? 0);
+function add(sum: Float64Array, vector: Float64Array | Float32Array, weight: number): void {
+  for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] ?? 0) + weight * (vector[i] ?? 0);
 }
 
 function lengthOf(vector: ArrayLike<number>): number {
