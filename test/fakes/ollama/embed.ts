@@ -1,7 +1,8 @@
-import { type EngineResult, installedModel, runEngine, scaled } from "./engine.ts";
+import { type EngineResult, installedModel, runEngine } from "./engine.ts";
 import { decodeRequest, keepAliveMsFrom } from "./go-json.ts";
 import { jsonReply, Refusal, type Reply } from "./reply.ts";
 import { vectorValues } from "./vector-faults.ts";
+import { scaled } from "./vectors.ts";
 import type { Call } from "./world.ts";
 
 /** `POST /api/embed`. The order of the checks is Ollama's. */

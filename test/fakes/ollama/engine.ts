@@ -2,7 +2,7 @@ import { isObject } from "./go-json.ts";
 import { type InstalledModel, isModelName } from "./models.ts";
 import { Refusal } from "./reply.ts";
 import { specialTokens, tokenEnds } from "./tokens.ts";
-import { rotated, shortened, singlePrecision } from "./vectors.ts";
+import { ofLength, rotated, shortened } from "./vectors.ts";
 import type { Call } from "./world.ts";
 
 /** What an embedding endpoint wants of the engine. */
@@ -95,12 +95,6 @@ async function embedOne(
   return era.shortens && isShorter(dimensions, model) ? shortened(vector, dimensions) : vector;
 }
 
-/** A vector of another length but of the same norm, as another model would make. */
-export function ofLength(vector: Float64Array, length: number): Float64Array {
-  const other = Float64Array.from({ length }, (_, index) => vector[index % vector.length] ?? 0);
-  return shortened(other, length);
-}
-
 function isShorter(dimensions: number | undefined, model: InstalledModel): dimensions is number {
   return dimensions !== undefined && dimensions > 0 && dimensions < model.dimensions;
 }
@@ -151,9 +145,4 @@ function tokenLimit(call: Call, model: InstalledModel, options: Readonly<Record<
 /** Ollama leaves a duration of zero out, and none is really zero. */
 function nanoseconds(ms: number): number {
   return Math.max(1000, Math.round(ms * 1e6));
-}
-
-/** Numbers of a vector times `scale`, printed as single precision. */
-export function scaled(vector: Float64Array, scale: number): Float64Array {
-  return vector.map((value) => singlePrecision(value * scale));
 }

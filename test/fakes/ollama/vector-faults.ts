@@ -1,5 +1,5 @@
-import { ofLength, scaled } from "./engine.ts";
 import type { Fault } from "./faults.ts";
+import { ofLength, scaled } from "./vectors.ts";
 
 /** The vectors of an answer as JSON values, spoilt by the fault if it is one of vectors. */
 export function vectorValues(vectors: readonly Float64Array[], fault: Fault | undefined): unknown[] {

@@ -152,8 +152,19 @@ export function rotated(vector: Float64Array, angle: number): Float64Array {
   return turned;
 }
 
+/** A vector of another length but of the same norm, as another model would make. */
+export function ofLength(vector: Float64Array, length: number): Float64Array {
+  const other = Float64Array.from({ length }, (_, index) => vector[index % vector.length] ?? 0);
+  return shortened(other, length);
+}
+
+/** Numbers of a vector times `scale`, printed as single precision. */
+export function scaled(vector: Float64Array, scale: number): Float64Array {
+  return vector.map((value) => singlePrecision(value * scale));
+}
+
 /** Ten decimals of a single-precision number: near enough to what Go prints, and half as long as a double's digits. */
-export function singlePrecision(value: number): number {
+function singlePrecision(value: number): number {
   return Math.round(Math.fround(value) * 1e10) / 1e10;
 }
 
