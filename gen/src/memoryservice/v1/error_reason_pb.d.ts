@@ -105,8 +105,8 @@ export enum ErrorReason {
   UNSPECIFIED = 0,
 
   /**
-   * A field breaks its rule. InvalidArgument, with BadRequest naming each field and what is allowed. Nothing
-   * was done. Correct the request; repeating it cannot help.
+   * A field breaks its rule. InvalidArgument, with BadRequest naming the fields (as many as fit into an error,
+   * at least one) and what is allowed. Nothing was done. Correct the request; repeating it cannot help.
    *
    * @generated from enum value: ERROR_REASON_INVALID_ARGUMENT = 1;
    */
@@ -178,8 +178,8 @@ export enum ErrorReason {
   SCHEMA_MISMATCH = 9,
 
   /**
-   * The answer would be larger than a message may be. FailedPrecondition. Metadata: `max_bytes` = "4194304".
-   * Ask for less: a smaller `limit`, VIEW_SNIPPET, or StreamSearch.
+   * The answer would be larger than a message may be. FailedPrecondition. Metadata: `field` that would help =
+   * "view". Ask for less: a smaller `limit`, VIEW_SNIPPET, or StreamSearch.
    *
    * @generated from enum value: ERROR_REASON_RESPONSE_TOO_LARGE = 10;
    */
@@ -273,15 +273,16 @@ export enum ErrorReason {
 
   /**
    * The HTTP Host or Origin of the call is not one that this server answers to: a guard against web pages that
-   * reach for a server on the reader's machine. PermissionDenied. An operator can list the host or origin.
+   * reach for a server on the reader's machine. PermissionDenied. Metadata: `host` or `origin` as received. An
+   * operator can list it.
    *
    * @generated from enum value: ERROR_REASON_HOST_NOT_ALLOWED = 22;
    */
   HOST_NOT_ALLOWED = 22,
 
   /**
-   * This server does not do this: it is older than the contract the caller uses, or it is switched off.
-   * Unimplemented. Metadata: `method` = "memoryservice.v1.MemoryService/Export".
+   * This server does not serve this method, or this field of the request: it is older than the contract that
+   * the caller uses, or has it switched off. Unimplemented. Nothing was done.
    *
    * @generated from enum value: ERROR_REASON_NOT_IMPLEMENTED = 23;
    */
@@ -289,7 +290,7 @@ export enum ErrorReason {
 
   /**
    * A defect of the server, or a fault that it does not know. Internal, with a fixed text; the cause is in the
-   * server's log. Metadata: `request_id`, to find it there. A write may or may not have been done.
+   * server's log, beside the `x-request-id` of the response headers. A write may or may not have been done.
    *
    * @generated from enum value: ERROR_REASON_INTERNAL = 24;
    */

@@ -36,7 +36,7 @@ export declare type Memory = Message<"memoryservice.v1.Memory"> & {
   domain: string;
 
   /**
-   * The text. 1 byte to 1 MiB of UTF-8. Empty if the view leaves it out.
+   * The text: at most 1 MiB of UTF-8, more than white space. Empty if the view leaves it out.
    *
    * @generated from field: string content = 3;
    */

@@ -21,7 +21,7 @@ export declare const file_memoryservice_v1_memory_service: GenFile;
  */
 export declare type StoreRequest = Message<"memoryservice.v1.StoreRequest"> & {
   /**
-   * The text. Required: 1 byte to 1 MiB of UTF-8.
+   * The text. Required: at most 1 MiB of UTF-8, more than white space.
    *
    * @generated from field: string content = 1;
    */
@@ -87,7 +87,7 @@ export declare type StoreRequest = Message<"memoryservice.v1.StoreRequest"> & {
   } | {
     /**
      * It exists this long, counted from when it is stored. More than 0, at most 100 years. Sent again with the
-     * same ttl it counts as equal, and the end does not move: Update can move it.
+     * same ttl it counts as equal and the end does not move, but with IF_EXISTS_REPLACE.
      *
      * @generated from field: google.protobuf.Duration ttl = 9;
      */
@@ -96,7 +96,7 @@ export declare type StoreRequest = Message<"memoryservice.v1.StoreRequest"> & {
   } | { case: undefined; value?: undefined };
 
   /**
-   * What to do if the id is taken. Means nothing without `id`.
+   * What to do if the id is taken by a memory that differs. Means nothing without `id`.
    *
    * @generated from field: memoryservice.v1.IfExists if_exists = 10;
    */
@@ -693,8 +693,11 @@ export declare const DeleteMatchingResponseSchema: GenMessage<DeleteMatchingResp
 /**
  * How to rank. What is unset has the server's default, which `SearchInfo.explanation` tells.
  *
- * The fused score of the legs, called relevance, is brought to the final score by relevance * 0.5 ^ (age /
- * half_life) * (1 + importance_weight * importance).
+ * The score of a hit is
+ *
+ *     relevance * 0.5 ^ (age / half_life) * (1 + importance_weight * importance)
+ *
+ * where relevance is what the search by words, by meaning, or the fusion of both has given.
  *
  * @generated from message memoryservice.v1.Ranking
  */
@@ -758,8 +761,9 @@ export declare const RankingSchema: GenMessage<Ranking>;
  */
 export declare type SearchRequest = Message<"memoryservice.v1.SearchRequest"> & {
   /**
-   * What to find, in plain words. At most 8 KiB of UTF-8. Required, but may be empty in SEARCH_MODE_SEMANTIC
-   * with `query_embedding`. Any text is allowed; one that holds no word finds nothing by words.
+   * What to find, in plain words. At most 8 KiB of UTF-8, more than white space; may be empty in
+   * SEARCH_MODE_SEMANTIC with `query_embedding`. Any text is allowed; one that holds no word finds nothing by
+   * words.
    *
    * @generated from field: string query = 1;
    */
@@ -1065,8 +1069,8 @@ export declare type SearchInfo = Message<"memoryservice.v1.SearchInfo"> & {
   degradedReason: SearchInfo_DegradedReason;
 
   /**
-   * True if an index was used that may have missed some of the nearest memories. False: the search by meaning
-   * was exact, or there was none.
+   * True if more of the nearest memories may be missing than the vector index always misses (a few in a
+   * hundred), because the search went further than it can order: above 1,000 candidates in a large domain.
    *
    * @generated from field: bool approximate = 4;
    */
@@ -1307,8 +1311,9 @@ export declare const SearchInfo_TextRankerSchema: GenEnum<SearchInfo_TextRanker>
  */
 export declare type StreamSearchRequest = Message<"memoryservice.v1.StreamSearchRequest"> & {
   /**
-   * What to find, in plain words. At most 8 KiB of UTF-8. Required, but may be empty in SEARCH_MODE_SEMANTIC
-   * with `query_embedding`. Any text is allowed; one that holds no word finds nothing by words.
+   * What to find, in plain words. At most 8 KiB of UTF-8, more than white space; may be empty in
+   * SEARCH_MODE_SEMANTIC with `query_embedding`. Any text is allowed; one that holds no word finds nothing by
+   * words.
    *
    * @generated from field: string query = 1;
    */
@@ -1952,7 +1957,8 @@ export enum EmbeddingMode {
 export declare const EmbeddingModeSchema: GenEnum<EmbeddingMode>;
 
 /**
- * What to do if the id of a memory to be stored is taken.
+ * What to do if the id of a memory to be stored is taken by one that differs. If everything sent is equal to
+ * what is stored, nothing is done and the outcome is STORE_OUTCOME_UNCHANGED, whatever is asked for here.
  *
  * @generated from enum memoryservice.v1.IfExists
  */
@@ -1965,8 +1971,7 @@ export enum IfExists {
   UNSPECIFIED = 0,
 
   /**
-   * If everything sent is equal to what is stored, answer STORE_OUTCOME_UNCHANGED; otherwise fail with
-   * AlreadyExists, naming the fields that differ.
+   * Fail with AlreadyExists, naming the fields that differ.
    *
    * @generated from enum value: IF_EXISTS_FAIL = 1;
    */
@@ -1974,14 +1979,14 @@ export enum IfExists {
 
   /**
    * Replace every field by what is sent, or by nothing where nothing is sent. Keeps `create_time`, counts
-   * `version` up.
+   * `version` up. An equal memory is replaced, too, if a `ttl` is sent: that begins anew.
    *
    * @generated from enum value: IF_EXISTS_REPLACE = 2;
    */
   REPLACE = 2,
 
   /**
-   * Leave what is there, equal or not, and answer with it.
+   * Leave what is there and answer with it.
    *
    * @generated from enum value: IF_EXISTS_KEEP = 3;
    */
@@ -2098,8 +2103,9 @@ export declare const SearchModeSchema: GenEnum<SearchMode>;
  *    letter, then lower-case letters, digits, `_` and `-`. Only Store, BatchStore and Import create a domain
  *    that is missing (where the server does not forbid it); all others answer NotFound, DOMAIN_NOT_FOUND.
  *  - Expired memories do not exist, for any method, from the moment on that they expire.
- *  - Every error tells its ErrorReason. A field that breaks a rule is InvalidArgument, all violations named at
- *    once, and nothing is done. A method that a server does not have is Unimplemented.
+ *  - Every error tells its ErrorReason. A field that breaks a rule is InvalidArgument, all violations named
+ *    together, and nothing is done. A method or field that a server does not serve yet is Unimplemented, never
+ *    ignored.
  *  - Text is UTF-8 without U+0000. "Characters" are Unicode code points.
  *  - Requests of more than 4 MiB are ResourceExhausted. Answers stay below 4 MiB, the usual limit of gRPC
  *    clients.
@@ -2206,9 +2212,9 @@ export declare const MemoryService: GenService<{
    * Finds the memories that fit a query best, by their words and by their meaning.
    *
    * An answer that had to do without meaning, because the embedder is away, says so in `info`.
-   * SEARCH_MODE_SEMANTIC is then Unavailable, EMBEDDER_UNAVAILABLE, unless `allow_fallback`.
-   * FailedPrecondition, RESPONSE_TOO_LARGE: the hits do not fit into one message; take VIEW_SNIPPET or
-   * StreamSearch.
+   * SEARCH_MODE_SEMANTIC is then Unavailable, EMBEDDER_UNAVAILABLE, unless `allow_fallback`; InvalidArgument if
+   * the model cannot embed this query. FailedPrecondition, RESPONSE_TOO_LARGE: the hits do not fit into one
+   * message; take VIEW_SNIPPET or StreamSearch.
    *
    * @generated from rpc memoryservice.v1.MemoryService.Search
    */

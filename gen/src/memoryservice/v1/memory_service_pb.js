@@ -378,7 +378,8 @@ export const IfExistsSchema = /*@__PURE__*/
   enumDesc(file_memoryservice_v1_memory_service, 1);
 
 /**
- * What to do if the id of a memory to be stored is taken.
+ * What to do if the id of a memory to be stored is taken by one that differs. If everything sent is equal to
+ * what is stored, nothing is done and the outcome is STORE_OUTCOME_UNCHANGED, whatever is asked for here.
  *
  * @generated from enum memoryservice.v1.IfExists
  */
@@ -422,8 +423,9 @@ export const SearchMode = /*@__PURE__*/
  *    letter, then lower-case letters, digits, `_` and `-`. Only Store, BatchStore and Import create a domain
  *    that is missing (where the server does not forbid it); all others answer NotFound, DOMAIN_NOT_FOUND.
  *  - Expired memories do not exist, for any method, from the moment on that they expire.
- *  - Every error tells its ErrorReason. A field that breaks a rule is InvalidArgument, all violations named at
- *    once, and nothing is done. A method that a server does not have is Unimplemented.
+ *  - Every error tells its ErrorReason. A field that breaks a rule is InvalidArgument, all violations named
+ *    together, and nothing is done. A method or field that a server does not serve yet is Unimplemented, never
+ *    ignored.
  *  - Text is UTF-8 without U+0000. "Characters" are Unicode code points.
  *  - Requests of more than 4 MiB are ResourceExhausted. Answers stay below 4 MiB, the usual limit of gRPC
  *    clients.
