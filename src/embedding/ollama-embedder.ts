@@ -108,6 +108,7 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
   let metadataFailed = false;
   let pullRetryMs = MIN_PULL_RETRY_MS;
   let pullAllowedAt = Number.NEGATIVE_INFINITY;
+  let pullFailure = "";
   let checking: Promise<void> | undefined;
   let cancelNextCheck = () => {};
 
@@ -254,7 +255,10 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
       missing(`is not there: ${remedy}`);
       return false;
     }
-    if (clock.now() < pullAllowedAt) return false;
+    if (clock.now() < pullAllowedAt) {
+      missing(pullFailure);
+      return false;
+    }
     become({ kind: "pulling", reason: `${named} is being downloaded` });
     try {
       await client.pull(
@@ -270,7 +274,8 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
       if (!(error instanceof OllamaError)) throw error;
       pullAllowedAt = clock.now() + pullRetryMs;
       pullRetryMs = Math.min(pullRetryMs * 2, MAX_PULL_RETRY_MS);
-      missing(`is not there and downloading it failed (${error.message}): ${remedy}`);
+      pullFailure = `is not there and downloading it failed (${error.message}): ${remedy}`;
+      missing(pullFailure);
       return false;
     }
   }

@@ -11,7 +11,7 @@ export type RetryAdvice = "now" | "soon" | "no";
 
 export interface OllamaErrorOptions {
   readonly retry?: RetryAdvice;
-  /** All embeddings were zero: either the server is broken or this text breaks it. Only another text can tell. */
+  /** The engine crashed or made nothing but zeros: it is broken, or this text breaks it. Another text can tell. */
   readonly suspect?: boolean;
   /** The server did not answer in time. */
   readonly timedOut?: boolean;
@@ -71,7 +71,13 @@ export function errorFromStatus(status: number, text: string, fromOllama: boolea
     return new OllamaError("too-long", `the text is longer than the model takes (${said})`);
   }
   if (NOT_A_NUMBER.test(text)) return new OllamaError("rejected", `the model fails on this text (${said})`);
-  if (status >= 500 || status === 408 || status === 429 || status === 499 || ENGINE_FAILURE.test(text)) {
+  if (ENGINE_FAILURE.test(text)) {
+    return new OllamaError("unavailable", `Ollama's engine failed (${said})`, {
+      retry: "soon",
+      suspect: true,
+    });
+  }
+  if (status >= 500 || status === 408 || status === 429 || status === 499) {
     return new OllamaError("unavailable", `Ollama failed (${said})`, { retry: "soon" });
   }
   return new OllamaError("rejected", `Ollama refused the request (${said})`);

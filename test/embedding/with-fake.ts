@@ -1,0 +1,88 @@
+import { onTestFinished } from "vitest";
+import {
+  createOllamaEmbedder,
+  type OllamaEmbedder,
+  type OllamaEmbedderOptions,
+} from "../../src/embedding/ollama-embedder.ts";
+import { type FakeOllama, type FakeOllamaOptions, startFakeOllama } from "../fakes/ollama/index.ts";
+import { createManualClock, type ManualClock } from "./manual-clock.ts";
+import { createRecordingLogger, type RecordingLogger } from "./recording-logger.ts";
+
+export interface Bench {
+  readonly fake: FakeOllama;
+  readonly embedder: OllamaEmbedder;
+  readonly clock: ManualClock;
+  readonly log: RecordingLogger;
+  /** Number of requests to /api/embed so far. */
+  embeds(): number;
+  /** Texts of each request to /api/embed that is not the probe of the embedder itself. */
+  batches(): string[][];
+}
+
+/** A fake Ollama and an embedder on it, with a clock that stands still; both are closed when the test ends. */
+export async function startBench(
+  fakeOptions: FakeOllamaOptions & { readonly prepare?: (fake: FakeOllama) => void | Promise<void> } = {},
+  options: Partial<OllamaEmbedderOptions> = {},
+): Promise<Bench> {
+  const { prepare, ...rest } = fakeOptions;
+  const fake = await startFakeOllama(rest);
+  await prepare?.(fake);
+  const clock = createManualClock();
+  const log = createRecordingLogger();
+  const embedder = createOllamaEmbedder({
+    url: fake.url,
+    model: "nomic-embed-text",
+    pull: false,
+    logger: log,
+    clock,
+    random: () => 0,
+    ...options,
+  });
+  onTestFinished(async () => {
+    await embedder.close();
+    await fake.close();
+  });
+  const sent = () => fake.requests.filter((request) => request.path === "/api/embed");
+  return {
+    fake,
+    embedder,
+    clock,
+    log,
+    embeds: () => sent().length,
+    batches: () =>
+      sent()
+        .map((request) => textsOf(request.json))
+        .filter((texts) => texts[0] !== PROBE_TEXT),
+  };
+}
+
+/** As `startBench`, and the embedder is ready. */
+export async function startReadyBench(...parameters: Parameters<typeof startBench>): Promise<Bench> {
+  const bench = await startBench(...parameters);
+  await bench.log.whenLogged(/is ready$/);
+  return bench;
+}
+
+/** The next time the embedder says that it is available. */
+export function whenAvailable(embedder: OllamaEmbedder): Promise<void> {
+  return new Promise((resolve) => {
+    const stop = embedder.onAvailable(() => {
+      stop();
+      resolve();
+    });
+  });
+}
+
+/** First text of the embedder's own probe. */
+export const PROBE_TEXT = "the quick brown fox jumps over the lazy dog";
+
+function textsOf(json: unknown): string[] {
+  return typeof json === "object" && json !== null && "input" in json && Array.isArray(json.input)
+    ? json.input
+    : [];
+}
+
+/** Resolves once `condition` holds; looks again after each round of the event loop, so needs no time of its own. */
+export async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setImmediate(resolve));
+}
