@@ -132,11 +132,11 @@ function record(values: ContextValues, error: ConnectError, method: string, logg
 }
 
 function fromServiceError(error: ServiceError): ConnectError {
-  const message = error.reason === "INTERNAL" ? "internal error" : truncate(error.message, maxMessageChars);
+  const message = error.reason === "INTERNAL" ? "internal error" : clean(error.message, maxMessageChars);
   const details: OutgoingDetails = [
     {
       desc: ErrorInfoSchema,
-      value: { reason: error.reason, domain: errorDomain, metadata: { ...error.metadata } },
+      value: { reason: error.reason, domain: errorDomain, metadata: cleanMetadata(error) },
     },
   ];
   if (error.violations.length > 0) {
@@ -148,12 +148,18 @@ function fromServiceError(error: ServiceError): ConnectError {
   return new ConnectError(message, codeByReason[error.reason], undefined, details, error.cause);
 }
 
+function cleanMetadata(error: ServiceError): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(error.metadata).map(([key, value]) => [key, clean(value, maxMessageChars)]),
+  );
+}
+
 function violationsThatFit(error: ServiceError) {
   let chars = 0;
   return error.violations
     .map(({ field, description }) => ({
-      field: truncate(field, maxMessageChars),
-      description: truncate(description, maxMessageChars),
+      field: clean(field, maxMessageChars),
+      description: clean(description, maxMessageChars),
     }))
     .filter(({ field, description }, index) => {
       chars += field.length + description.length;
@@ -186,6 +192,7 @@ function durationFromMs(ms: number) {
   return { seconds: BigInt(Math.floor(whole / 1_000)), nanos: (whole % 1_000) * 1_000_000 };
 }
 
-function truncate(text: string, maxChars: number): string {
-  return text.length <= maxChars ? text : `${text.slice(0, maxChars - 3).toWellFormed()}...`;
+/** Lone surrogates would make the encoding of the error itself fail. */
+function clean(text: string, maxChars: number): string {
+  return (text.length <= maxChars ? text : `${text.slice(0, maxChars - 3)}...`).toWellFormed();
 }

@@ -29,6 +29,7 @@ import type { Logger } from "../logger.ts";
 import { type AccessRules, type AccessVerdict, checkAccess } from "./access.ts";
 import { type Call, createCall, kCall, logCall, requestIdHeader } from "./call-log.ts";
 import { connectErrorFrom } from "./errors.ts";
+import { simplifyGrpcMessage } from "./grpc-message.ts";
 import { discardUnreadBody, type HttpRequest, type HttpResponse, requestBody } from "./request-body.ts";
 import { observeOutcome, type ResponseOutcome } from "./response-code.ts";
 
@@ -136,13 +137,19 @@ export function createHttpHandler(options: HttpHandlerOptions) {
   ): void {
     let outcome: () => ResponseOutcome | undefined = () => undefined;
     response.once("close", () => {
-      const sent = isSent(request, response) ? outcome() : { code: call.code ?? Code.Canceled };
-      logCall(logger, call, sent ?? { code: call.code });
+      if (!isSent(request, response)) {
+        logCall(logger, call, { code: call.code ?? Code.Canceled });
+        return;
+      }
+      // A compressed end tells nothing, nor is it ever one without an error: it would be too short to compress.
+      const sent = outcome() ?? { code: call.code ?? Code.Unknown };
+      logCall(logger, call, "status" in sent && call.code !== undefined ? { code: call.code } : sent);
     });
     const run = async () => {
       const values = createContextValues().set(kCall, call).set(kRefusal, refusal);
       const universal = universalRequestFromNodeRequest(request, response, undefined, values);
-      const observed = observeOutcome(await rpc({ ...universal, body: requestBody(request) }));
+      const answer = await rpc({ ...universal, body: requestBody(request) });
+      const observed = observeOutcome(answer, () => simplifyGrpcMessage(answer.trailer));
       outcome = observed.outcome;
       await universalResponseToNodeResponse(observed.response, response);
     };

@@ -159,7 +159,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   boundToLoopback = isLoopbackHost(address.address);
 
   const stop = async () => {
-    const closed = new Promise<void>((resolve) => http1.close(() => resolve()));
+    const closed = closeServer(http1, sockets);
     for (const socket of undecided) socket.destroy();
     for (const session of sessions) session.close();
     if (await settlesWithin(closed, options.shutdown.graceMs)) return;
@@ -184,6 +184,13 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
       return closing;
     },
   };
+}
+
+/** Stops accepting; resolves when the last connection has ended. */
+async function closeServer(server: Server, sockets: ReadonlySet<Socket>): Promise<void> {
+  await new Promise<void>((resolve) => server.close(() => resolve()));
+  // The server counts a socket as gone a little before the socket says so.
+  for (const socket of sockets) await new Promise<void>((resolve) => socket.once("close", () => resolve()));
 }
 
 /** Removes the listener by which an HTTP server takes its connections, and returns it as a function. */

@@ -16,8 +16,13 @@ const envelopeHeadBytes = 5;
  *
  * `outcome` is to be asked after the body has been sent. It is undefined where the wire does not tell: the end
  * of a Connect stream that is compressed.
+ *
+ * @param onBodyEnd runs when the trailers are known and not yet sent.
  */
-export function observeOutcome(response: UniversalServerResponse): {
+export function observeOutcome(
+  response: UniversalServerResponse,
+  onBodyEnd: () => void = () => undefined,
+): {
   readonly response: UniversalServerResponse;
   readonly outcome: () => ResponseOutcome | undefined;
 } {
@@ -27,6 +32,7 @@ export function observeOutcome(response: UniversalServerResponse): {
       last = chunk;
       yield chunk;
     }
+    onBodyEnd();
   }
   return {
     response: response.body === undefined ? response : { ...response, body: remember(response.body) },

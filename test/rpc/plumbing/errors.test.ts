@@ -70,6 +70,20 @@ describe("connectErrorFrom", () => {
     expect(JSON.stringify(detail?.fieldViolations).length).toBeLessThan(4_000);
   });
 
+  test("replaces lone surrogates, which no protocol can send", () => {
+    const error = connectErrorFrom(
+      new ServiceError("INVALID_ARGUMENT", "bad \ud800", {
+        metadata: { key: "\ud800" },
+        violations: [{ field: "metadata.\ud800", description: "bad \udc00" }],
+      }),
+    );
+    expect(error.rawMessage).toBe("bad \ufffd");
+    expect(error.findDetails(ErrorInfoSchema)).toMatchObject([{ metadata: { key: "\ufffd" } }]);
+    expect(error.findDetails(BadRequestSchema)).toMatchObject([
+      { fieldViolations: [{ field: "metadata.\ufffd", description: "bad \ufffd" }] },
+    ]);
+  });
+
   test("says when to try again", () => {
     const error = connectErrorFrom(new ServiceError("DATABASE_UNAVAILABLE", "m", { retryAfterMs: 1_250 }));
     expect(error.findDetails(RetryInfoSchema)).toMatchObject([

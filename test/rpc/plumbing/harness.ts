@@ -1,7 +1,7 @@
 import { EventEmitter, on } from "node:events";
 import http from "node:http";
 import { connect as connectSocket, type Socket } from "node:net";
-import type { ConnectRouter, Transport } from "@connectrpc/connect";
+import type { ConnectRouter, Interceptor, Transport } from "@connectrpc/connect";
 import {
   createConnectTransport,
   createGrpcTransport,
@@ -112,8 +112,8 @@ export const transports: Readonly<Record<string, (url: string) => Transport>> = 
 };
 
 /** A gRPC transport of its own connection, closed after the test. */
-export function grpcTransport(baseUrl: string): Transport {
-  return createGrpcTransport({ baseUrl, sessionManager: createSession(baseUrl) });
+export function grpcTransport(baseUrl: string, interceptors: Interceptor[] = []): Transport {
+  return createGrpcTransport({ baseUrl, interceptors, sessionManager: createSession(baseUrl) });
 }
 
 function createAgent(): http.Agent {

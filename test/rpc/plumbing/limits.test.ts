@@ -1,0 +1,266 @@
+import http2 from "node:http2";
+import { gzipSync } from "node:zlib";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { compressionGzip, createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { expect, test, vi } from "vitest";
+import { Health } from "../../../src/generated/grpc/health/v1/health_pb.ts";
+import { createReflection } from "../../../src/rpc/reflection.ts";
+import { cleanUp, openSocket, send, sendJson, startTestListener, transports } from "./harness.ts";
+
+const maxMessageBytes = 100_000;
+
+const start = (check: () => object = () => ({ status: 1 }), timeouts = {}) =>
+  startTestListener(({ service }) => void service(Health, { check }), { maxMessageBytes, timeouts });
+
+test.each(Object.entries(transports))(
+  "%s: a message over the limit is ResourceExhausted",
+  async (_, transport) => {
+    const check = vi.fn(() => ({}));
+    const listener = await start(check);
+    const client = createClient(Health, transport(listener.url));
+    const error = await client.check({ service: "x".repeat(maxMessageBytes) }).catch(ConnectError.from);
+    expect(error).toMatchObject({ code: Code.ResourceExhausted });
+    expect(check).not.toHaveBeenCalled();
+    expect((await client.check({ service: "x".repeat(maxMessageBytes - 20) })).$typeName).toBeDefined();
+    const line = await listener.find(({ message }) => message === "call");
+    expect(line.fields.code).toBe("resource_exhausted");
+  },
+);
+
+test("a message that is over the limit once decompressed is ResourceExhausted", async () => {
+  const listener = await start();
+  const session = new Http2SessionManager(listener.url);
+  cleanUp(() => session.abort());
+  const transport = createGrpcTransport({
+    baseUrl: listener.url,
+    sessionManager: session,
+    sendCompression: compressionGzip,
+  });
+  const error = await createClient(Health, transport)
+    .check({ service: "x".repeat(50_000_000) })
+    .catch(ConnectError.from);
+  expect(error).toMatchObject({ code: Code.ResourceExhausted });
+});
+
+test("a Connect body that is over the limit once decompressed is ResourceExhausted", async () => {
+  const listener = await start();
+  const answer = await send(`${listener.url}/grpc.health.v1.Health/Check`, {
+    headers: { "content-type": "application/json", "content-encoding": "gzip" },
+    body: gzipSync(JSON.stringify({ service: "x".repeat(50_000_000) })),
+  });
+  expect(answer.status).toBe(429);
+});
+
+test("an HTTP/1.1 body without a length is answered too, not reset", async () => {
+  const listener = await start();
+  const answer = await send(`${listener.url}/grpc.health.v1.Health/Check`, {
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ service: "x".repeat(20_000_000) }),
+    chunked: true,
+  });
+  expect(answer.status).toBe(429);
+  expect(JSON.parse(answer.text)).toMatchObject({ code: "resource_exhausted" });
+});
+
+test("an HTTP/1.1 client that goes on sending after its answer is cut", async () => {
+  const listener = await start();
+  const socket = await openSocket(listener);
+  socket.write(
+    "POST /grpc.health.v1.Health/Check HTTP/1.1\r\nhost: localhost\r\n" +
+      "content-type: application/json\r\ncontent-length: 1000000\r\n\r\n{",
+  );
+  let answer = "";
+  for await (const chunk of socket) answer += chunk;
+  expect(answer).toMatch(/^HTTP\/1.1 429 /);
+});
+
+test("a gRPC client that goes on sending after its answer loses its stream, not its connection", async () => {
+  const listener = await start();
+  const session = http2.connect(listener.url);
+  cleanUp(() => session.destroy());
+  const open = () =>
+    session.request({
+      ":method": "POST",
+      ":path": "/grpc.health.v1.Health/Check",
+      "content-type": "application/grpc",
+      te: "trailers",
+    });
+  const stream = open();
+  stream.write(Buffer.concat([Buffer.from([0, 0xff, 0xff, 0xff, 0xff]), Buffer.alloc(10_000)]));
+  const closed = Promise.withResolvers<void>();
+  const trailers = Promise.withResolvers<http2.IncomingHttpHeaders>();
+  stream.on("trailers", trailers.resolve).on("close", closed.resolve).resume();
+  expect(await trailers.promise).toMatchObject({ "grpc-status": "8" });
+  await closed.promise;
+  const next = open();
+  const nextTrailers = Promise.withResolvers<http2.IncomingHttpHeaders>();
+  next.on("trailers", nextTrailers.resolve).resume();
+  next.end(Buffer.alloc(5));
+  expect(await nextTrailers.promise).toMatchObject({ "grpc-status": "0" });
+});
+
+test("an answer over the limit is an error too", async () => {
+  const listener = await startTestListener(
+    ({ service }) =>
+      void service(Health, { list: () => ({ statuses: { ["x".repeat(maxMessageBytes)]: { status: 1 } } }) }),
+    { maxMessageBytes },
+  );
+  const answer = await sendJson(`${listener.url}/grpc.health.v1.Health/List`, "{}");
+  expect(JSON.parse(answer.text)).toMatchObject({ code: "resource_exhausted" });
+});
+
+test("half a request is never handled, though its first half is a valid message", async () => {
+  const check = vi.fn(() => ({}));
+  const listener = await start(check);
+  const session = http2.connect(listener.url);
+  cleanUp(() => session.destroy());
+  const stream = session.request({
+    ":method": "POST",
+    ":path": "/grpc.health.v1.Health/Check",
+    "content-type": "application/proto",
+  });
+  stream.on("error", () => undefined);
+  stream.write(Buffer.from([0x0a, 1, 0x61]), () => stream.close(http2.constants.NGHTTP2_CANCEL));
+  const line = await listener.find(({ message }) => message === "call");
+  expect(line.fields.code).toBe("canceled");
+  expect(check).not.toHaveBeenCalled();
+});
+
+test("an unknown JSON field is refused", async () => {
+  const check = vi.fn(() => ({}));
+  const listener = await start(check);
+  const answer = await sendJson(
+    `${listener.url}/grpc.health.v1.Health/Check`,
+    '{"service":"x","dry_rnu":true}',
+  );
+  expect(JSON.parse(answer.text)).toMatchObject({
+    code: "invalid_argument",
+    message: expect.stringContaining("dry_rnu"),
+  });
+  expect(check).not.toHaveBeenCalled();
+});
+
+test("a deadline beyond the allowed one is InvalidArgument", async () => {
+  const listener = await startTestListener(createReflection([]), { maxTimeoutMs: 1_000 });
+  const answer = await send(`${listener.url}/grpc.reflection.v1.ServerReflection/ServerReflectionInfo`, {
+    headers: { "content-type": "application/grpc-web+proto", "grpc-timeout": "2S" },
+    body: new Uint8Array(),
+  });
+  expect(answer.status).toBe(505);
+  const unary = await startTestListener(({ service }) => void service(Health, { check: () => ({}) }), {
+    maxTimeoutMs: 1_000,
+  });
+  const refused = await sendJson(`${unary.url}/grpc.health.v1.Health/Check`, "{}", {
+    "connect-timeout-ms": "2000",
+  });
+  expect(JSON.parse(refused.text)).toMatchObject({ code: "invalid_argument" });
+});
+
+test("a handler's signal ends at the deadline", async () => {
+  const listener = await startTestListener(({ service }) => {
+    service(Health, {
+      check: (_request, { signal }) => {
+        const { promise, reject } = Promise.withResolvers<never>();
+        signal.addEventListener("abort", () => reject(signal.reason));
+        return promise;
+      },
+    });
+  });
+  const answer = await sendJson(`${listener.url}/grpc.health.v1.Health/Check`, "{}", {
+    "connect-timeout-ms": "20",
+  });
+  expect(JSON.parse(answer.text)).toMatchObject({ code: "deadline_exceeded" });
+});
+
+const http1Request = "GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+
+test.each([
+  ["byte by byte", [...http1Request]],
+  [
+    "P, then the rest of a POST",
+    ["P", "OST /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"],
+  ],
+  [
+    "PR, then the rest of a PROPFIND",
+    ["PR", "OPFIND /x HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"],
+  ],
+  ["PRI in HTTP/1.1", ["PRI * HTTP/1", ".1\r\nhost: localhost\r\n\r\n"]],
+])("understands HTTP/1.1 that arrives %s", async (_name, parts) => {
+  const listener = await start();
+  const socket = await openSocket(listener);
+  socket.setNoDelay(true);
+  for (const part of parts) {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    socket.write(part, () => resolve());
+    await promise;
+    await new Promise(setImmediate);
+  }
+  let answer = "";
+  for await (const chunk of socket) answer += chunk;
+  expect(answer).toMatch(/^HTTP\/1.1 (200|404|400) /);
+});
+
+test("understands an HTTP/2 preface that arrives byte by byte", async () => {
+  const listener = await start();
+  const socket = await openSocket(listener);
+  socket.setNoDelay(true);
+  const emptySettings = "\0\0\0\x04\0\0\0\0\0";
+  for (const byte of `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n${emptySettings}`) {
+    socket.write(byte, "latin1");
+    await new Promise(setImmediate);
+  }
+  const { promise, resolve } = Promise.withResolvers<Buffer>();
+  socket.once("data", resolve);
+  const settingsFrame = 4;
+  expect((await promise)[3]).toBe(settingsFrame);
+});
+
+test.each([
+  ["says nothing", ""],
+  ["says P only", "P"],
+  ["stops within the preface", "PRI * HTTP/2.0\r\n\r\nSM"],
+])("disconnects a client that %s", async (_name, bytes) => {
+  const listener = await start(undefined, { firstBytesMs: 50 });
+  const socket = await openSocket(listener);
+  socket.write(bytes);
+  const { promise, resolve } = Promise.withResolvers<void>();
+  socket.once("close", () => resolve()).resume();
+  await promise;
+});
+
+test("a client that is slow with its headers gets 408", async () => {
+  const listener = await start(undefined, { headersMs: 50, requestMs: 100 });
+  const socket = await openSocket(listener);
+  socket.write("GET /livez HTTP/1.1\r\nhost: ");
+  let answer = "";
+  for await (const chunk of socket) answer += chunk;
+  expect(answer).toMatch(/^HTTP\/1.1 408 /);
+});
+
+test.each([
+  ["a Host that is no URL", "GET /livez HTTP/1.1\r\nhost: [\r\nconnection: close\r\n\r\n", 400],
+  ["no Host in HTTP/1.1", "GET /livez HTTP/1.1\r\nconnection: close\r\n\r\n", 400],
+  ["no Host in HTTP/1.0", "POST /grpc.health.v1.Health/Check HTTP/1.0\r\ncontent-length: 0\r\n\r\n", 400],
+  ["no HTTP at all", "\x16\x03\x01\x02\x00\x01\r\n\r\n", 400],
+  [
+    "a path that is a URL elsewhere",
+    "GET //evil.example/livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+    404,
+  ],
+])("survives %s", async (_name, bytes, status) => {
+  const listener = await start();
+  const socket = await openSocket(listener);
+  socket.write(bytes, "latin1");
+  let answer = "";
+  for await (const chunk of socket) answer += chunk;
+  expect(answer).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
+  expect((await send(`${listener.url}/livez`)).status).toBe(200);
+});
+
+test("an h2c upgrade is answered in HTTP/1.1", async () => {
+  const listener = await start();
+  const answer = await send(`${listener.url}/livez`, {
+    headers: { connection: "Upgrade, HTTP2-Settings", upgrade: "h2c", "http2-settings": "AAMAAABkAAQAAP__" },
+  });
+  expect(answer.status).toBe(200);
+});
