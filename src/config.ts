@@ -1,5 +1,6 @@
 import { StartupError } from "./errors.ts";
 import { SETTINGS, type Setting, type SettingName } from "./settings.ts";
+import type { PostgresAddress } from "./storage/database/postgres-database.ts";
 
 type Value<N extends SettingName> = (typeof SETTINGS)[N] extends Setting<infer T> & { default: infer D }
   ? D extends undefined
@@ -9,17 +10,6 @@ type Value<N extends SettingName> = (typeof SETTINGS)[N] extends Setting<infer T
 
 /** Every setting with its value; undefined where it is unset and has no default. */
 export type SettingValues = { readonly [N in SettingName]: Value<N> };
-
-/** How to reach the PostgreSQL server: by URL, or by what libpq would call host, port, dbname, user, password. */
-export type PostgresAddress =
-  | { readonly connectionString: string }
-  | {
-      readonly host: string;
-      readonly port: number;
-      readonly database: string | undefined;
-      readonly user: string | undefined;
-      readonly password: string | undefined;
-    };
 
 export interface Config {
   readonly settings: SettingValues;

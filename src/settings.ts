@@ -134,8 +134,8 @@ export const SETTINGS = {
     description: "PostgreSQL host. Any POSTGRES_* selects PostgreSQL.",
   }),
   POSTGRES_PORT: integer({ default: 5432, min: 1, max: 65535, description: "PostgreSQL port." }),
-  POSTGRES_DB: text({ default: undefined, description: "PostgreSQL database." }),
-  POSTGRES_USER: text({ default: undefined, description: "PostgreSQL user." }),
+  POSTGRES_DB: text({ default: "postgres", description: "PostgreSQL database." }),
+  POSTGRES_USER: text({ default: "postgres", description: "PostgreSQL user." }),
   POSTGRES_PASSWORD: secret("PostgreSQL password."),
   MEMORY_DATA_DIR: text({
     default: "./data",

@@ -1,0 +1,106 @@
+import type { DescService } from "@bufbuild/protobuf";
+import { DomainService } from "memory-service-client/memoryservice/v1/domain_service_pb.js";
+import { MemoryService } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import { ServerService } from "memory-service-client/memoryservice/v1/server_service_pb.js";
+import type { Config } from "./config.ts";
+import { createOllamaEmbedder } from "./embedding/ollama-embedder.ts";
+import { Health as HealthService } from "./generated/grpc/health/v1/health_pb.ts";
+import { watchHealth } from "./health.ts";
+import type { Logger } from "./logger.ts";
+import { createContentEmbedder } from "./memory/content-embedder.ts";
+import { startEmbeddingWorker } from "./memory/embedding-worker.ts";
+import { createSearch } from "./memory/search.ts";
+import { createStore } from "./memory/store.ts";
+import { openDatabase } from "./open-database.ts";
+import { createErrorInterceptor } from "./rpc/errors.ts";
+import { createHealth } from "./rpc/health.ts";
+import { defaultMaxMessageBytes, defaultMaxTimeoutMs, startListener } from "./rpc/listener.ts";
+import { createMemoryService } from "./rpc/memory-service.ts";
+import { createReflection } from "./rpc/reflection.ts";
+import { migrate, sqlDirectory } from "./storage/migrations.ts";
+import { createPostgresMemoryRepository } from "./storage/postgres/memory-repository.ts";
+
+/** A running server. */
+export interface App {
+  /** `http://127.0.0.1:50051` */
+  readonly url: string;
+  /** Stops gracefully: see MEMORY_SHUTDOWN_GRACE_MS. Idempotent. */
+  close(): Promise<void>;
+}
+
+const services: readonly DescService[] = [MemoryService, DomainService, ServerService];
+
+/**
+ * Wires the server together and starts it.
+ *
+ * @throws StartupError with one sentence for the operator; nothing is left open then.
+ */
+export async function startApp(config: Config, logger: Logger): Promise<App> {
+  const { settings } = config;
+  await using cleanup = new AsyncDisposableStack();
+
+  const database = await openDatabase(config, logger);
+  cleanup.defer(() => database.close());
+  if (settings.MEMORY_MIGRATE) await migrate(database, { directory: sqlDirectory, logger });
+
+  const repository = createPostgresMemoryRepository(database);
+  const embedder = createOllamaEmbedder({
+    url: settings.OLLAMA_API_URL,
+    model: settings.OLLAMA_EMBEDDING_MODEL,
+    pull: settings.MEMORY_PULL_MODEL,
+    logger,
+  });
+  cleanup.defer(() => embedder.close());
+  const contents = createContentEmbedder({ embedder, repository, logger });
+  const defaultDomain = settings.DEFAULT_MEMORY_DOMAIN;
+  await repository.createDomain(defaultDomain, embedder.space()?.dimensions);
+
+  const worker = startEmbeddingWorker({ repository, contents, embedder, logger });
+  cleanup.defer(() => worker.close());
+  const embedBudgetMs = settings.MEMORY_EMBED_BUDGET_MS;
+  const memoryService = createMemoryService({
+    store: createStore({
+      repository,
+      contents,
+      embedBudgetMs,
+      createDomains: settings.MEMORY_CREATE_DOMAINS,
+      onPending: (domain) => worker.notify(domain),
+      logger,
+    }),
+    search: createSearch({ repository, contents, embedBudgetMs }),
+    defaultDomain,
+  });
+
+  const health = createHealth({ services: ["", ...services.map((service) => service.typeName), "embedder"] });
+  const watch = watchHealth({ database, embedder, health, services, logger });
+  cleanup.defer(() => watch.close());
+  const reflection = settings.MEMORY_REFLECTION ? createReflection([...services, HealthService]) : () => {};
+
+  const listener = await startListener({
+    host: settings.MEMORY_HOST,
+    port: settings.MEMORY_PORT,
+    routes: (router) => {
+      router.service(MemoryService, memoryService);
+      router.service(DomainService, {});
+      router.service(ServerService, {});
+      health.routes(router);
+      reflection(router);
+    },
+    interceptors: [createErrorInterceptor({ logger })],
+    maxMessageBytes: defaultMaxMessageBytes,
+    maxTimeoutMs: defaultMaxTimeoutMs,
+    allowedHosts: settings.MEMORY_ALLOWED_HOSTS ?? [],
+    allowedOrigins: settings.MEMORY_ALLOWED_ORIGINS ?? [],
+    readiness: watch.readiness,
+    shutdown: { graceMs: settings.MEMORY_SHUTDOWN_GRACE_MS },
+    logger,
+  });
+  cleanup.defer(async () => {
+    health.shutdown();
+    await listener.close();
+  });
+
+  logger.info({ url: listener.url, engine: database.engine }, "serving");
+  const running = cleanup.move();
+  return { url: listener.url, close: () => running.disposeAsync() };
+}
