@@ -46,6 +46,8 @@ export interface HttpHandlerOptions {
   readonly interceptors: readonly Interceptor[];
   /** Most bytes of one message in either direction, also after decompression. */
   readonly maxMessageBytes: number;
+  /** Fewest bytes of an answer worth compressing, for a client that accepts it. Default: 32 KiB. */
+  readonly compressMinBytes?: number;
   /** A client's longer deadline is refused as InvalidArgument. */
   readonly maxTimeoutMs: number;
   /** Asked for each `/readyz`; the signal ends after two seconds. */
@@ -58,6 +60,12 @@ export interface HttpHandlerOptions {
 }
 
 const readinessTimeoutMs = 2_000;
+
+/**
+ * Connect's own default is 1 KiB. grpc-js always accepts gzip, and with it answers of 5 KB were 1,500 calls/s
+ * instead of 2,300 on one machine. Only bulk is worth that.
+ */
+const defaultCompressMinBytes = 32 * 1024;
 
 /** How long browsers may remember a preflight; more than two hours is cut by them anyway. */
 const preflightMaxAgeSeconds = 7_200;
@@ -85,6 +93,7 @@ export function createHttpHandler(options: HttpHandlerOptions) {
     interceptors: [...options.interceptors],
     readMaxBytes: options.maxMessageBytes,
     writeMaxBytes: options.maxMessageBytes,
+    compressMinBytes: options.compressMinBytes ?? defaultCompressMinBytes,
     maxTimeoutMs: options.maxTimeoutMs,
     shutdownSignal: options.shutdownSignal,
     acceptCompression: [compressionGzip, fastBrotli],

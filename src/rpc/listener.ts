@@ -67,6 +67,9 @@ const defaultTimeouts: ListenerTimeouts = {
 /** Generous for a service, and within the usual limit of 1,024 open files less what the database needs. */
 const maxConnections = 900;
 
+/** A flood of connections must not become a flood of lines. */
+const dropWarningIntervalMs = 60_000;
+
 /** More streams wait at the client; it bounds what one connection can have in memory. */
 const maxStreamsPerConnection = 250;
 
@@ -117,6 +120,12 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     },
   );
   http1.maxConnections = maxConnections;
+  let dropWarnedAt = Number.NEGATIVE_INFINITY;
+  http1.on("drop", () => {
+    if (performance.now() - dropWarnedAt < dropWarningIntervalMs) return;
+    dropWarnedAt = performance.now();
+    options.logger.warn({ maxConnections }, "too many connections, new ones are dropped");
+  });
   const acceptHttp1 = takeConnectionListener(http1);
 
   const http2 = createHttp2Server(

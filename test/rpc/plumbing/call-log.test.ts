@@ -6,7 +6,7 @@ import { ServerReflection } from "../../../src/generated/grpc/reflection/v1/refl
 import { createReflection } from "../../../src/rpc/reflection.ts";
 import { grpcTransport, send, sendJson, startTestListener } from "./harness.ts";
 
-const start = () =>
+const start = (options = {}) =>
   startTestListener((router) => {
     router.service(Health, {
       check: ({ service }) => {
@@ -22,7 +22,7 @@ const start = () =>
       },
     });
     createReflection([Health])(router);
-  });
+  }, options);
 
 const many = Array.from({ length: 50 }, (_, i) => ({
   field: `items[${i}]`,
@@ -95,7 +95,7 @@ test.each([
 ])(
   "the code of a compressed error of %s is known",
   async (method, contentType, json, header, accept, code) => {
-    const listener = await start();
+    const listener = await start({ compressMinBytes: 100 });
     const message = Buffer.from(json);
     const head = Buffer.from([0, 0, 0, 0, message.length]);
     const answer = await send(`${listener.url}/grpc.health.v1.Health/${method}`, {
