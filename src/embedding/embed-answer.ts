@@ -52,7 +52,7 @@ export function embeddingsFromAnswer(answer: unknown, expected: AnswerExpectatio
   if (zeros > 0 && zeros < count) {
     throw new OllamaError("rejected", `Ollama gave zeros for ${zeros} of ${count} texts`);
   }
-  if (zeros > 0) throw invalidAnswer("nothing but zeros", { suspect: true });
+  if (zeros > 0) throw invalidAnswer("nothing but zeros");
   return embeddings;
 }
 
@@ -81,13 +81,16 @@ export interface DegenerationGuard {
 /** As many as the embedder's probe has texts: a probe that passes wipes out whatever a bad answer has left. */
 const REMEMBERED_EMBEDDINGS = 2;
 
-export function createDegenerationGuard(): DegenerationGuard {
+/** @param prefixes What the texts may begin with beside their own words: it does not make them different. */
+export function createDegenerationGuard(prefixes: readonly string[] = []): DegenerationGuard {
   let remembered: { readonly skeleton: string; readonly embedding: Float32Array }[] = [];
   return {
     check(texts, embeddings) {
       const fresh: typeof remembered = [];
       for (const [i, embedding] of embeddings.entries()) {
-        const skeleton = skeletonOf(texts[i] ?? "");
+        const text = texts[i] ?? "";
+        const prefix = prefixes.find((candidate) => candidate !== "" && text.startsWith(candidate)) ?? "";
+        const skeleton = skeletonOf(text.slice(prefix.length));
         if (
           [...remembered, ...fresh].some((e) => e.skeleton !== skeleton && isEqual(e.embedding, embedding))
         ) {

@@ -72,7 +72,7 @@ export function createOllamaClient(options: OllamaClientOptions): OllamaClient {
   const { profile, clock = systemClock, metadataTimeoutMs = 5_000, keepAliveSeconds = 1_800 } = options;
   const http = createOllamaHttp({ url: options.url, clock });
   const model = fullName(options.model);
-  const guard = createDegenerationGuard();
+  const guard = createDegenerationGuard([profile.queryPrefix, profile.documentPrefix]);
 
   function metadata(path: string, signal: AbortSignal | undefined, body?: unknown): Promise<unknown> {
     const method = body === undefined ? "GET" : "POST";

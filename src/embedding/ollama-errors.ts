@@ -11,7 +11,7 @@ export type RetryAdvice = "now" | "soon" | "no";
 
 export interface OllamaErrorOptions {
   readonly retry?: RetryAdvice;
-  /** The engine crashed or made nothing but zeros: it is broken, or this text breaks it. Another text can tell. */
+  /** The engine crashed or gave nonsense: it is broken, or these texts break it. A harmless text can tell. */
   readonly suspect?: boolean;
   /** The server did not answer in time. */
   readonly timedOut?: boolean;
@@ -105,10 +105,10 @@ export function timeoutError(timeoutMs: number): OllamaError {
 }
 
 /** An answer with a status of success that cannot be believed. */
-export function invalidAnswer(what: string, options: OllamaErrorOptions = {}): OllamaError {
+export function invalidAnswer(what: string): OllamaError {
   return new OllamaError("unavailable", `Ollama gave an invalid answer: ${what}`, {
     retry: "soon",
-    ...options,
+    suspect: true,
   });
 }
 

@@ -73,6 +73,11 @@ describe("degeneration guard", () => {
     expect(() => guard.check(["dogs"], [one])).toThrow("same embedding");
   });
 
+  it("accepts one embedding for a text as query and as document", () => {
+    const guard = createDegenerationGuard(["query: ", "document: "]);
+    guard.check(["query: cats", "document: cats"], [one, one]);
+  });
+
   it.each([
     ["the same text", "cats", "cats"],
     ["texts that differ in case, accents and punctuation", "Crème, brûlée", "creme brulee"],

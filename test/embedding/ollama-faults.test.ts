@@ -18,8 +18,6 @@ interface Row {
   readonly era?: Era;
   /** The server keeps silent: time has to pass. */
   readonly silent?: boolean;
-  /** What it left behind makes the first good answers look bad; the next probe clears that up. */
-  readonly lingers?: boolean;
 }
 
 const ROWS: Record<FaultKind["kind"], readonly Row[]> = {
@@ -74,7 +72,7 @@ const ROWS: Record<FaultKind["kind"], readonly Row[]> = {
     { fault: { kind: "wrongDim", dims: 1024, at: 1 }, once: "good", always: "unavailable" },
   ],
   dimDrift: [{ fault: { kind: "dimDrift", dims: 512 }, once: "good", always: "unavailable" }],
-  swap: [{ fault: { kind: "swap" }, once: "plausible", always: "plausible", lingers: true }],
+  swap: [{ fault: { kind: "swap" }, once: "plausible", always: "plausible" }],
   constant: [{ fault: { kind: "constant" }, once: "good", always: "unavailable" }],
   notUnit: [
     { fault: { kind: "notUnit", scale: 1.5 }, once: "good", always: "good" },
@@ -139,10 +137,6 @@ describe("a fault of Ollama", () => {
       lasting.remove();
       await bench.fake.up();
       await untilReady(bench);
-      if (row.lingers) {
-        expect(await outcomeOf(bench)).toBe("unavailable");
-        await untilReady(bench);
-      }
       expect(await outcomeOf(bench), "afterwards").toBe("good");
     },
   );

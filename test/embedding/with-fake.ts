@@ -73,6 +73,15 @@ export function whenAvailable(embedder: OllamaEmbedder): Promise<void> {
   });
 }
 
+/** Resolves when the embedder does nothing but wait for its next look. */
+export function whenIdle({ clock }: Bench): Promise<void> {
+  return until(() => {
+    const [next = 0, ...more] = clock.waiting();
+    // Requests have time-outs of 5 s, of 120 s, or of 30 s and some more for their texts.
+    return more.length === 0 && next > 0 && (next <= 2_000 || next === 30_000);
+  });
+}
+
 /** First text of the embedder's own probe. */
 export const PROBE_TEXT = "the quick brown fox jumps over the lazy dog";
 
