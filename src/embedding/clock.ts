@@ -2,16 +2,20 @@
 export interface Clock {
   /** Milliseconds that only ever grow; not the time of day. */
   now(): number;
-  /** Calls `callback` once after `delayMs`. The returned function cancels it and may be called at any time. */
-  schedule(delayMs: number, callback: () => void): () => void;
+  /**
+   * Calls `callback` once after `delayMs`. The returned function cancels it and may be called at any time.
+   *
+   * @param background Whether the process may end before. Default false: somebody waits for it.
+   */
+  schedule(delayMs: number, callback: () => void, background?: boolean): () => void;
 }
 
-/** The real time. Its timers do not keep the process alive: open sockets and the listener do. */
+/** The real time. */
 export const systemClock: Clock = {
   now: () => performance.now(),
-  schedule(delayMs, callback) {
+  schedule(delayMs, callback, background = false) {
     const timer = setTimeout(callback, delayMs);
-    timer.unref();
+    if (background) timer.unref();
     return () => clearTimeout(timer);
   },
 };

@@ -146,7 +146,7 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
     const untilProbe = breaker.retryInMs;
     let delay = phase.kind === "ready" && !metadataFailed ? readyCheckMs : awayCheckMs;
     if (phase.kind === "away" && untilProbe > 0) delay = Math.min(delay, untilProbe);
-    cancelNextCheck = clock.schedule(delay, check);
+    cancelNextCheck = clock.schedule(delay, check, true);
   }
 
   /** Looks at Ollama; one look at a time, so there is never more than one warm-up either. */
