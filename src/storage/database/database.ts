@@ -53,11 +53,19 @@ export interface Database extends Queryable {
 
   /**
    * Runs `work` in one read-committed transaction; commits if it resolves and rolls back if it rejects. Never
-   * await the outside world in it: the embedded engine has a single connection.
+   * await the outside world in it: the embedded engine has a single connection. The signal ends it with a
+   * rollback until the commit has begun; a commit is never interrupted.
    *
    * @throws ServiceError OUTCOME_UNKNOWN if the connection was lost while committing.
    */
   transaction<T>(work: (transaction: Queryable) => Promise<T>, options?: QueryOptions): Promise<T>;
+
+  /**
+   * Lends one connection to `work` alone, without a transaction: for session settings, advisory locks that
+   * outlive a transaction and statements that refuse to run in one. Settings made and locks taken in it end
+   * with it. The same warning as for a transaction: on the embedded engine everybody else waits.
+   */
+  session<T>(work: (session: Queryable) => Promise<T>, options?: QueryOptions): Promise<T>;
 
   /** Resolves if the engine answers within `timeoutMs`. @throws ServiceError DATABASE_UNAVAILABLE. */
   ping(timeoutMs: number): Promise<void>;
@@ -72,7 +80,11 @@ export class DatabaseError extends Error {
   readonly sqlstate: string;
   readonly constraint: string | undefined;
 
-  constructor(sqlstate: string, message: string, options: { constraint?: string | undefined; cause?: unknown }) {
+  constructor(
+    sqlstate: string,
+    message: string,
+    options: { constraint?: string | undefined; cause?: unknown },
+  ) {
     super(message, { cause: options.cause });
     this.sqlstate = sqlstate;
     this.constraint = options.constraint;

@@ -1,0 +1,119 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { isAbort, ServiceError, StartupError } from "../../errors.ts";
+import type { Logger } from "../../logger.ts";
+import type { Database } from "./database.ts";
+import { SQLSTATE, sqlstateOf } from "./sqlstate.ts";
+
+/** The oldest PostgreSQL the service runs on. */
+export const MIN_POSTGRES_MAJOR = 15;
+/** The first pgvector with iterative index scans, without which a filtered search loses results. */
+export const MIN_PGVECTOR = "0.8.0";
+/** Older versions have known faults when an HNSW index is vacuumed or built in parallel. */
+export const RECOMMENDED_PGVECTOR = "0.8.4";
+
+export interface CheckServerOptions {
+  readonly logger: Logger;
+  /** How long to wait for a server that cannot be reached, in milliseconds. Default 0: not at all. */
+  readonly waitMs?: number;
+  /** Pause between two attempts while waiting, in milliseconds. Default 500. */
+  readonly retryEveryMs?: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What `checkServer` found. */
+export interface ServerVersions {
+  /** As the server says it: `18.1`. */
+  readonly postgres: string;
+  readonly pgvector: string;
+}
+
+/**
+ * Makes sure at start that the database can be reached and is recent enough.
+ *
+ * @throws StartupError with one sentence for the operator.
+ */
+export async function checkServer(database: Database, options: CheckServerOptions): Promise<ServerVersions> {
+  await connect(database, options);
+  const [server] = await database.query<{ version: string; number: number; pgvector: string | null }>({
+    text: `select current_setting('server_version') as version,
+       current_setting('server_version_num')::int as number,
+       (select coalesce(installed_version, default_version) from pg_available_extensions where name = 'vector')
+         as pgvector`,
+  });
+  if (server === undefined) throw new StartupError("the database did not tell its version");
+  if (server.number < MIN_POSTGRES_MAJOR * 10_000) {
+    throw new StartupError(
+      `PostgreSQL ${server.version} is too old: version ${MIN_POSTGRES_MAJOR} or newer is needed`,
+    );
+  }
+  if (server.pgvector === null) {
+    throw new StartupError(
+      `the PostgreSQL server does not have the pgvector extension: install pgvector ${RECOMMENDED_PGVECTOR} or newer on it`,
+    );
+  }
+  if (compareVersions(server.pgvector, MIN_PGVECTOR) < 0) {
+    throw new StartupError(
+      `pgvector ${server.pgvector} is too old: install version ${MIN_PGVECTOR} or newer on the PostgreSQL server ` +
+        `(where it is installed already, run "alter extension vector update" in the database)`,
+    );
+  }
+  if (compareVersions(server.pgvector, RECOMMENDED_PGVECTOR) < 0) {
+    options.logger.warn(
+      { pgvector: server.pgvector, recommended: RECOMMENDED_PGVECTOR },
+      "this pgvector has known faults in vacuum and parallel index builds, please update it",
+    );
+  }
+  return { postgres: server.version, pgvector: server.pgvector };
+}
+
+async function connect(database: Database, options: CheckServerOptions): Promise<void> {
+  const { logger, waitMs = 0, retryEveryMs = 500, signal } = options;
+  const end = performance.now() + waitMs;
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await database.query({ text: "select 1" }, [], { signal });
+      return;
+    } catch (error) {
+      if (isAbort(error) && signal?.aborted) throw error;
+      const problem = describeProblem(error);
+      if (!problem.mayPass || performance.now() + retryEveryMs > end) {
+        throw new StartupError(problem.sentence, { cause: error });
+      }
+      if (attempt === 1) logger.warn({ waitMs }, `${problem.sentence}; waiting for it`);
+      await delay(retryEveryMs, undefined, { signal });
+    }
+  }
+}
+
+function describeProblem(error: unknown): { readonly sentence: string; readonly mayPass: boolean } {
+  const driver = error instanceof ServiceError ? (error.cause ?? error) : error;
+  const text = messageOf(driver);
+  switch (sqlstateOf(driver)) {
+    case SQLSTATE.invalidPassword:
+    case SQLSTATE.invalidAuthorization:
+      return { sentence: `PostgreSQL refused the login: ${text}`, mayPass: false };
+    case SQLSTATE.databaseDoesNotExist:
+      return { sentence: `${text}: create it first, or name another one`, mayPass: false };
+    default:
+      return { sentence: `cannot reach PostgreSQL: ${text}`, mayPass: true };
+  }
+}
+
+function messageOf(error: unknown): string {
+  // A name with several addresses fails with one error each and no message of its own.
+  if (error instanceof AggregateError && error.errors.length > 0)
+    return error.errors.map(messageOf).join(", ");
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** Compares dotted numbers: negative if `a` is older than `b`. */
+export function compareVersions(a: string, b: string): number {
+  const [left, right] = [a, b].map((version) =>
+    version.split(".").map((part) => Number.parseInt(part, 10) || 0),
+  );
+  for (let i = 0; i < Math.max(left?.length ?? 0, right?.length ?? 0); i++) {
+    const difference = (left?.[i] ?? 0) - (right?.[i] ?? 0);
+    if (difference !== 0) return difference;
+  }
+  return 0;
+}

@@ -1,0 +1,92 @@
+import { accessSync, constants, mkdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { StartupError } from "../../errors.ts";
+
+/** The PostgreSQL version inside PGlite, which alone can open a data directory made by it. */
+export const EMBEDDED_POSTGRES_MAJOR = 18;
+
+const lockFile = "lock.sqlite";
+
+export interface DirectoryLock {
+  /** Lets another process have the directory. Idempotent. */
+  release(): void;
+}
+
+/**
+ * Takes the directory for this process, making it if needed: two processes on one directory destroy the data.
+ * Node has no lock on files; SQLite has one that the operating system ends together with the process.
+ *
+ * @throws StartupError if another process has it, or if it cannot be written.
+ */
+export function lockDirectory(directory: string): DirectoryLock {
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    accessSync(directory, constants.R_OK | constants.W_OK | constants.X_OK);
+  } catch (error) {
+    throw new StartupError(
+      `the data directory ${directory} cannot be written: check its owner and permissions, or set MEMORY_DATA_DIR`,
+      { cause: error },
+    );
+  }
+  const { DatabaseSync } = loadSqlite();
+  const path = join(directory, lockFile);
+  let database: InstanceType<typeof DatabaseSync> | undefined;
+  try {
+    database = new DatabaseSync(path);
+    database.exec("begin exclusive");
+  } catch (error) {
+    database?.close();
+    if (isBusy(error)) {
+      throw new StartupError(
+        `the data directory ${directory} is in use by another process: stop that one, or set MEMORY_DATA_DIR to another directory`,
+        { cause: error },
+      );
+    }
+    throw new StartupError(`the lock file ${path} cannot be used: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
+  const held = database;
+  return {
+    release() {
+      if (held.isOpen) held.close();
+    },
+  };
+}
+
+/** @throws StartupError if the cluster was made by another PostgreSQL version than the embedded one. */
+export function assertUsableCluster(cluster: string): void {
+  let version: string;
+  try {
+    version = readFileSync(join(cluster, "PG_VERSION"), "utf8").trim();
+  } catch (error) {
+    throw new StartupError(
+      `${cluster} is not a data directory of the embedded database: it has no PG_VERSION`,
+      {
+        cause: error,
+      },
+    );
+  }
+  if (version !== String(EMBEDDED_POSTGRES_MAJOR)) {
+    throw new StartupError(
+      `the data in ${cluster} was made by PostgreSQL ${version}, this program embeds PostgreSQL ${EMBEDDED_POSTGRES_MAJOR}: ` +
+        "export it with the version that made it and import it into a new directory",
+    );
+  }
+}
+
+function isBusy(error: unknown): boolean {
+  const sqliteBusy = 5;
+  return (error as { readonly errcode?: unknown }).errcode === sqliteBusy;
+}
+
+/** node:sqlite without the warning that it is experimental, which would be the first line an operator sees. */
+function loadSqlite(): typeof import("node:sqlite") {
+  const emitWarning = process.emitWarning;
+  process.emitWarning = () => {};
+  try {
+    return process.getBuiltinModule("node:sqlite");
+  } finally {
+    process.emitWarning = emitWarning;
+  }
+}

@@ -1,0 +1,314 @@
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { extname, join } from "node:path";
+import { Worker } from "node:worker_threads";
+import { StartupError } from "../../errors.ts";
+import type { Logger } from "../../logger.ts";
+import { rejectOnAbort } from "./abort.ts";
+import type { Database, Parameter, Queryable, QueryOptions, Row, Statement } from "./database.ts";
+import { assertUsableCluster, type DirectoryLock, lockDirectory } from "./directory-lock.ts";
+import type {
+  EmbeddedCommand,
+  EmbeddedFailure,
+  EmbeddedRequest,
+  EmbeddedResponse,
+  EmbeddedValue,
+  EmbeddedWorkerData,
+} from "./embedded-messages.ts";
+import { ExclusiveQueue } from "./exclusive-queue.ts";
+import { databaseUnavailable, mapDatabaseError } from "./sqlstate.ts";
+import { type Connection, lend, runTransaction } from "./transaction.ts";
+import { wireValueFrom } from "./wire-values.ts";
+
+export interface EmbeddedOptions {
+  /** Where the data lives; made if missing, locked against other processes. Undefined keeps it in memory. */
+  readonly directory?: string | undefined;
+  /** A dump to begin with, as `dump()` gave it; only in memory. */
+  readonly loadDataDir?: ArrayBuffer | undefined;
+  readonly logger: Logger;
+}
+
+export interface EmbeddedDatabase extends Database {
+  /** The whole data directory as a tar archive, for `loadDataDir`. */
+  dump(): Promise<ArrayBuffer>;
+}
+
+/**
+ * Opens the embedded engine: PGlite (PostgreSQL 18 with pgvector and pg_textsearch) in a worker thread. It has
+ * one connection, so statements and transactions run one after the other in the order of asking. Killing the
+ * process loses nothing that was committed; a power cut may.
+ *
+ * @throws StartupError if the directory is in use, cannot be written or belongs to another PostgreSQL version.
+ */
+export async function openEmbeddedDatabase(options: EmbeddedOptions): Promise<EmbeddedDatabase> {
+  const { directory, loadDataDir, logger } = options;
+  const lock = directory === undefined ? undefined : lockDirectory(directory);
+  try {
+    const cluster = directory === undefined ? undefined : join(directory, "postgres");
+    if (cluster !== undefined && existsSync(cluster)) assertUsableCluster(cluster);
+    const worker = await startWorker({ directory: cluster, dataDirectory: loadDataDir });
+    return new PgliteDatabase(worker, lock, logger);
+  } catch (error) {
+    lock?.release();
+    if (error instanceof StartupError) throw error;
+    const where = directory === undefined ? "in memory" : `in ${directory}`;
+    throw new StartupError(
+      `the embedded database ${where} could not be opened: ${(error as Error).message}`,
+      {
+        cause: error,
+      },
+    );
+  }
+}
+
+async function startWorker(workerData: EmbeddedWorkerData): Promise<Worker> {
+  // Beside this file, in TypeScript when run from source and in JavaScript when built.
+  const file = new URL(`./embedded-worker${extname(import.meta.url)}`, import.meta.url);
+  const worker = new Worker(file, { workerData, name: "embedded-database" });
+  const starting = new AbortController();
+  try {
+    // Rejects if the worker fails: `once` listens for errors too.
+    await Promise.race([
+      once(worker, "message", { signal: starting.signal }),
+      once(worker, "exit", { signal: starting.signal }).then(([code]) => {
+        throw new Error(`the worker ended with code ${code}`);
+      }),
+    ]);
+  } finally {
+    starting.abort();
+  }
+  return worker;
+}
+
+interface Pending {
+  readonly resolve: (value: EmbeddedValue) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+class PgliteDatabase implements EmbeddedDatabase {
+  readonly engine = "embedded";
+  readonly #worker: Worker;
+  readonly #lock: DirectoryLock | undefined;
+  readonly #logger: Logger;
+  readonly #queue = new ExclusiveQueue();
+  readonly #connection = new WorkerConnection((command) => this.#call(command));
+  readonly #pending = new Map<number, Pending>();
+  #nextId = 1;
+  /** Why nothing can run any more. */
+  #ended: { readonly message: string; readonly cause?: unknown } | undefined;
+  #closed: Promise<void> | undefined;
+
+  constructor(worker: Worker, lock: DirectoryLock | undefined, logger: Logger) {
+    this.#worker = worker;
+    this.#lock = lock;
+    this.#logger = logger;
+    worker.on("message", (response: EmbeddedResponse) => this.#receive(response));
+    worker.on("error", (error) => this.#crash(error));
+    worker.on("exit", (code) =>
+      this.#crash(new Error(`the worker of the embedded database ended with code ${code}`)),
+    );
+  }
+
+  async query<R extends Row>(
+    statement: Statement,
+    parameters: readonly Parameter[] = [],
+    options: QueryOptions = {},
+  ): Promise<R[]> {
+    return await this.#alone(options.signal, async () => {
+      try {
+        return (await this.#connection.query(statement, parameters, options.signal)) as R[];
+      } catch (error) {
+        options.signal?.throwIfAborted();
+        throw mapDatabaseError(error);
+      }
+    });
+  }
+
+  async execute(script: string): Promise<void> {
+    await this.#alone(undefined, async () => {
+      try {
+        await this.#connection.execute(script);
+      } catch (error) {
+        throw mapDatabaseError(error);
+      }
+    });
+  }
+
+  async transaction<T>(work: (transaction: Queryable) => Promise<T>, options: QueryOptions = {}): Promise<T> {
+    const release = await this.#acquire(options.signal);
+    return await runTransaction(this.#connection, work, options.signal, release);
+  }
+
+  async session<T>(work: (session: Queryable) => Promise<T>, options: QueryOptions = {}): Promise<T> {
+    return await this.#alone(options.signal, async () => {
+      const lent = lend(this.#connection, options.signal);
+      try {
+        return await work(lent);
+      } finally {
+        lent.close(new Error("the session has ended"));
+        await this.#connection.idle();
+        // The next one gets the same connection.
+        await this.#connection
+          .execute("rollback; select pg_advisory_unlock_all(); reset all")
+          .catch((error: unknown) => this.#logger.warn({ err: error }, "a session could not be reset"));
+      }
+    });
+  }
+
+  async dump(): Promise<ArrayBuffer> {
+    return await this.#alone(undefined, async () => (await this.#call({ kind: "dump" })) as ArrayBuffer);
+  }
+
+  async ping(timeoutMs: number): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const tooLate = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(databaseUnavailable(new Error("no answer in time"))), timeoutMs);
+    });
+    try {
+      // Past the queue: a long queue is load, not absence.
+      const answered = this.#call({ kind: "ping" });
+      answered.catch(() => undefined);
+      await Promise.race([answered, tooLate]);
+    } catch (error) {
+      throw databaseUnavailable(error);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    const release = await this.#queue.acquire();
+    await this.#connection.idle();
+    if (this.#ended === undefined) {
+      const exited = new Promise<void>((resolve) => this.#worker.once("exit", () => resolve()));
+      const answered = this.#call({ kind: "close" });
+      this.#ended = { message: "the database is closed" };
+      await answered.catch((error: unknown) =>
+        this.#logger.warn({ err: error }, "the embedded database did not close cleanly"),
+      );
+      await exited;
+    }
+    release();
+    this.#lock?.release();
+  }
+
+  async #acquire(signal: AbortSignal | undefined): Promise<() => void> {
+    this.#assertAlive();
+    const release = await this.#queue.acquire(signal);
+    if (this.#ended !== undefined) {
+      release();
+      this.#assertAlive();
+    }
+    return release;
+  }
+
+  /** Rejects early if the signal is aborted; the queue goes on when what runs has ended. */
+  async #alone<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
+    const release = await this.#acquire(signal);
+    try {
+      return await work();
+    } finally {
+      if (this.#connection.busy) void this.#connection.idle().then(release);
+      else release();
+    }
+  }
+
+  #assertAlive(): void {
+    if (this.#ended !== undefined) throw databaseUnavailable(this.#ended.cause, this.#ended.message);
+  }
+
+  #call(command: EmbeddedCommand): Promise<EmbeddedValue> {
+    return new Promise((resolve, reject) => {
+      this.#assertAlive();
+      const id = this.#nextId++;
+      this.#pending.set(id, { resolve, reject });
+      this.#worker.postMessage({ id, command } satisfies EmbeddedRequest);
+    });
+  }
+
+  #receive(response: EmbeddedResponse): void {
+    if (!("id" in response)) return;
+    const pending = this.#pending.get(response.id);
+    this.#pending.delete(response.id);
+    if ("failure" in response) pending?.reject(new EmbeddedError(response.failure));
+    else pending?.resolve(response.value);
+  }
+
+  #crash(error: unknown): void {
+    if (this.#ended === undefined) {
+      this.#ended = { message: "the embedded database has stopped: restart the service", cause: error };
+      this.#logger.error({ err: error }, "the embedded database has stopped");
+    }
+    for (const { reject } of this.#pending.values()) reject(databaseUnavailable(error));
+    this.#pending.clear();
+  }
+}
+
+/** An error of the worker's PostgreSQL with the properties that node-postgres gives its own. */
+class EmbeddedError extends Error {
+  override readonly name = "EmbeddedError";
+  readonly code: string | undefined;
+  readonly severity: string | undefined;
+  readonly constraint: string | undefined;
+  readonly detail: string | undefined;
+
+  constructor(failure: EmbeddedFailure) {
+    super(failure.message);
+    this.code = failure.code;
+    this.severity = failure.severity;
+    this.constraint = failure.constraint;
+    this.detail = failure.detail;
+  }
+}
+
+/** The engine's one connection. The worker answers in order, so statements may be sent before earlier ones end. */
+class WorkerConnection implements Connection {
+  readonly #call: (command: EmbeddedCommand) => Promise<EmbeddedValue>;
+  readonly #running = new Set<Promise<unknown>>();
+
+  constructor(call: (command: EmbeddedCommand) => Promise<EmbeddedValue>) {
+    this.#call = call;
+  }
+
+  get busy(): boolean {
+    return this.#running.size > 0;
+  }
+
+  async idle(): Promise<void> {
+    while (this.#running.size > 0) await Promise.allSettled(this.#running);
+  }
+
+  async query(statement: Statement, parameters: readonly Parameter[], signal?: AbortSignal): Promise<Row[]> {
+    signal?.throwIfAborted();
+    const values = parameters.map((parameter) => ownBytes(wireValueFrom(parameter)));
+    const { text, name } = statement;
+    const answer = this.#track(this.#call({ kind: "query", text, name, values }));
+    // A running statement cannot be stopped: its result is dropped.
+    return (await rejectOnAbort(answer, signal)) as Row[];
+  }
+
+  async execute(script: string): Promise<string> {
+    return (await this.#track(this.#call({ kind: "execute", script }))) as string;
+  }
+
+  async #track<T>(answer: Promise<T>): Promise<T> {
+    this.#running.add(answer);
+    try {
+      return await answer;
+    } finally {
+      this.#running.delete(answer);
+    }
+  }
+}
+
+/** Bytes without the rest of a larger memory they may be a part of, which a message would carry along. */
+function ownBytes<T>(value: T): T | Uint8Array {
+  return value instanceof Uint8Array && value.byteLength !== value.buffer.byteLength
+    ? new Uint8Array(value)
+    : value;
+}

@@ -1,0 +1,180 @@
+import pg from "pg";
+import { rejectOnAbort } from "./abort.ts";
+import type { Parameter, Row, Statement } from "./database.ts";
+import { sendCancelRequest } from "./postgres-cancel.ts";
+import { SQLSTATE, sqlstateOf } from "./sqlstate.ts";
+import type { Connection } from "./transaction.ts";
+import { wireValueFrom } from "./wire-values.ts";
+
+/** Statements kept prepared on one connection; the server holds memory for each, and pg forgets none itself. */
+export const MAX_PREPARED_STATEMENTS = 200;
+
+/** How long a cancelled statement may go on before its connection is cut. */
+const cancelGraceMs = 5_000;
+
+/** What node-postgres keeps and does not declare. */
+interface ClientInternals {
+  readonly processID: number | null;
+  readonly secretKey: number | null;
+  readonly connection: { readonly parsedStatements: Record<string, string> };
+}
+
+interface Request extends pg.QueryConfig {
+  /** Declared by node-postgres, missing in its types: also without parameters one statement, planned anew. */
+  readonly queryMode?: "extended";
+}
+
+/**
+ * One connection of the pool: runs one statement after the other, keeps at most MAX_PREPARED_STATEMENTS prepared
+ * and cancels on the server what its caller no longer waits for.
+ */
+export class PostgresConnection implements Connection {
+  readonly #client: pg.Client;
+  readonly #preparedStatements: boolean;
+  /** Names in the order of their last use. */
+  readonly #names = new Set<string>();
+  /** Prepared before a table changed its shape, to be prepared again. */
+  readonly #stale = new Set<string>();
+  #tail: Promise<unknown> = Promise.resolve();
+  #pending = 0;
+  #broken = false;
+
+  constructor(client: pg.Client, preparedStatements: boolean) {
+    this.#client = client;
+    this.#preparedStatements = preparedStatements;
+  }
+
+  /** True while a statement runs, also one whose caller has left. */
+  get busy(): boolean {
+    return this.#pending > 0;
+  }
+
+  /** True if the connection must not be used again. */
+  get broken(): boolean {
+    return this.#broken;
+  }
+
+  /** Never use the connection again. */
+  markBroken(): void {
+    this.#broken = true;
+  }
+
+  async idle(): Promise<void> {
+    while (this.#pending > 0) await this.#tail.catch(() => undefined);
+  }
+
+  query(statement: Statement, parameters: readonly Parameter[], signal?: AbortSignal): Promise<Row[]> {
+    const values = parameters.map(wireValueFrom);
+    const name = this.#preparedStatements ? statement.name : undefined;
+    const request: Request =
+      name === undefined
+        ? { text: statement.text, values, queryMode: "extended" }
+        : { text: statement.text, values, name };
+    const rows = this.#inTurn(async () => {
+      signal?.throwIfAborted();
+      if (name !== undefined) await this.#makeRoomFor(name);
+      const send = async () => (await this.#send(request, signal)).rows as Row[];
+      try {
+        return await send();
+      } catch (error) {
+        if (name === undefined || !isOutdatedPlan(error)) throw error;
+        this.#stale.add(name);
+        // In a transaction the failure has ended it; outside nothing has happened yet.
+        if (this.#client.getTransactionStatus() !== "I") throw error;
+        await this.#makeRoomFor(name);
+        return await send();
+      }
+    });
+    return rejectOnAbort(rows, signal);
+  }
+
+  execute(script: string): Promise<string> {
+    return this.#inTurn(async () => {
+      const results: unknown = await this.#client.query(script);
+      const last = Array.isArray(results) ? results.at(-1) : results;
+      return (last as pg.QueryResult | undefined)?.command ?? "";
+    });
+  }
+
+  async #inTurn<T>(task: () => Promise<T>): Promise<T> {
+    this.#pending++;
+    const mine = this.#tail.then(task, task);
+    this.#tail = mine;
+    try {
+      return await mine;
+    } finally {
+      this.#pending--;
+    }
+  }
+
+  async #send(request: Request, signal: AbortSignal | undefined): Promise<pg.QueryResult> {
+    let cancelled: Promise<void> | undefined;
+    let timer: NodeJS.Timeout | undefined;
+    const cancel = () => {
+      cancelled = this.#cancel();
+      // Handled below, but only once the statement has ended.
+      cancelled.catch(() => undefined);
+      timer = setTimeout(() => void this.#client.end(), cancelGraceMs);
+    };
+    signal?.addEventListener("abort", cancel, { once: true });
+    try {
+      return await this.#client.query(request);
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", cancel);
+      if (cancelled !== undefined) await this.#settleCancel(cancelled);
+    }
+  }
+
+  #cancel(): Promise<void> {
+    const { host, port } = this.#client;
+    const { processID, secretKey } = this.#client as unknown as ClientInternals;
+    if (processID === null || secretKey === null) return Promise.resolve();
+    return sendCancelRequest({ host, port, processId: processID, secretKey }, cancelGraceMs);
+  }
+
+  /** The statement is over, but its cancellation may still be under way and must not hit the next one. */
+  async #settleCancel(cancelled: Promise<void>): Promise<void> {
+    try {
+      await cancelled;
+    } catch {
+      this.#broken = true;
+      return;
+    }
+    // Takes a signal that has been sent and not been delivered yet. Failing is its purpose, also in a failed
+    // transaction; on a lost connection the pool notices by itself.
+    await this.#client.query("select 1").catch(() => undefined);
+  }
+
+  async #makeRoomFor(name: string): Promise<void> {
+    if (this.#stale.delete(name)) await this.#forget(name);
+    // Deleting first moves a known name to the end: the order is the order of use.
+    if (!this.#names.delete(name) && this.#names.size >= MAX_PREPARED_STATEMENTS) {
+      const [oldest] = this.#names;
+      if (oldest !== undefined) {
+        await this.#forget(oldest);
+        this.#names.delete(oldest);
+      }
+    }
+    this.#names.add(name);
+  }
+
+  async #forget(name: string): Promise<void> {
+    const { parsedStatements } = (this.#client as unknown as ClientInternals).connection;
+    if (parsedStatements[name] === undefined) return;
+    await this.#client.query(`deallocate ${pg.escapeIdentifier(name)}`);
+    delete parsedStatements[name];
+  }
+}
+
+/**
+ * A prepared statement whose result would now have other types: its table was dropped and made again with other
+ * dimensions, say. Told by the routine, since the state is shared and the text is translated.
+ */
+function isOutdatedPlan(error: unknown): boolean {
+  return (
+    sqlstateOf(error) === SQLSTATE.featureNotSupported &&
+    error instanceof pg.DatabaseError &&
+    error.routine === "RevalidateCachedQuery"
+  );
+}
