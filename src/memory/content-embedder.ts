@@ -2,18 +2,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Embedder, EmbedError } from "../embedding/embedder.ts";
 import type { Logger } from "../logger.ts";
 import type {
-  ChunkRange,
   ContentEmbedding,
   DomainRecord,
+  EmbeddedChunk,
   MemoryRepository,
 } from "../storage/memory-repository.ts";
 import { CHUNKER_REVISION, chunkText, textOfChunk } from "./chunk.ts";
-
-/** A content cut for the model: what to embed, and where it lies in the content. */
-export interface SplitContent {
-  readonly texts: readonly string[];
-  readonly ranges: readonly ChunkRange[];
-}
 
 /** A question as a vector, comparable only with embeddings of the same version. */
 export interface QueryEmbedding {
@@ -23,9 +17,15 @@ export interface QueryEmbedding {
 
 /** Embeds whole contents and questions, and says in which embedding version. */
 export interface ContentEmbedder {
-  split(content: string): SplitContent;
-  /** @throws EmbedError */
-  embedContent(content: SplitContent, signal?: AbortSignal): Promise<ContentEmbedding>;
+  /** How many chunks the content will have, as far as can be told before the model has seen it. */
+  countChunks(content: string): number;
+  /**
+   * Cuts the content into chunks and embeds each. A chunk that is too long for the model after all (dense text has
+   * more tokens than its length tells) is cut in two; one of nothing but white space is left out.
+   *
+   * @throws EmbedError
+   */
+  embedContent(content: string, signal?: AbortSignal): Promise<ContentEmbedding>;
   /** @throws EmbedError */
   embedQuery(query: string, signal?: AbortSignal): Promise<QueryEmbedding>;
   /** Makes `domain` search in the current version, if one is known and the domain uses another or none. */
@@ -34,8 +34,21 @@ export interface ContentEmbedder {
   current(): Promise<{ readonly version: number; readonly dimensions: number } | undefined>;
 }
 
-/** Texts longer than this are passed to the embedder in parts, so that the answers of a huge memory stay small. */
-const TEXTS_PER_CALL = 64;
+/** Contents of more chunks than this are passed to the embedder in parts: one failure does not cost all of them. */
+const CHUNKS_PER_CALL = 64;
+
+/** A chunk of so few UTF-16 code units that is too long for a model says that something else is wrong. */
+const SMALLEST_CUT = 32;
+
+/** A part of a content, in UTF-16 code units. */
+interface Piece {
+  readonly start: number;
+  readonly text: string;
+}
+
+interface EmbeddedPiece extends Piece {
+  readonly vector: Float32Array;
+}
 
 export function createContentEmbedder(dependencies: {
   readonly embedder: Embedder;
@@ -71,27 +84,43 @@ export function createContentEmbedder(dependencies: {
     return { made, version: now.version };
   }
 
+  async function embedPieces(pieces: readonly Piece[], signal?: AbortSignal): Promise<EmbeddedPiece[]> {
+    let vectors: Float32Array[];
+    try {
+      const texts = pieces.map((piece) => piece.text);
+      vectors = await embedder.embed(texts, "document", signal);
+    } catch (error) {
+      const halves = error instanceof EmbedError && error.kind === "too-long" ? cutInTwo(pieces) : undefined;
+      if (halves === undefined) throw error;
+      const embedded: EmbeddedPiece[] = [];
+      for (const half of halves) embedded.push(...(await embedPieces(half, signal)));
+      return embedded;
+    }
+    return pieces.map((piece, index) => {
+      const vector = vectors[index];
+      if (vector === undefined) throw new EmbedError("unavailable", "the embedder returned too few vectors");
+      return { ...piece, vector };
+    });
+  }
+
   return {
     current,
 
-    split(content) {
-      const chunks = chunkText(content, embedder.maxChunkLength);
-      return {
-        texts: chunks.map((chunk) => textOfChunk(content, chunk)),
-        ranges: codePointRanges(content, chunks),
-      };
+    countChunks(content) {
+      return Math.max(1, piecesOf({ start: 0, text: content }, embedder.maxChunkLength).length);
     },
 
     async embedContent(content, signal) {
+      const pieces = piecesOf({ start: 0, text: content }, embedder.maxChunkLength);
+      if (pieces.length === 0) throw new EmbedError("rejected", "the content has no text to embed");
       const { made, version } = await inOneVersion(async () => {
-        const vectors: Float32Array[] = [];
-        for (let first = 0; first < content.texts.length; first += TEXTS_PER_CALL) {
-          const texts = content.texts.slice(first, first + TEXTS_PER_CALL);
-          vectors.push(...(await embedder.embed(texts, "document", signal)));
+        const embedded: EmbeddedPiece[] = [];
+        for (let first = 0; first < pieces.length; first += CHUNKS_PER_CALL) {
+          embedded.push(...(await embedPieces(pieces.slice(first, first + CHUNKS_PER_CALL), signal)));
         }
-        return vectors;
+        return embedded;
       });
-      return { version, vectors: made };
+      return { version, chunks: chunksFrom(content, made) };
     },
 
     async embedQuery(query, signal) {
@@ -131,16 +160,35 @@ export function embedBudget(budgetMs: number, remainingMs: number | undefined): 
   return remainingMs === undefined ? budgetMs : Math.max(0, Math.min(budgetMs, remainingMs / 2));
 }
 
-function codePointRanges(
-  content: string,
-  chunks: readonly { readonly start: number; readonly end: number }[],
-): ChunkRange[] {
+/** Two halves of a list; of a single piece, its text cut anew. Undefined if it is too short to be cut. */
+function cutInTwo(pieces: readonly Piece[]): Piece[][] | undefined {
+  const [only] = pieces;
+  if (only === undefined) return undefined;
+  if (pieces.length > 1) {
+    const middle = Math.ceil(pieces.length / 2);
+    return [pieces.slice(0, middle), pieces.slice(middle)];
+  }
+  if (only.text.length <= SMALLEST_CUT) return undefined;
+  return [piecesOf(only, Math.ceil(only.text.length / 2))];
+}
+
+function piecesOf(whole: Piece, maxLength: number): Piece[] {
+  return chunkText(whole.text, maxLength)
+    .map((chunk) => ({ start: whole.start + chunk.start, text: textOfChunk(whole.text, chunk) }))
+    .filter((piece) => /\S/u.test(piece.text));
+}
+
+/** With offsets in code points, as the database and other languages count them. */
+function chunksFrom(content: string, pieces: readonly EmbeddedPiece[]): EmbeddedChunk[] {
   const wide = /[\ud800-\udbff]/.test(content);
-  let start = 0;
-  return chunks.map((chunk) => {
-    const length = wide ? [...content.slice(chunk.start, chunk.end)].length : chunk.end - chunk.start;
-    const range = { start, end: start + length };
-    start = range.end;
-    return range;
+  const codePoints = (text: string) => (wide ? [...text].length : text.length);
+  let units = 0;
+  let points = 0;
+  return pieces.map((piece) => {
+    points += codePoints(content.slice(units, piece.start));
+    const start = points;
+    points += codePoints(piece.text);
+    units = piece.start + piece.text.length;
+    return { start, end: points, vector: piece.vector };
   });
 }

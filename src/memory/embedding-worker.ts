@@ -113,10 +113,9 @@ export function startEmbeddingWorker(dependencies: {
 
   /** Returns false if the embedder was away: the memory stays as it is. */
   async function embedOne(domain: string, memory: PendingMemory): Promise<boolean> {
-    const split = contents.split(memory.content);
     try {
-      const embedding = await contents.embedContent(split, stop.signal);
-      await repository.completeEmbedding(domain, memory, split.ranges, embedding);
+      const embedding = await contents.embedContent(memory.content, stop.signal);
+      await repository.completeEmbedding(domain, memory, embedding);
     } catch (error) {
       if (isAbort(error)) return false;
       if (!(error instanceof EmbedError)) throw error;

@@ -8,7 +8,7 @@ import type {
   MemoryDraft,
   MemoryRepository,
 } from "../storage/memory-repository.ts";
-import { type ContentEmbedder, embedBudget, type SplitContent, within } from "./content-embedder.ts";
+import { type ContentEmbedder, embedBudget, within } from "./content-embedder.ts";
 import type { Memory, MemoryFields } from "./memory.ts";
 import { differingFields } from "./same-memory.ts";
 
@@ -73,8 +73,8 @@ export function createStore(dependencies: {
   }
 
   /** Embeds within the budget; what takes longer is left running, for `finishLater`. */
-  async function embedInTime(split: SplitContent, call: CallContext) {
-    const running = contents.embedContent(split);
+  async function embedInTime(content: string, call: CallContext) {
+    const running = contents.embedContent(content);
     running.catch(() => {});
     try {
       const done = await within(running, embedBudget(dependencies.embedBudgetMs, call.remainingMs));
@@ -85,16 +85,11 @@ export function createStore(dependencies: {
     }
   }
 
-  async function finishLater(memory: Memory, split: SplitContent, running: Promise<ContentEmbedding>) {
+  async function finishLater(memory: Memory, running: Promise<ContentEmbedding>) {
     try {
       const embedding = await running;
       const contentHash = await sha256(memory.content);
-      await repository.completeEmbedding(
-        memory.domain,
-        { id: memory.id, contentHash },
-        split.ranges,
-        embedding,
-      );
+      await repository.completeEmbedding(memory.domain, { id: memory.id, contentHash }, embedding);
     } catch (error) {
       logger.debug({ err: error, domain: memory.domain, id: memory.id }, "late embedding was lost");
       await repository.releaseEmbedding(memory.domain, memory.id).catch(() => {});
@@ -104,17 +99,16 @@ export function createStore(dependencies: {
 
   return async (command, call) => {
     const domain = await openDomain(command.domain, call.signal);
-    const split = contents.split(command.content);
     const { done, running } =
       command.embeddingMode === "inline"
-        ? await embedInTime(split, call)
+        ? await embedInTime(command.content, call)
         : { done: undefined, running: undefined };
     call.signal.throwIfAborted();
 
     const draft: MemoryDraft = {
       ...command,
       id: command.id ?? `mem_${uuidv7()}`,
-      chunks: split.ranges,
+      chunkCount: done?.chunks.length ?? contents.countChunks(command.content),
       // Vectors of a version the domain does not search in would never be found: its own server embeds it.
       embedding: done?.version === domain.embeddingVersion ? done : undefined,
       leaseMs: running === undefined ? 0 : LATE_EMBEDDING_LEASE_MS,
@@ -124,7 +118,7 @@ export function createStore(dependencies: {
     const { memory, outcome } = result;
     if (memory.embedding.state === "pending" && (outcome === "created" || outcome === "replaced")) {
       if (running === undefined) dependencies.onPending(memory.domain);
-      else void finishLater(memory, split, running);
+      else void finishLater(memory, running);
     }
     return result;
   };

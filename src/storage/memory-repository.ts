@@ -18,16 +18,22 @@ export interface ChunkRange {
   readonly end: number;
 }
 
-/** The embeddings of all chunks of one content, chunk 0 first; as many as there are ranges. */
+export interface EmbeddedChunk extends ChunkRange {
+  /** Of unit length. */
+  readonly vector: Float32Array;
+}
+
+/** The chunks of one content with their embeddings, in order: at least one. */
 export interface ContentEmbedding {
   readonly version: number;
-  readonly vectors: readonly Float32Array[];
+  readonly chunks: readonly EmbeddedChunk[];
 }
 
 /** A memory to be written. */
 export interface MemoryDraft extends MemoryFields {
   readonly id: string;
-  readonly chunks: readonly ChunkRange[];
+  /** How many chunks it has; while it is pending, how many it probably will have. */
+  readonly chunkCount: number;
   /**
    * Its embeddings; "keep" those of the row it replaces (same content); or undefined: pending, and no worker takes
    * it before `leaseMs` are over.
@@ -126,7 +132,6 @@ export interface MemoryRepository {
   completeEmbedding(
     domain: string,
     memory: Pick<PendingMemory, "id" | "contentHash">,
-    chunks: readonly ChunkRange[],
     embedding: ContentEmbedding,
   ): Promise<boolean>;
   /** Gives claimed memories back: due again after `delayMs`. `countAttempt`: whether the fault was theirs. */

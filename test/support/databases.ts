@@ -121,8 +121,9 @@ function postgresEngine(url: string, prepare: Prepare): DatabaseEngine {
       } else {
         await administer(url, `create database ${name}`);
       }
+      const own = databaseUrl(url, name);
       const database = await openPostgresDatabase({
-        connection: { connectionString: databaseUrl(url, name) },
+        connection: { connectionString: own },
         poolSize: options.poolSize ?? 4,
         ...(options.statementTimeoutMs === undefined
           ? {}
@@ -130,7 +131,11 @@ function postgresEngine(url: string, prepare: Prepare): DatabaseEngine {
         logger: silentLogger,
       });
       if (prepare !== migrated) await prepare(database);
-      return droppedAtClose(database, () => administer(url, `drop database if exists ${name} with (force)`));
+      const dropped = droppedAtClose(database, () =>
+        administer(url, `drop database if exists ${name} with (force)`),
+      );
+      urls.set(dropped, own);
+      return dropped;
     },
   };
 }
@@ -162,6 +167,25 @@ async function migratedTemplate(url: string): Promise<string> {
   } finally {
     await client.end();
   }
+}
+
+/** URLs of what `open` has opened on a server. */
+const urls = new WeakMap<Database, string>();
+
+/** The URL of a database that `open` has opened on a server. */
+export function urlOf(database: Database): string {
+  const url = urls.get(database);
+  if (url === undefined) throw new Error("not a database of a server");
+  return url;
+}
+
+/** Another pool on the same database, as a second process would have it. */
+export async function openSibling(database: Database): Promise<Database> {
+  return await openPostgresDatabase({
+    connection: { connectionString: urlOf(database) },
+    poolSize: 2,
+    logger: silentLogger,
+  });
 }
 
 function droppedAtClose(database: Database, drop: () => Promise<void>): Database {

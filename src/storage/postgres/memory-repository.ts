@@ -93,20 +93,19 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
     },
 
     async insert(domain, draft, signal) {
+      const embedding = draft.embedding === "keep" ? undefined : draft.embedding;
+      const furtherChunks = embedding !== undefined && embedding.chunks.length > 1;
       const insertWith = async (target: Queryable, options?: QueryOptions) => {
         const memory = await insertMemory(target, domain, draft, options);
-        const embedding = draft.embedding === "keep" ? undefined : draft.embedding;
-        if (memory !== undefined && draft.chunks.length > 1 && embedding !== undefined) {
-          await replaceChunks(target, domain, draft.id, draft.chunks, embedding);
-        }
+        if (memory !== undefined && furtherChunks) await replaceChunks(target, domain, draft.id, embedding);
         return memory;
       };
       // One statement is a transaction of its own, three round trips cheaper.
       return await inDomain(
         domain,
-        draft.chunks.length === 1
-          ? insertWith(database, { signal })
-          : database.transaction((transaction) => insertWith(transaction), { signal }),
+        furtherChunks
+          ? database.transaction((transaction) => insertWith(transaction), { signal })
+          : insertWith(database, { signal }),
       );
     },
 
@@ -130,7 +129,7 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
               });
             }
             if (draft.embedding !== "keep") {
-              await replaceChunks(transaction, domain, id, draft.chunks, draft.embedding);
+              await replaceChunks(transaction, domain, id, draft.embedding);
             }
             return written;
           },
@@ -143,20 +142,12 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
       return await inDomain(domain, claimPending(database, domain, version, limit, leaseMs));
     },
 
-    async completeEmbedding(domain, memory, chunks, embedding) {
-      const [vector] = embedding.vectors;
-      if (vector === undefined || embedding.vectors.length !== chunks.length) {
-        throw new Error(`${embedding.vectors.length} embeddings for ${chunks.length} chunks`);
-      }
+    async completeEmbedding(domain, memory, embedding) {
       return await inDomain(
         domain,
         database.transaction(async (transaction) => {
-          const written = await writeEmbedding(transaction, domain, memory, {
-            version: embedding.version,
-            vector,
-            chunkCount: chunks.length,
-          });
-          if (written) await replaceChunks(transaction, domain, memory.id, chunks, embedding);
+          const written = await writeEmbedding(transaction, domain, memory, embedding);
+          if (written) await replaceChunks(transaction, domain, memory.id, embedding);
           return written;
         }),
       );

@@ -1,5 +1,5 @@
 import type { Queryable } from "../database/database.ts";
-import type { PendingMemory } from "../memory-repository.ts";
+import type { ContentEmbedding, PendingMemory } from "../memory-repository.ts";
 import { domainTables, isAlive } from "./domain-tables.ts";
 
 /**
@@ -55,8 +55,10 @@ export async function writeEmbedding(
   database: Queryable,
   domain: string,
   memory: Pick<PendingMemory, "id" | "contentHash">,
-  embedding: { readonly version: number; readonly vector: Float32Array; readonly chunkCount: number },
+  embedding: ContentEmbedding,
 ): Promise<boolean> {
+  const [first] = embedding.chunks;
+  if (first === undefined) throw new Error("an embedding without chunks");
   const { memories } = domainTables(domain);
   const rows = await database.query(
     {
@@ -67,7 +69,7 @@ export async function writeEmbedding(
         where id = $1 and content_hash = $2
         returning id`,
     },
-    [memory.id, memory.contentHash, embedding.vector, embedding.version, embedding.chunkCount],
+    [memory.id, memory.contentHash, first.vector, embedding.version, embedding.chunks.length],
   );
   return rows.length === 1;
 }

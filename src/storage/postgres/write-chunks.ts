@@ -1,5 +1,5 @@
 import type { Parameter, Queryable } from "../database/database.ts";
-import type { ChunkRange, ContentEmbedding } from "../memory-repository.ts";
+import type { ContentEmbedding } from "../memory-repository.ts";
 import { domainTables } from "./domain-tables.ts";
 
 /**
@@ -14,7 +14,6 @@ export async function replaceChunks(
   database: Queryable,
   domain: string,
   id: string,
-  ranges: readonly ChunkRange[],
   embedding: ContentEmbedding | undefined,
 ): Promise<void> {
   const { chunks } = domainTables(domain);
@@ -24,16 +23,15 @@ export async function replaceChunks(
   );
   if (embedding === undefined) return;
 
-  for (let first = 1; first < ranges.length; first += ROWS_PER_STATEMENT) {
+  for (let first = 1; first < embedding.chunks.length; first += ROWS_PER_STATEMENT) {
     const values: string[] = [];
     const parameters: Parameter[] = [id, embedding.version];
-    for (const [offset, range] of ranges.slice(first, first + ROWS_PER_STATEMENT).entries()) {
-      const index = first + offset;
+    for (const [offset, chunk] of embedding.chunks.slice(first, first + ROWS_PER_STATEMENT).entries()) {
       const n = 2 + offset * PARAMETERS_PER_ROW;
       values.push(
         `($1, $${n + 1}::integer, $${n + 2}::integer, $${n + 3}::integer, $${n + 4}::vector, $2::integer)`,
       );
-      parameters.push(index, range.start, range.end, vectorAt(embedding, index));
+      parameters.push(first + offset, chunk.start, chunk.end, chunk.vector);
     }
     await database.query(
       {
@@ -44,10 +42,4 @@ export async function replaceChunks(
       parameters,
     );
   }
-}
-
-function vectorAt(embedding: ContentEmbedding, index: number): Float32Array {
-  const vector = embedding.vectors[index];
-  if (vector === undefined) throw new Error(`no embedding for chunk ${index}`);
-  return vector;
 }

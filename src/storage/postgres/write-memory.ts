@@ -93,8 +93,8 @@ function parametersOf(draft: MemoryDraft): Parameter[] {
     JSON.stringify(metadataToStore(draft)),
     draft.expiry.kind === "at" ? draft.expiry.time : null,
     draft.expiry.kind === "after" ? draft.expiry.ttl : null,
-    draft.chunks.length,
-    embedding?.vectors[0] ?? null,
+    draft.chunkCount,
+    embedding?.chunks[0]?.vector ?? null,
     embedding?.version ?? null,
     draft.leaseMs,
   ];
