@@ -22,7 +22,7 @@ export function messageFromMemory(memory: Memory, preview = ""): MemoryMessage {
     source: memory.source,
     ...(memory.importance === undefined ? {} : { importance: memory.importance }),
     tags: [...memory.tags],
-    metadata: structFromJson(memory.metadata),
+    ...(Object.keys(memory.metadata).length === 0 ? {} : { metadata: structFromJson(memory.metadata) }),
     createTime: timestampFromMicroseconds(memory.createTime),
     updateTime: timestampFromMicroseconds(memory.updateTime),
     ...(memory.expireTime === undefined ? {} : { expireTime: timestampFromMicroseconds(memory.expireTime) }),

@@ -1,0 +1,29 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import { SETTINGS, type Setting } from "../src/settings.ts";
+
+/** The README's table of settings, as Markdown. */
+export function settingsTable(): string {
+  const rows = Object.entries<Setting<unknown>>(SETTINGS).map(([name, setting]) => {
+    const unit = setting.unit === undefined ? "" : ` ${setting.unit}`;
+    const standard = setting.default === undefined ? "" : `\`${setting.default}\`${unit}`;
+    return `| \`${name}\` | ${standard} | ${setting.description} ${sentence(setting.allowed)} |`;
+  });
+  return ["| setting | default | |", "| --- | --- | --- |", ...rows].join("\n");
+}
+
+/** Puts the table between its two marks in a README. */
+export function withSettingsTable(readme: string): string {
+  return readme.replace(
+    /(<!-- settings: [^\n]*-->\n)[\s\S]*?(<!-- \/settings -->)/,
+    (_, begin: string, end: string) => `${begin}\n${settingsTable()}\n\n${end}`,
+  );
+}
+
+function sentence(allowed: string): string {
+  return allowed === "text" ? "" : `Allowed: ${allowed}.`;
+}
+
+if (import.meta.main) {
+  const path = new URL("../README.md", import.meta.url);
+  writeFileSync(path, withSettingsTable(readFileSync(path, "utf8")));
+}
