@@ -6,7 +6,8 @@ export function settingsTable(): string {
   const rows = Object.entries<Setting<unknown>>(SETTINGS).map(([name, setting]) => {
     const unit = setting.unit === undefined ? "" : ` ${setting.unit}`;
     const standard = setting.default === undefined ? "" : `\`${setting.default}\`${unit}`;
-    return `| \`${name}\` | ${standard} | ${setting.description} ${sentence(setting.allowed)} |`;
+    const description = [setting.description, sentence(setting.allowed)].join(" ").trim();
+    return `| \`${name}\` | ${standard} | ${description} |`;
   });
   return ["| setting | default | |", "| --- | --- | --- |", ...rows].join("\n");
 }
