@@ -14,9 +14,8 @@ const readme = readFileSync(`${root}/README.md`, "utf8");
 
 /** The fenced blocks of one language, in order. */
 function blocks(language: string): string[] {
-  return [...readme.matchAll(new RegExp(`^\`\`\`${language}\\n([sS]*?)^\`\`\``, "gm"))].map(
-    ([, code]) => code ?? "",
-  );
+  const fences = new RegExp(`^\`\`\`${language}\\n([\\s\\S]*?)^\`\`\``, "gm");
+  return [...readme.matchAll(fences)].map(([, code]) => code ?? "");
 }
 
 test("the table of settings is the one that the settings give", () => {
