@@ -10,7 +10,7 @@ import {
 } from "./domain-catalogue.ts";
 import { domainTables } from "./domain-tables.ts";
 import { fetchMemories } from "./fetch-memories.ts";
-import { claimPending, failEmbedding, postponeEmbedding, writeEmbedding } from "./pending-embeddings.ts";
+import { claimPending, postponeEmbedding, writeEmbedding, writeFailure } from "./pending-embeddings.ts";
 import { findNearest } from "./search-semantic.ts";
 import { findByText } from "./search-text.ts";
 import { replaceChunks } from "./write-chunks.ts";
@@ -162,7 +162,14 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
     },
 
     async failEmbedding(domain, memory, reason) {
-      await inDomain(domain, failEmbedding(database, domain, memory, reason));
+      await inDomain(
+        domain,
+        database.transaction(async (transaction) => {
+          const written = await writeFailure(transaction, domain, memory, reason);
+          // What it had of another version goes too, or a return to that version would find it.
+          if (written) await replaceChunks(transaction, domain, memory.id, undefined);
+        }),
+      );
     },
 
     async searchSemantic(domain, query, signal) {

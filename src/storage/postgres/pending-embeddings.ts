@@ -22,18 +22,22 @@ export async function claimPending(
   }>(
     {
       name: `claim_pending:${domain}`,
-      text: `with due as (
-          select m.id from ${memories} m
-          where m.id in (
-            (select id from ${memories}
-              where embedding_state = 'pending' and embed_after <= now() order by embed_after limit $2)
-            union all
-            (select id from ${memories}
-              where (embedding_version < $1 or embedding_version > $1)
-                and embedding_state = 'ready' and embed_after <= now() limit $2))
-            and ${isAlive("m")}
+      // Each condition stands beside its "for update": a row that another claimer has just taken is checked again.
+      text: `with pending as (
+          select id from ${memories} m
+          where embedding_state = 'pending' and embed_after <= now() and ${isAlive("m")}
+          order by embed_after
           limit $2
-          for update of m skip locked)
+          for update skip locked
+        ), outdated as (
+          select id from ${memories} m
+          where (embedding_version < $1 or embedding_version > $1)
+            and embedding_state = 'ready' and embed_after <= now() and ${isAlive("m")}
+          limit $2
+          for update skip locked
+        ), due as (
+          select id from pending union all select id from outdated limit $2
+        )
         update ${memories} m set
           embed_after = now() + $3::float8 * interval '1 millisecond',
           embedding_attempts = m.embedding_attempts + 1
@@ -88,28 +92,30 @@ export async function postponeEmbedding(
       name: `postpone_embedding:${domain}`,
       text: `update ${memories} set
           embed_after = now() + $2::float8 * interval '1 millisecond',
-          embedding_attempts = embedding_attempts - case when $3 then 0 else 1 end
+          embedding_attempts = greatest(0, embedding_attempts - case when $3 then 0 else 1 end)
         where id = any($1::text[])`,
     },
     [ids, delayMs, countAttempt],
   );
 }
 
-/** Gives up on an embedding; a memory that still has one of another version loses it. */
-export async function failEmbedding(
+/** Gives up on an embedding if the content is still the one it was tried for; tells whether it was. */
+export async function writeFailure(
   database: Queryable,
   domain: string,
   memory: Pick<PendingMemory, "id" | "contentHash">,
   reason: string,
-): Promise<void> {
+): Promise<boolean> {
   const { memories } = domainTables(domain);
-  await database.query(
+  const rows = await database.query(
     {
       name: `fail_embedding:${domain}`,
       text: `update ${memories} set
           embedding = null, embedding_state = 'failed', embedding_version = null, embedding_error = $3
-        where id = $1 and content_hash = $2`,
+        where id = $1 and content_hash = $2
+        returning id`,
     },
     [memory.id, memory.contentHash, reason],
   );
+  return rows.length === 1;
 }
