@@ -1,0 +1,91 @@
+import { randomUUID } from "node:crypto";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import pg from "pg";
+import { readConfig } from "../src/config.ts";
+import { StartupError } from "../src/errors.ts";
+import { openDatabase } from "../src/open-database.ts";
+import type { Database } from "../src/storage/database/database.ts";
+import { silentLogger } from "../test/support/databases.ts";
+
+export type EngineName = "embedded" | "postgres";
+
+/** An empty database of its own for one run. */
+export interface Engine {
+  readonly name: EngineName;
+  /** The settings that make a server use it. */
+  readonly environment: Readonly<Record<string, string>>;
+  /** URL of the database; undefined for the embedded engine. */
+  readonly url: string | undefined;
+  /** Opens it in this process. The embedded engine allows that only while no server runs. */
+  open(): Promise<Database>;
+  remove(): Promise<void>;
+}
+
+/**
+ * The engines to measure: by default embedded, and PostgreSQL where a server is known.
+ *
+ * @throws StartupError if PostgreSQL is asked for and no server is known.
+ */
+export function chooseEngines(
+  choice: EngineName | "both" | undefined,
+  databaseUrl: string | undefined,
+): (() => Promise<Engine>)[] {
+  const wanted = choice ?? (databaseUrl === undefined ? "embedded" : "both");
+  const engines: (() => Promise<Engine>)[] = [];
+  if (wanted !== "postgres") engines.push(createEmbedded);
+  if (wanted !== "embedded") {
+    if (databaseUrl === undefined) {
+      throw new StartupError("PostgreSQL needs --database URL, TEST_DATABASE_URL or DATABASE_URL");
+    }
+    engines.push(() => createOnServer(databaseUrl));
+  }
+  return engines;
+}
+
+async function createEmbedded(): Promise<Engine> {
+  const directory = await mkdtemp(join(tmpdir(), "memory-service-bench-"));
+  const environment = { MEMORY_DATA_DIR: join(directory, "data") };
+  return {
+    name: "embedded",
+    environment,
+    url: undefined,
+    open: () => openDatabase(readConfig(environment), silentLogger),
+    remove: () => rm(directory, { recursive: true, force: true }),
+  };
+}
+
+async function createOnServer(serverUrl: string): Promise<Engine> {
+  const name = `memory_bench_${randomUUID().replaceAll("-", "")}`;
+  await administer(serverUrl, `create database ${name}`);
+  const url = new URL(serverUrl);
+  url.pathname = `/${name}`;
+  const environment = { DATABASE_URL: url.href };
+  return {
+    name: "postgres",
+    environment,
+    url: url.href,
+    open: () => openDatabase(readConfig(environment), silentLogger),
+    remove: () => administer(serverUrl, `drop database if exists ${name} with (force)`),
+  };
+}
+
+async function administer(url: string, statement: string): Promise<void> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    await client.query(statement);
+  } finally {
+    await client.end();
+  }
+}
+
+/** `PostgreSQL 18.6, pgvector 0.8.7` */
+export async function versionOf(database: Database): Promise<string> {
+  const [row] = await database.query<{ server: string; vector: string }>({
+    text: `select split_part(current_setting('server_version'), ' ', 1) as server, extversion as vector
+      from pg_extension where extname = 'vector'`,
+  });
+  return `PostgreSQL ${row?.server}, pgvector ${row?.vector}`;
+}

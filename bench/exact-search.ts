@@ -1,0 +1,34 @@
+/** Vectors of unit length, side by side. */
+export interface VectorTable {
+  readonly dimensions: number;
+  readonly count: number;
+  readonly values: Float32Array;
+}
+
+/** Collects the vectors that `vectorOf` gives for 0 to `count` - 1. */
+export function collectVectors(
+  count: number,
+  dimensions: number,
+  vectorOf: (n: number) => Float32Array,
+): VectorTable {
+  const values = new Float32Array(count * dimensions);
+  for (let n = 0; n < count; n++) values.set(vectorOf(n), n * dimensions);
+  return { dimensions, count, values };
+}
+
+/** The rows nearest to `query` by cosine similarity, found by comparing with every one. */
+export function nearestRows(table: VectorTable, query: Float32Array, limit: number): number[] {
+  const { dimensions, count, values } = table;
+  const best: { row: number; similarity: number }[] = [];
+  for (let row = 0; row < count; row++) {
+    let similarity = 0;
+    const start = row * dimensions;
+    for (let i = 0; i < dimensions; i++) similarity += (values[start + i] ?? 0) * (query[i] ?? 0);
+    const last = best.at(-1);
+    if (best.length === limit && last !== undefined && similarity <= last.similarity) continue;
+    if (best.length === limit) best.pop();
+    const place = best.findIndex((other) => other.similarity < similarity);
+    best.splice(place === -1 ? best.length : place, 0, { row, similarity });
+  }
+  return best.map(({ row }) => row);
+}

@@ -1,0 +1,33 @@
+import { expect, test } from "vitest";
+import { chooseEngines } from "../../bench/engines.ts";
+import { benchmarkSearch, formatSearchResult } from "../../bench/search.ts";
+import { createTextSource } from "../../bench/texts.ts";
+
+test("the search benchmark stores its rows, finds the nearest of them and prints what it measured", async () => {
+  const results = await benchmarkSearch({
+    engines: chooseEngines("embedded", undefined),
+    rows: 200,
+    callers: [2],
+    modes: ["hybrid"],
+    seconds: 0.2,
+    limit: 10,
+    seed: 1,
+    freshQueries: false,
+    keep: false,
+    progress: () => {},
+  });
+
+  const [result] = results;
+  expect(result?.ingest).toMatchObject({ calls: 199, failures: 0, pending: 0 });
+  expect(result?.recallAt10).toBeGreaterThan(0.99);
+  expect(result?.figures).toMatchObject([{ label: "hybrid", callers: 2, failures: 0 }]);
+  for (const printed of results.map(formatSearchResult)) expect(printed).toMatch(/^hybrid +2 +\d/m);
+});
+
+test("generated texts are the same for the same seed and others for another", () => {
+  const [one, same, other] = [createTextSource(1), createTextSource(1), createTextSource(2)];
+
+  expect(same.memory(7)).toBe(one.memory(7));
+  expect(same.query(3, 7)).toBe(one.query(3, 7));
+  expect(other.memory(7)).not.toBe(one.memory(7));
+});
