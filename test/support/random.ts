@@ -1,0 +1,19 @@
+/** Numbers that look random and are the same for the same seed. */
+export interface Random {
+  readonly seed: number;
+  /** A whole number from `min` to `max`, both included. */
+  between(min: number, max: number): number;
+}
+
+/** Seeded by the environment variable TEST_SEED, or anew each time; the caller prints the seed for a repetition. */
+export function createRandom(seed = Number(process.env.TEST_SEED ?? Date.now() % 1_000_000)): Random {
+  let state = seed >>> 0;
+  // Mulberry32, which is in the public domain.
+  const next = () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+  return { seed, between: (min, max) => min + Math.floor(next() * (max - min + 1)) };
+}
