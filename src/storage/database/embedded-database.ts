@@ -61,10 +61,20 @@ export async function openEmbeddedDatabase(options: EmbeddedOptions): Promise<Em
   }
 }
 
+/**
+ * PostgreSQL bounds its own recursion ("stack depth limit exceeded"). In the usual 4 MB JavaScript's stack ends
+ * before that, in the middle of PostgreSQL, which does not survive it. Address space, not memory.
+ */
+const workerStackMb = 64;
+
 async function startWorker(workerData: EmbeddedWorkerData): Promise<Worker> {
   // Beside this file, in TypeScript when run from source and in JavaScript when built.
   const file = new URL(`./embedded-worker${extname(import.meta.url)}`, import.meta.url);
-  const worker = new Worker(file, { workerData, name: "embedded-database" });
+  const worker = new Worker(file, {
+    workerData,
+    name: "embedded-database",
+    resourceLimits: { stackSizeMb: workerStackMb },
+  });
   const starting = new AbortController();
   try {
     // Rejects if the worker fails: `once` listens for errors too.
@@ -232,6 +242,7 @@ class PgliteDatabase implements EmbeddedDatabase {
   }
 
   #receive(response: EmbeddedResponse): void {
+    if ("broken" in response) this.#crash(new EmbeddedError(response.broken));
     if (!("id" in response)) return;
     const pending = this.#pending.get(response.id);
     this.#pending.delete(response.id);

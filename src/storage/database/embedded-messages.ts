@@ -44,4 +44,6 @@ export type EmbeddedResponse =
   | { readonly id: number; readonly value: EmbeddedValue }
   | { readonly id: number; readonly failure: EmbeddedFailure }
   /** Said once, when statements are welcome. */
-  | { readonly ready: true };
+  | { readonly ready: true }
+  /** The last word of a worker that cannot go on. */
+  | { readonly broken: EmbeddedFailure };

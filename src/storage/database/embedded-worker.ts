@@ -53,12 +53,44 @@ function openPglite(directory: string | undefined, dataDirectory: ArrayBuffer | 
 /** Statements by name, in the order of their last use. */
 type PreparedStatements = Map<string, string>;
 
-async function send(pglite: PGlite, messages: Uint8Array[]) {
-  return await pglite.execProtocolStream(new Uint8Array(Buffer.concat(messages)), { syncToFs: false });
+/** PostgreSQL has stopped in the middle of a statement: its memory is in an unknown state. */
+class BrokenEngineError extends Error {
+  override readonly name = "BrokenEngineError";
 }
 
-// The serializer reuses the memory of its last message.
-const copy = (message: Uint8Array): Uint8Array => new Uint8Array(message);
+/** How the answers to a request end that PostgreSQL has worked off. */
+const complete: ReadonlySet<string> = new Set([
+  "commandComplete",
+  "emptyQuery",
+  "parseComplete",
+  "closeComplete",
+  "readyForQuery",
+]);
+
+/** Sends the messages of one request, then a sync; returns the answers to the request. */
+async function send(pglite: PGlite, messages: Uint8Array[]) {
+  const request = pglite.execProtocolStream(Buffer.concat(messages), { syncToFs: false });
+  const answers = await request.catch(async (error: unknown) => {
+    await sync(pglite);
+    throw error;
+  });
+  // PGlite swallows what WebAssembly throws (a stack overflow, a failed assertion) and returns what had been
+  // answered until then. Without this check a broken engine would answer every later statement with no rows,
+  // and a sync never: so that goes out on its own.
+  assertComplete(answers);
+  await sync(pglite);
+  return answers;
+}
+
+async function sync(pglite: PGlite): Promise<void> {
+  assertComplete(await pglite.execProtocolStream(serialize.sync(), { syncToFs: false }));
+}
+
+function assertComplete(answers: ReadonlyArray<{ readonly name: string }>): void {
+  if (!complete.has(answers.at(-1)?.name ?? "")) {
+    throw new BrokenEngineError("the embedded PostgreSQL stopped in the middle of a statement");
+  }
+}
 
 async function prepare(pglite: PGlite, prepared: PreparedStatements, name: string, text: string) {
   const known = prepared.get(name);
@@ -73,12 +105,12 @@ async function prepare(pglite: PGlite, prepared: PreparedStatements, name: strin
     if (oldest !== undefined) await forget(pglite, prepared, oldest);
   }
   // On its own: whether the name is taken must be known also when the rest of the statement fails.
-  await send(pglite, [copy(serialize.parse({ name, text })), copy(serialize.sync())]);
+  await send(pglite, [serialize.parse({ name, text })]);
   prepared.set(name, text);
 }
 
 async function forget(pglite: PGlite, prepared: PreparedStatements, name: string) {
-  await send(pglite, [copy(serialize.close({ type: "S", name })), copy(serialize.sync())]);
+  await send(pglite, [serialize.close({ type: "S", name })]);
   prepared.delete(name);
 }
 
@@ -88,14 +120,11 @@ async function runPrepared(
   name: string | undefined,
   values: readonly WireValue[],
 ) {
-  const messages = name === undefined ? [copy(serialize.parse({ text }))] : [];
+  const messages = name === undefined ? [serialize.parse({ text })] : [];
   messages.push(
-    copy(
-      serialize.bind({ statement: name ?? "", values: [...values] as Array<string | ArrayBuffer | null> }),
-    ),
-    copy(serialize.describe({ type: "P" })),
-    copy(serialize.execute({})),
-    copy(serialize.sync()),
+    serialize.bind({ statement: name ?? "", values: [...values] as Array<string | ArrayBuffer | null> }),
+    serialize.describe({ type: "P" }),
+    serialize.execute({}),
   );
   const [result] = parse.parseResults(await send(pglite, messages), textParsers);
   return (result?.rows ?? []) as Row[];
@@ -120,6 +149,12 @@ async function query(
   }
 }
 
+/** Returns the command tag of the script's last statement. */
+async function execute(pglite: PGlite, script: string): Promise<string> {
+  const answers = await send(pglite, [serialize.query(script)]);
+  return parse.parseResults(answers, textParsers).at(-1)?.command ?? "";
+}
+
 function isOutdatedPlan(error: unknown): boolean {
   const { code, routine } = error as { readonly code?: unknown; readonly routine?: unknown };
   return code === "0A000" && routine === "RevalidateCachedQuery";
@@ -134,7 +169,7 @@ async function run(
     case "query":
       return await pglite.runExclusive(() => query(pglite, prepared, command));
     case "execute":
-      return (await pglite.exec(command.script, { parsers: textParsers })).at(-1)?.command ?? "";
+      return await pglite.runExclusive(() => execute(pglite, command.script));
     case "dump":
       return await (await pglite.dumpDataDir("none")).arrayBuffer();
     case "ping":
@@ -151,11 +186,6 @@ function failureFrom(error: unknown): EmbeddedFailure {
   return { message: error.message, code, severity, constraint, detail };
 }
 
-/** WebAssembly's own errors: after these PostgreSQL's memory is in an unknown state, or PostgreSQL has ended itself. */
-function isFatal(error: unknown): boolean {
-  return error instanceof Error && (error.name === "RuntimeError" || error.name === "ExitStatus");
-}
-
 async function main(): Promise<void> {
   const port = parentPort;
   if (port === null) throw new Error("the embedded engine runs in a worker thread");
@@ -169,13 +199,16 @@ async function main(): Promise<void> {
       const value = await run(pglite, prepared, command);
       respond({ id, value }, value instanceof ArrayBuffer ? [value] : []);
     } catch (error) {
-      if (isFatal(error)) throw error;
+      if (error instanceof BrokenEngineError) {
+        respond({ broken: failureFrom(error) });
+        // Ends this thread only. Throwing would depend on the handlers that WebAssembly's glue has installed.
+        process.exit(1);
+      }
       respond({ id, failure: failureFrom(error) });
     }
     if (command.kind === "close") port.close();
   };
   port.on("message", (request: EmbeddedRequest) => {
-    // A rejection is not handled on purpose: it ends the worker, and the main thread hears of it.
     last = last.then(() => answer(request));
   });
   respond({ ready: true });

@@ -1,0 +1,217 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import type { Worker } from "node:worker_threads";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { EMBEDDED_POSTGRES_MAJOR, lockDirectory } from "../../../src/storage/database/directory-lock.ts";
+import { openEmbeddedDatabase } from "../../../src/storage/database/embedded-database.ts";
+import { silentLogger } from "../../support/databases.ts";
+
+const source = new URL("../../../src/storage/database/", import.meta.url);
+
+/** Runs a script in a process of its own; resolves when it has printed a line. */
+async function runUntilLine(directory: string, script: string) {
+  await mkdir(directory, { recursive: true });
+  const file = join(directory, "script.mjs");
+  await writeFile(file, script);
+  const child = spawn(process.execPath, [file], { stdio: ["pipe", "pipe", "pipe"] });
+  const closed = once(child, "close");
+  let stderr = "";
+  child.stderr.on("data", (data) => {
+    stderr += data;
+  });
+  const lines = createInterface({ input: child.stdout });
+  const [line] = await Promise.race([once(lines, "line"), closed.then(() => [stderr])]);
+  return { child, lines, closed, line: String(line), stderr: () => stderr };
+}
+
+describe("the embedded database", () => {
+  let directory: string;
+  let scripts: string;
+  const open = () => openEmbeddedDatabase({ directory, logger: silentLogger });
+
+  beforeEach(async () => {
+    directory = await mkdtemp(join(tmpdir(), "memory-service-data-"));
+    scripts = `${directory}-scripts`;
+  });
+  afterEach(async () => {
+    for (const path of [directory, scripts]) await rm(path, { recursive: true, force: true });
+  });
+
+  it("keeps its data in the directory, which it makes", async () => {
+    directory = join(directory, "new", "data");
+    const first = await open();
+    await first.execute("create table t (id int); insert into t values (1)");
+    await first.close();
+    const second = await open();
+    expect(await second.query({ text: "select id from t" })).toEqual([{ id: 1 }]);
+    expect(
+      await second.query({ text: "select current_setting('server_version_num')::int / 10000 as major" }),
+    ).toEqual([{ major: EMBEDDED_POSTGRES_MAJOR }]);
+    await second.close();
+  });
+
+  it("brings pgvector and pg_textsearch", async () => {
+    const database = await openEmbeddedDatabase({ logger: silentLogger });
+    await database.execute("create extension vector; create extension pg_textsearch");
+    await database.close();
+  });
+
+  it("refuses a directory that is open already, until it is closed", async () => {
+    const first = await open();
+    await expect(open()).rejects.toMatchObject({
+      name: "StartupError",
+      message: expect.stringContaining(`the data directory ${directory} is in use by another process`),
+    });
+    await first.close();
+    await (await open()).close();
+  });
+
+  it("refuses a directory of another process, and has it again with every row after that was killed", async () => {
+    const { child, lines, closed, line } = await runUntilLine(
+      scripts,
+      `
+      const { openEmbeddedDatabase } = await import(${JSON.stringify(new URL("embedded-database.ts", source))});
+      const logger = { debug() {}, info() {}, warn() {}, error() {} };
+      const database = await openEmbeddedDatabase({ directory: ${JSON.stringify(directory)}, logger });
+      await database.execute("create table t (id int)");
+      for (let id = 1; ; id++) {
+        await database.query({ name: "insert", text: "insert into t values ($1)" }, [id]);
+        console.log(id);
+      }
+    `,
+    );
+    expect(line).toBe("1");
+    await expect(open()).rejects.toThrow("is in use by another process");
+    let acknowledged = 1;
+    lines.on("line", (text) => {
+      acknowledged = Number(text);
+      if (acknowledged === 200) child.kill("SIGKILL");
+    });
+    await closed;
+    const database = await open();
+    const [row] = await database.query<{ n: number }>({ text: "select count(*)::int as n from t" });
+    expect(row?.n).toBeGreaterThanOrEqual(acknowledged);
+    await database.close();
+  });
+
+  it("begins anew where a process was killed while it made the directory", async () => {
+    await mkdir(join(directory, "postgres.unfinished"), { recursive: true });
+    await writeFile(join(directory, "postgres.unfinished", "PG_VERSION"), "18\n");
+    const database = await open();
+    expect(await database.query({ text: "select 1 as n" })).toEqual([{ n: 1 }]);
+    await database.close();
+  });
+
+  it.each([
+    ["made by another PostgreSQL", "16\n", "was made by PostgreSQL 16, this program embeds PostgreSQL 18"],
+    ["that is none", undefined, "is not a data directory of the embedded database"],
+  ])("refuses a data directory %s", async (_, version, message) => {
+    await mkdir(join(directory, "postgres"));
+    if (version !== undefined) await writeFile(join(directory, "postgres", "PG_VERSION"), version);
+    await expect(open()).rejects.toMatchObject({
+      name: "StartupError",
+      message: expect.stringContaining(message),
+    });
+    // The lock was given back.
+    lockDirectory(directory).release();
+  });
+
+  it("refuses a directory that cannot be written", async () => {
+    const file = join(directory, "file");
+    await writeFile(file, "");
+    directory = join(file, "data");
+    await expect(open()).rejects.toMatchObject({
+      name: "StartupError",
+      message: expect.stringContaining(`the data directory ${directory} cannot be written`),
+    });
+    directory = file;
+  });
+
+  it("prints nothing while it opens", async () => {
+    const { closed, line, stderr } = await runUntilLine(
+      scripts,
+      `
+      const { lockDirectory } = await import(${JSON.stringify(new URL("directory-lock.ts", source))});
+      const { openEmbeddedDatabase } = await import(${JSON.stringify(new URL("embedded-database.ts", source))});
+      const logger = { debug() {}, info() {}, warn() {}, error() {} };
+      const database = await openEmbeddedDatabase({ directory: ${JSON.stringify(directory)}, logger });
+      await database.close();
+      console.log("closed");
+    `,
+    );
+    await closed;
+    expect(line).toBe("closed");
+    expect(stderr()).toBe("");
+  });
+
+  it("starts from a dump", async () => {
+    const first = await openEmbeddedDatabase({ logger: silentLogger });
+    await first.execute("create table t (id int); insert into t values (7)");
+    const loadDataDir = await first.dump();
+    await first.close();
+    const second = await openEmbeddedDatabase({ loadDataDir, logger: silentLogger });
+    expect(await second.query({ text: "select id from t" })).toEqual([{ id: 7 }]);
+    await second.close();
+  });
+
+  it("runs nothing between the statements of a transaction", async () => {
+    const database = await openEmbeddedDatabase({ logger: silentLogger });
+    await database.execute("create table t (id int)");
+    const counted = database.transaction(async (transaction) => {
+      await transaction.query({ text: "insert into t values (1)" });
+      await new Promise((resolve) => setImmediate(resolve));
+      return await transaction.query({ text: "select count(*)::int as n from t" });
+    });
+    const outside = database.query({ text: "insert into t values (2)" });
+    expect(await counted).toEqual([{ n: 1 }]);
+    await outside;
+    await database.close();
+  });
+
+  it("leaves the main thread free while a statement runs", async () => {
+    const database = await openEmbeddedDatabase({ logger: silentLogger });
+    let turns = 0;
+    const timer = setInterval(() => turns++, 5);
+    const start = performance.now();
+    await database.query({ text: "select count(*) from generate_series(1, 3000000)" });
+    const elapsedMs = performance.now() - start;
+    clearInterval(timer);
+    expect(turns).toBeGreaterThan(elapsedMs / 50);
+    await database.close();
+  });
+
+  it("answers with an error to an endless recursion, and goes on", async () => {
+    const database = await openEmbeddedDatabase({ logger: silentLogger });
+    await database.execute(
+      "create function endless(n int) returns int language plpgsql as $$ begin return endless(n + 1); end $$",
+    );
+    await expect(database.query({ text: "select endless(1)" })).rejects.toMatchObject({ sqlstate: "54001" });
+    expect(await database.query({ text: "select 1 as n" })).toEqual([{ n: 1 }]);
+    await database.close();
+  });
+
+  it("answers DATABASE_UNAVAILABLE to everybody when its engine has stopped, and logs it once", async () => {
+    const errors: unknown[] = [];
+    const logger = { ...silentLogger, error: (...args: unknown[]) => void errors.push(args) };
+    const started = once(process, "worker");
+    const database = await openEmbeddedDatabase({ logger });
+    const [worker] = (await started) as [Worker];
+    const unavailable = { name: "ServiceError", reason: "DATABASE_UNAVAILABLE" };
+    const results = Promise.allSettled([
+      database.query({ text: "select count(*) from generate_series(1, 100000000)" }),
+      database.query({ text: "select 1" }),
+      database.transaction(async () => 1),
+    ]);
+    await worker.terminate();
+    for (const result of await results)
+      expect(result).toMatchObject({ status: "rejected", reason: unavailable });
+    await expect(database.query({ text: "select 1" })).rejects.toMatchObject(unavailable);
+    await expect(database.ping(1_000)).rejects.toMatchObject(unavailable);
+    expect(errors).toHaveLength(1);
+    await database.close();
+  });
+});

@@ -1,0 +1,69 @@
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+
+/** Stands between a client and a server, and can behave like a failing network. */
+export interface TcpProxy {
+  readonly port: number;
+  /** Cuts every connection as soon as a client sends these bytes; the server still gets them. */
+  cutAfter(bytes: string): void;
+  /** Cuts every connection now and refuses new ones until `accept`. */
+  refuse(): void;
+  accept(): void;
+  /** Takes new connections and says nothing to them. */
+  silence(): void;
+  close(): Promise<void>;
+}
+
+/** Opens a proxy in front of the server of the URL, on a free port of the loopback interface. */
+export async function openTcpProxy(url: string): Promise<TcpProxy> {
+  const { hostname, port } = new URL(url);
+  const sockets = new Set<Socket>();
+  let mode: "forward" | "refuse" | "silence" = "forward";
+  let trigger: string | undefined;
+  const cut = () => {
+    for (const socket of sockets) socket.destroy();
+    sockets.clear();
+  };
+  const server = createServer((client) => {
+    if (mode === "refuse") return client.destroy();
+    sockets.add(client);
+    client.on("error", () => undefined);
+    if (mode === "silence") return client.resume();
+    const upstream = connect(Number(port || 5432), hostname);
+    sockets.add(upstream);
+    upstream.on("error", () => undefined);
+    client.on("data", (data) => {
+      const hit = trigger !== undefined && data.includes(trigger);
+      upstream.write(data, () => {
+        if (hit) cut();
+      });
+    });
+    upstream.on("data", (data) => client.write(data));
+    client.on("close", () => upstream.destroy());
+    upstream.on("close", () => client.destroy());
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return {
+    port: (server.address() as AddressInfo).port,
+    cutAfter(bytes) {
+      trigger = bytes;
+    },
+    refuse() {
+      mode = "refuse";
+      cut();
+    },
+    accept() {
+      mode = "forward";
+      trigger = undefined;
+    },
+    silence() {
+      mode = "silence";
+    },
+    async close() {
+      cut();
+      server.close();
+      await once(server, "close");
+    },
+  };
+}
