@@ -1,0 +1,178 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { SearchMode } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import pg from "pg";
+import { v7 as uuidv7 } from "uuid";
+import { describe, expect, test } from "vitest";
+import { ErrorInfoSchema, RetryInfoSchema } from "../../src/generated/google/rpc/error_details_pb.ts";
+import {
+  Health,
+  HealthCheckResponse_ServingStatus as ServingStatus,
+} from "../../src/generated/grpc/health/v1/health_pb.ts";
+import { startFakeOllama } from "../fakes/ollama/index.ts";
+import { startNativePostgres } from "../support/native-postgres.ts";
+import { openGrpcClient, postgresServers, startServerProcess } from "../support/server-process.ts";
+
+const CLIENTS = 6;
+const DOMAIN = "restart";
+/** In every text, so that one search finds them all. */
+const COMMON_WORD = "harbour";
+const RECOVERY_MS = 5_000;
+
+describe.each(postgresServers())("on $name", () => {
+  test("a server outlives a crash of PostgreSQL under load and serves at most 5 s after it is back", {
+    timeout: 120_000,
+  }, async () => {
+    await using postgres = await startNativePostgres("restart");
+    await using ollama = await startFakeOllama();
+    await using server = await startServerProcess({
+      env: { DATABASE_URL: postgres.url, OLLAMA_API_URL: ollama.url },
+    });
+    using health = watchHealth(server.url);
+    await health.becomes(ServingStatus.SERVING);
+    const load = startLoad(server.url);
+    await load.acknowledges(200);
+
+    await postgres.stopAtOnce();
+    await load.fails(CLIENTS);
+    await health.becomes(ServingStatus.NOT_SERVING);
+    expect((await fetch(`${server.url}/readyz`)).status).toBe(503);
+    expect((await fetch(`${server.url}/livez`)).status).toBe(200);
+
+    const [acceptedAt, succeededAt] = await Promise.all([
+      whenAccepting(postgres.url),
+      load.acknowledges(1).then(() => performance.now()),
+      postgres.start(),
+    ]);
+    console.log(`served ${Math.round(succeededAt - acceptedAt)} ms after PostgreSQL accepted connections`);
+    expect(succeededAt - acceptedAt).toBeLessThan(RECOVERY_MS);
+    await health.becomes(ServingStatus.SERVING);
+    expect((await fetch(`${server.url}/readyz`)).status).toBe(200);
+    await load.acknowledges(200);
+    await load.stop();
+
+    const found = await readIds(server.url);
+    expect(
+      [...load.stored].filter((id) => !found.includes(id)),
+      "acknowledged and lost",
+    ).toEqual([]);
+    expect(found.length, "stored by nobody, or twice").toBe(load.stored.size);
+    expect(load.failures.filter((failure) => failure !== "unavailable, retry")).toEqual([]);
+    expect((await server.stop()).code).toBe(0);
+  });
+});
+
+/** Clients that store memory after memory; each again with its id, when the server said, until it is acknowledged. */
+function startLoad(url: string) {
+  const stored = new Set<string>();
+  const failures: string[] = [];
+  const watchers = new Set<() => void>();
+  let stopping = false;
+
+  async function storeUntilStopped(): Promise<void> {
+    using connection = openGrpcClient(url);
+    while (!stopping) {
+      const id = uuidv7();
+      for (let acknowledged = false; !acknowledged; ) {
+        try {
+          await connection.client.store({ id, content: `${COMMON_WORD} ${id}`, domain: DOMAIN });
+          await connection.client.search({ query: COMMON_WORD, domain: DOMAIN });
+          stored.add(id);
+          acknowledged = true;
+        } catch (error) {
+          const { failure, retryAfterMs } = describeFailure(error);
+          failures.push(failure);
+          await sleep(retryAfterMs);
+        }
+        for (const look of watchers) look();
+      }
+    }
+  }
+
+  const until = async (holds: () => boolean): Promise<void> => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const look = () => holds() && resolve();
+    watchers.add(look);
+    await Promise.race([promise, done]);
+    watchers.delete(look);
+  };
+  const done = Promise.all(Array.from({ length: CLIENTS }, storeUntilStopped));
+  done.catch(() => {});
+  return {
+    stored,
+    failures,
+    /** Resolves right after `more` further acknowledgements. */
+    async acknowledges(more: number): Promise<void> {
+      const size = stored.size + more;
+      await until(() => stored.size >= size);
+    },
+    /** Resolves right after `more` further failures. */
+    async fails(more: number): Promise<void> {
+      const length = failures.length + more;
+      await until(() => failures.length >= length);
+    },
+    async stop(): Promise<void> {
+      stopping = true;
+      await done;
+    },
+  };
+}
+
+function describeFailure(error: unknown): { readonly failure: string; readonly retryAfterMs: number } {
+  const failed = ConnectError.from(error);
+  const [info] = failed.findDetails(ErrorInfoSchema);
+  const [retry] = failed.findDetails(RetryInfoSchema);
+  const expected = ["DATABASE_UNAVAILABLE", "OUTCOME_UNKNOWN"].includes(info?.reason ?? "");
+  if (failed.code !== Code.Unavailable || !expected || retry?.retryDelay === undefined) {
+    return { failure: `${failed.message} (${info?.reason})`, retryAfterMs: 100 };
+  }
+  const { seconds, nanos } = retry.retryDelay;
+  return { failure: "unavailable, retry", retryAfterMs: Number(seconds) * 1_000 + nanos / 1_000_000 };
+}
+
+/** When the server accepts connections, as told by somebody who asks it directly. */
+async function whenAccepting(url: string): Promise<number> {
+  for (;;) {
+    const client = new pg.Client({ connectionString: url });
+    client.on("error", () => {});
+    try {
+      await client.connect();
+      return performance.now();
+    } catch {
+      await sleep(10);
+    } finally {
+      await client.end().catch(() => {});
+    }
+  }
+}
+
+function watchHealth(baseUrl: string) {
+  const leave = new AbortController();
+  const statuses: AsyncIterator<{ readonly status: ServingStatus }> = createClient(
+    Health,
+    createGrpcTransport({ baseUrl }),
+  )
+    .watch({ service: "" }, { signal: leave.signal })
+    [Symbol.asyncIterator]();
+  return {
+    async becomes(status: ServingStatus): Promise<void> {
+      for (;;) {
+        const next = await statuses.next();
+        if (next.done) throw new Error("the health service has ended the watch");
+        if (next.value.status === status) return;
+      }
+    },
+    [Symbol.dispose]: () => leave.abort(),
+  };
+}
+
+async function readIds(url: string): Promise<string[]> {
+  using connection = openGrpcClient(url);
+  const request = { query: COMMON_WORD, domain: DOMAIN, mode: SearchMode.TEXT, limit: 10_000 };
+  const ids: string[] = [];
+  for await (const { item } of connection.client.streamSearch(request)) {
+    if (item.case === "hit") ids.push(item.value.memory?.id ?? "");
+  }
+  return ids;
+}
