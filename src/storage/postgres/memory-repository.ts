@@ -86,8 +86,9 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
     },
 
     async useEmbeddingVersion(name, version, dimensions) {
-      await database.transaction((transaction) =>
-        setEmbeddingVersion(transaction, name, version, dimensions),
+      await inDomain(
+        name,
+        database.transaction((transaction) => setEmbeddingVersion(transaction, name, version, dimensions)),
       );
       return await reload(name);
     },

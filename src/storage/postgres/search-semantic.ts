@@ -7,6 +7,8 @@ interface NearestRow extends Row {
   readonly id: string;
   readonly chunk_index: number;
   readonly distance: number;
+  /** False: a chunk of a memory that has expired. */
+  readonly alive: boolean;
 }
 
 /**
@@ -39,18 +41,22 @@ export async function findNearest(
           order by c.embedding <=> $1::vector
           limit ${depth}
         )
-        select id, 0 as chunk_index, distance from nearest
+        select id, 0 as chunk_index, distance, true as alive from nearest
         union all
-        select c.memory_id, c.chunk_index, c.distance from nearest_chunks c
-        where exists (select from ${memories} m where m.id = c.memory_id and ${isAlive("m")})`,
+        select c.memory_id, c.chunk_index, c.distance,
+          exists (select from ${memories} m where m.id = c.memory_id and ${isAlive("m")})
+        from nearest_chunks c`,
     },
     [query.embedding, query.embeddingVersion],
     options,
   );
-  const nearest = bestChunks(rows);
+  const nearest = bestChunks(rows.filter((row) => row.alive));
   const candidates = nearest.slice(0, depth).filter(({ score }) => score >= (query.minSimilarity ?? -1));
-  // Below the threshold, or with fewer rows than either scan may give, there is nothing more to find.
-  const exhausted = candidates.length < Math.min(nearest.length, depth) || rows.length < depth;
+  // Below the threshold, or with fewer rows from each scan than it may give, there is nothing more to find.
+  const firstChunks = rows.filter((row) => row.chunk_index === 0).length;
+  const exhausted =
+    candidates.length < Math.min(nearest.length, depth) ||
+    Math.max(firstChunks, rows.length - firstChunks) < depth;
   return { candidates, exhausted };
 }
 
