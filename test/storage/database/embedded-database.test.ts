@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Worker } from "node:worker_threads";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { EMBEDDED_POSTGRES_MAJOR, lockDirectory } from "../../../src/storage/database/directory-lock.ts";
 import { openEmbeddedDatabase } from "../../../src/storage/database/embedded-database.ts";
 import { silentLogger } from "../../support/databases.ts";
@@ -31,7 +31,17 @@ async function runUntilLine(directory: string, script: string) {
 describe("the embedded database", () => {
   let directory: string;
   let scripts: string;
+  let dump: ArrayBuffer;
   const open = () => openEmbeddedDatabase({ directory, logger: silentLogger });
+  // From a dump: making a cluster takes seconds.
+  const openInMemory = (logger = silentLogger) => openEmbeddedDatabase({ loadDataDir: dump, logger });
+
+  beforeAll(async () => {
+    const database = await openEmbeddedDatabase({ logger: silentLogger });
+    await database.execute("create table kept (id int); insert into kept values (7)");
+    dump = await database.dump();
+    await database.close();
+  });
 
   beforeEach(async () => {
     directory = await mkdtemp(join(tmpdir(), "memory-service-data-"));
@@ -55,7 +65,7 @@ describe("the embedded database", () => {
   });
 
   it("brings pgvector and pg_textsearch", async () => {
-    const database = await openEmbeddedDatabase({ logger: silentLogger });
+    const database = await openInMemory();
     await database.execute("create extension vector; create extension pg_textsearch");
     await database.close();
   });
@@ -149,17 +159,13 @@ describe("the embedded database", () => {
   });
 
   it("starts from a dump", async () => {
-    const first = await openEmbeddedDatabase({ logger: silentLogger });
-    await first.execute("create table t (id int); insert into t values (7)");
-    const loadDataDir = await first.dump();
-    await first.close();
-    const second = await openEmbeddedDatabase({ loadDataDir, logger: silentLogger });
-    expect(await second.query({ text: "select id from t" })).toEqual([{ id: 7 }]);
-    await second.close();
+    const database = await openInMemory();
+    expect(await database.query({ text: "select id from kept" })).toEqual([{ id: 7 }]);
+    await database.close();
   });
 
   it("runs nothing between the statements of a transaction", async () => {
-    const database = await openEmbeddedDatabase({ logger: silentLogger });
+    const database = await openInMemory();
     await database.execute("create table t (id int)");
     const counted = database.transaction(async (transaction) => {
       await transaction.query({ text: "insert into t values (1)" });
@@ -173,7 +179,7 @@ describe("the embedded database", () => {
   });
 
   it("leaves the main thread free while a statement runs", async () => {
-    const database = await openEmbeddedDatabase({ logger: silentLogger });
+    const database = await openInMemory();
     let turns = 0;
     const timer = setInterval(() => turns++, 5);
     const start = performance.now();
@@ -185,7 +191,7 @@ describe("the embedded database", () => {
   });
 
   it("answers with an error to an endless recursion, and goes on", async () => {
-    const database = await openEmbeddedDatabase({ logger: silentLogger });
+    const database = await openInMemory();
     await database.execute(
       "create function endless(n int) returns int language plpgsql as $$ begin return endless(n + 1); end $$",
     );
@@ -198,7 +204,7 @@ describe("the embedded database", () => {
     const errors: unknown[] = [];
     const logger = { ...silentLogger, error: (...args: unknown[]) => void errors.push(args) };
     const started = once(process, "worker");
-    const database = await openEmbeddedDatabase({ logger });
+    const database = await openInMemory(logger);
     const [worker] = (await started) as [Worker];
     const unavailable = { name: "ServiceError", reason: "DATABASE_UNAVAILABLE" };
     const results = Promise.allSettled([
