@@ -4,6 +4,7 @@ import { MemoryService } from "memory-service-client/memoryservice/v1/memory_ser
 import { ServerService } from "memory-service-client/memoryservice/v1/server_service_pb.js";
 import type { Config } from "./config.ts";
 import { createOllamaEmbedder } from "./embedding/ollama-embedder.ts";
+import { StartupError } from "./errors.ts";
 import { Health as HealthService } from "./generated/grpc/health/v1/health_pb.ts";
 import { watchHealth } from "./health.ts";
 import type { Logger } from "./logger.ts";
@@ -17,7 +18,8 @@ import { createHealth } from "./rpc/health.ts";
 import { defaultMaxMessageBytes, defaultMaxTimeoutMs, startListener } from "./rpc/listener.ts";
 import { createMemoryService } from "./rpc/memory-service.ts";
 import { createReflection } from "./rpc/reflection.ts";
-import { migrate, sqlDirectory } from "./storage/migrations.ts";
+import type { Database } from "./storage/database/database.ts";
+import { migrate, pending, sqlDirectory } from "./storage/migrations.ts";
 import { createPostgresMemoryRepository } from "./storage/postgres/memory-repository.ts";
 
 /** A running server. */
@@ -42,6 +44,7 @@ export async function startApp(config: Config, logger: Logger): Promise<App> {
   const database = await openDatabase(config, logger);
   cleanup.defer(() => database.close());
   if (settings.MEMORY_MIGRATE) await migrate(database, { directory: sqlDirectory, logger });
+  else await assertMigrated(database);
 
   const repository = createPostgresMemoryRepository(database);
   const embedder = createOllamaEmbedder({
@@ -103,4 +106,13 @@ export async function startApp(config: Config, logger: Logger): Promise<App> {
   logger.info({ url: listener.url, engine: database.engine }, "serving");
   const running = cleanup.move();
   return { url: listener.url, close: () => running.disposeAsync() };
+}
+
+/** @throws StartupError if migrations are pending. */
+async function assertMigrated(database: Database): Promise<void> {
+  const names = (await pending(database, { directory: sqlDirectory })).map((migration) => migration.name);
+  if (names.length === 0) return;
+  throw new StartupError(
+    `the database lacks ${names.join(", ")}: run "memory-service migrate", or set MEMORY_MIGRATE=true`,
+  );
 }
