@@ -39,7 +39,10 @@ withCommonOptions(program.command("search"))
   .option("--limit <number>", "hits of each search", positive, 10)
   .option("--seed <number>", "of the generated texts", positive, 1)
   .option("--fresh-queries", "a new text for each search, so that every one has to be embedded")
-  .option("--cpu-prof <directory>", "leave a CPU profile of the server here")
+  .option(
+    "--cpu-prof <directory>",
+    "leave the servers' CPU profiles here, one of storing and one of searching",
+  )
   .option("--keep", "leave the database behind")
   .action(async (options: SearchOptions) => {
     const results = await benchmarkSearch({

@@ -25,7 +25,7 @@ export interface SearchBenchmarkOptions {
   readonly seed: number;
   /** Every search has a text of its own, so the server has to embed it; else 200 texts take turns and are cached. */
   readonly freshQueries: boolean;
-  /** Where the server leaves its CPU profile. */
+  /** Where the servers leave their CPU profiles: one of storing, one of searching. */
   readonly profileDirectory?: string | undefined;
   /** The database is left behind, and its place told. */
   readonly keep: boolean;
@@ -106,7 +106,7 @@ async function measureEngine(
   const environment = { ...engine.environment, OLLAMA_API_URL: ollama.url, MEMORY_LOG_LEVEL: "info" };
 
   progress(`${engine.name}: loading ${rows.count} rows`);
-  const ingest = await loadRows(engine, environment, rows, vectors);
+  const ingest = await loadRows(engine, environment, rows, vectors, options.profileDirectory);
 
   const server = cleanup.adopt(await startServer(environment, options.profileDirectory), (program) =>
     program.stop(),
@@ -158,8 +158,9 @@ async function loadRows(
   environment: Readonly<Record<string, string>>,
   rows: Rows,
   vectors: VectorSource,
+  profileDirectory: string | undefined,
 ): Promise<SearchBenchmarkResult["ingest"]> {
-  const server = await startServer(environment);
+  const server = await startServer(environment, profileDirectory);
   const direct = rows.count > MAX_STORED_ROWS;
   let stored: Awaited<ReturnType<typeof storeRows>> & { serverCpuMs: number | undefined };
   try {

@@ -4,7 +4,10 @@ import { stopWords } from "../test/fakes/ollama/words.ts";
 export interface TextSource {
   /** 12 to 60 words about one topic. */
   memory(n: number): string;
-  /** Eight words, half of them from the memory `about`: another `n` asks otherwise about the same. */
+  /**
+   * Ten words: four from the memory `about`, two from anywhere, four stop words. By one word or another they match four
+   * in ten of all memories (natural questions, six to eight). Another `n` asks otherwise about the same.
+   */
   query(n: number, about: number): string;
   /** The topic of a memory, for its tag. */
   topic(n: number): string;
@@ -17,7 +20,7 @@ const WORDS_PER_TOPIC = 150;
 const COMMON_WORDS = 500;
 /** Of running English text; the rest is divided between the topic and the whole vocabulary. */
 const STOP_WORD_SHARE = 0.45;
-const TOPIC_SHARE = 0.3;
+const TOPIC_SHARE = 0.2;
 
 /**
  * Word frequencies follow Zipf's law (the n-th most frequent word occurs 1/n times as often as the first), because
@@ -59,8 +62,9 @@ export function createTextSource(seed: number): TextSource {
       const draw = createRandom(seed, 3 * n + 3);
       const known = memoryWords(about).filter((word) => !stopWords.has(word));
       const words = Array.from({ length: 4 }, () => itemAt(known, Math.floor(draw() * known.length)));
+      const common = Array.from({ length: 2 }, () => pickAny(draw));
       const others = Array.from({ length: 4 }, () => pickFrequent(draw));
-      return `${shuffled([...words, ...others], draw).join(" ")}?`;
+      return `${shuffled([...words, ...common, ...others], draw).join(" ")}?`;
     },
     topic: (n) => `topic-${topicOf(n)}`,
   };
