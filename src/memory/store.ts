@@ -67,6 +67,10 @@ export function createStore(dependencies: {
         metadata: { domain: name },
       });
     }
+    return await makeDomain(name);
+  }
+
+  async function makeDomain(name: string): Promise<DomainRecord> {
     const dimensions = (await contents.current())?.dimensions;
     const created = await repository.createDomain(name, dimensions);
     return created.embeddingVersion === undefined ? await contents.align(created) : created;
@@ -105,15 +109,24 @@ export function createStore(dependencies: {
         : { done: undefined, running: undefined };
     call.signal.throwIfAborted();
 
-    const draft: MemoryDraft = {
-      ...command,
-      id: command.id ?? `mem_${uuidv7()}`,
-      chunkCount: done?.chunks.length ?? contents.countChunks(command.content),
-      // Vectors of a version the domain does not search in would never be found: its own server embeds it.
-      embedding: done?.version === domain.embeddingVersion ? done : undefined,
-      leaseMs: running === undefined ? 0 : LATE_EMBEDDING_LEASE_MS,
+    const id = command.id ?? `mem_${uuidv7()}`;
+    const writeIn = async (current: DomainRecord) => {
+      const draft: MemoryDraft = {
+        ...command,
+        id,
+        chunkCount: done?.chunks.length ?? contents.countChunks(command.content),
+        // Vectors of a version the domain does not search in would never be found: its own server embeds it.
+        embedding: done?.version === current.embeddingVersion ? done : undefined,
+        leaseMs: running === undefined ? 0 : LATE_EMBEDDING_LEASE_MS,
+      };
+      return await write(repository, command, draft, call.signal);
     };
-    const result = await write(repository, command, draft, call.signal);
+    const result = await writeIn(domain).catch(async (error: unknown) => {
+      const gone = error instanceof ServiceError && error.reason === "DOMAIN_NOT_FOUND";
+      if (!gone || !dependencies.createDomains) throw error;
+      // Dropped behind this server's back: missing like any other.
+      return await writeIn(await makeDomain(command.domain));
+    });
 
     const { memory, outcome } = result;
     if (memory.embedding.state === "pending" && (outcome === "created" || outcome === "replaced")) {
@@ -169,7 +182,7 @@ async function settle(
       if (command.ifExists === "fail") throw alreadyExists(command.domain, draft.id, differing);
       outcome = "replaced";
       const sameText = !differing.includes("content") && current.embedding.state === "ready";
-      return sameText ? { ...draft, embedding: "keep" } : draft;
+      return sameText ? { ...draft, embedding: "keep", chunkCount: current.chunkCount } : draft;
     },
     signal,
   );

@@ -1,0 +1,132 @@
+import { type ContentEmbedder, createContentEmbedder } from "../../src/memory/content-embedder.ts";
+import { type EmbeddingWorker, startEmbeddingWorker } from "../../src/memory/embedding-worker.ts";
+import type { Memory } from "../../src/memory/memory.ts";
+import { createSearch, type Search, type SearchCommand } from "../../src/memory/search.ts";
+import { type CallContext, createStore, type Store, type StoreCommand } from "../../src/memory/store.ts";
+import type { Database } from "../../src/storage/database/database.ts";
+import type { MemoryRepository } from "../../src/storage/memory-repository.ts";
+import { createPostgresMemoryRepository } from "../../src/storage/postgres/memory-repository.ts";
+import { silentLogger } from "./databases.ts";
+import { newDomainName } from "./drafts.ts";
+import { createScriptedEmbedder, type ScriptedEmbedder } from "./scripted-embedder.ts";
+
+/** The use cases as src/app.ts wires them, on an embedder that a test holds in its hand. */
+export interface UseCases {
+  /** The domain that commands name unless told otherwise; it does not exist yet. */
+  readonly domain: string;
+  readonly database: Database;
+  readonly repository: MemoryRepository;
+  readonly embedder: ScriptedEmbedder;
+  readonly contents: ContentEmbedder;
+  readonly search: Search;
+  /** Domains that were reported to have a new pending memory. */
+  readonly notified: string[];
+  store(fields?: Partial<StoreCommand>, call?: Partial<CallContext>): ReturnType<Store>;
+  find(fields?: Partial<SearchCommand>, call?: Partial<CallContext>): ReturnType<Search["search"]>;
+  /** Ids of what a search finds. */
+  idsOf(fields?: Partial<SearchCommand>): Promise<string[]>;
+  read(id: string): Promise<Memory | undefined>;
+  /** Starts a worker, which `close` stops. */
+  startWorker(): EmbeddingWorker;
+  /** Resolves with the memory once it is in this state. */
+  whenState(id: string, state: Memory["embedding"]["state"]): Promise<Memory>;
+  close(): Promise<void>;
+}
+
+export interface UseCaseOptions {
+  readonly embedder?: ScriptedEmbedder;
+  /** Default 1 hour: nothing is left to chance on a slow machine. */
+  readonly embedBudgetMs?: number;
+  readonly createDomains?: boolean;
+  /** Puts something between the use cases and the repository. */
+  readonly wrap?: (repository: MemoryRepository) => MemoryRepository;
+}
+
+export function createUseCases(database: Database, options: UseCaseOptions = {}): UseCases {
+  const { embedder = createScriptedEmbedder(), embedBudgetMs = 3_600_000, createDomains = true } = options;
+  const domain = newDomainName();
+  const direct = createPostgresMemoryRepository(database);
+  const repository = options.wrap?.(direct) ?? direct;
+  const contents = createContentEmbedder({ embedder, repository, logger: silentLogger });
+  const notified: string[] = [];
+  let worker: EmbeddingWorker | undefined;
+  const onPending = (name: string) => {
+    notified.push(name);
+    worker?.notify(name);
+  };
+  const store = createStore({
+    repository,
+    contents,
+    embedBudgetMs,
+    createDomains,
+    onPending,
+    logger: silentLogger,
+  });
+  const search = createSearch({ repository, contents, embedBudgetMs });
+  const callFrom = (call: Partial<CallContext> = {}): CallContext => ({
+    signal: new AbortController().signal,
+    remainingMs: undefined,
+    ...call,
+  });
+
+  const useCases: UseCases = {
+    domain,
+    database,
+    repository,
+    embedder,
+    contents,
+    search,
+    notified,
+    store: (fields, call) => store({ ...storeCommand(domain), ...fields }, callFrom(call)),
+    find: (fields, call) => search.search({ ...searchCommand(domain), ...fields }, callFrom(call)),
+    async idsOf(fields) {
+      return (await useCases.find(fields)).hits.map(({ memory }) => memory.id);
+    },
+    async read(id) {
+      const [found] = await repository.fetch(domain, [{ id, chunkIndex: undefined }], { content: true });
+      return found?.memory;
+    },
+    startWorker() {
+      worker = startEmbeddingWorker({ repository, contents, embedder, logger: silentLogger });
+      return worker;
+    },
+    async whenState(id, state) {
+      for (;;) {
+        const memory = await useCases.read(id);
+        if (memory?.embedding.state === state) return memory;
+      }
+    },
+    async close() {
+      await worker?.close();
+    },
+  };
+  return useCases;
+}
+
+export function storeCommand(domain: string): StoreCommand {
+  return {
+    domain,
+    id: undefined,
+    content: "a memory @0",
+    source: "",
+    importance: undefined,
+    tags: [],
+    metadata: {},
+    expiry: { kind: "never" },
+    ifExists: "fail",
+    embeddingMode: "inline",
+  };
+}
+
+export function searchCommand(domain: string): SearchCommand {
+  return {
+    domain,
+    query: "memory @0",
+    limit: 10,
+    mode: "hybrid",
+    allowFallback: true,
+    minSimilarity: undefined,
+    minTextScore: undefined,
+    content: true,
+  };
+}
