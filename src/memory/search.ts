@@ -198,7 +198,7 @@ export function createSearch(dependencies: {
 
   return {
     async search(command, call) {
-      const { ranked, info } = await rank(command, call);
+      const { ranked, exhausted, info } = await rank(command, call);
       const hits: SearchHit[] = [];
       let bytes = 0;
       for await (const hit of readHits(command, ranked, call.signal)) {
@@ -206,7 +206,7 @@ export function createSearch(dependencies: {
         if (bytes > MAX_RESPONSE_BYTES) throw responseTooLarge();
         hits.push(hit);
       }
-      return { hits, info };
+      return { hits, info: { ...info, limitFilled: exhausted || hits.length >= command.limit } };
     },
 
     async stream(command, call) {
@@ -234,7 +234,7 @@ function describe(
   exhausted: boolean,
   info: Omit<SearchInfo, "limitFilled">,
 ) {
-  return { ranked, info: { ...info, limitFilled: exhausted || ranked.length >= command.limit } };
+  return { ranked, exhausted, info: { ...info, limitFilled: exhausted || ranked.length >= command.limit } };
 }
 
 function cannotSearchByMeaning(reason: DegradedReason): ServiceError {
