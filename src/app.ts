@@ -1,4 +1,5 @@
 import type { DescService } from "@bufbuild/protobuf";
+import { trace } from "@opentelemetry/api";
 import { DomainService } from "memory-service-client/memoryservice/v1/domain_service_pb.js";
 import { MemoryService } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { ServerService } from "memory-service-client/memoryservice/v1/server_service_pb.js";
@@ -12,15 +13,23 @@ import { createContentEmbedder } from "./memory/content-embedder.ts";
 import { startEmbeddingWorker } from "./memory/embedding-worker.ts";
 import { createSearch } from "./memory/search.ts";
 import { createStore } from "./memory/store.ts";
+import { createMetrics } from "./observability/metrics.ts";
+import { createTraceInterceptor } from "./observability/trace-calls.ts";
+import { traceDatabase } from "./observability/trace-database.ts";
+import { traceEmbedder } from "./observability/trace-embedder.ts";
 import { openDatabase } from "./open-database.ts";
 import { createErrorInterceptor } from "./rpc/errors.ts";
 import { createHealth } from "./rpc/health.ts";
 import { defaultMaxMessageBytes, defaultMaxTimeoutMs, startListener } from "./rpc/listener.ts";
 import { createMemoryService } from "./rpc/memory-service.ts";
 import { createReflection } from "./rpc/reflection.ts";
+import { createServerService } from "./rpc/server-service.ts";
 import type { Database } from "./storage/database/database.ts";
+import { readEngineVersion } from "./storage/database/engine-version.ts";
 import { migrate, pending, sqlDirectory } from "./storage/migrations.ts";
+import { countPending } from "./storage/postgres/count-pending.ts";
 import { createPostgresMemoryRepository } from "./storage/postgres/memory-repository.ts";
+import { readVersion } from "./version.ts";
 
 /** A running server. */
 export interface App {
@@ -41,24 +50,43 @@ export async function startApp(config: Config, logger: Logger): Promise<App> {
   const { settings } = config;
   await using cleanup = new AsyncDisposableStack();
 
-  const database = await openDatabase(config, logger);
+  const version = readVersion();
+  // Does nothing unless the host has registered an SDK.
+  const tracer = trace.getTracer("memory-service", version);
+
+  const database = traceDatabase(await openDatabase(config, logger), tracer);
   cleanup.defer(() => database.close());
   if (settings.MEMORY_MIGRATE) await migrate(database, { directory: sqlDirectory, logger });
   else await assertMigrated(database);
 
   const repository = createPostgresMemoryRepository(database);
-  const embedder = createOllamaEmbedder({
+  const ollama = createOllamaEmbedder({
     url: settings.OLLAMA_API_URL,
     model: settings.OLLAMA_EMBEDDING_MODEL,
     pull: settings.MEMORY_PULL_MODEL,
     logger,
   });
-  cleanup.defer(() => embedder.close());
+  cleanup.defer(() => ollama.close());
+  const metrics = settings.MEMORY_METRICS
+    ? createMetrics({
+        version,
+        engine: database.engine,
+        connections: () => database.connections(),
+        countPending: (signal) => countPending(database, { signal }),
+        logger,
+      })
+    : undefined;
+  const embedder = traceEmbedder(metrics?.countEmbedder(ollama) ?? ollama, tracer);
   const contents = createContentEmbedder({ embedder, repository, logger });
   const defaultDomain = settings.DEFAULT_MEMORY_DOMAIN;
   await repository.createDomain(defaultDomain, embedder.space()?.dimensions);
 
-  const worker = startEmbeddingWorker({ repository, contents, embedder, logger });
+  const worker = startEmbeddingWorker({
+    repository: metrics?.countBackgroundEmbeddings(repository) ?? repository,
+    contents,
+    embedder,
+    logger,
+  });
   cleanup.defer(() => worker.close());
   const embedBudgetMs = settings.MEMORY_EMBED_BUDGET_MS;
   const memoryService = createMemoryService({
@@ -74,6 +102,18 @@ export async function startApp(config: Config, logger: Logger): Promise<App> {
     defaultDomain,
   });
 
+  const serverService = createServerService({
+    version,
+    engine: database.engine,
+    engineVersion: await readEngineVersion(database),
+    defaultDomain,
+    createDomains: settings.MEMORY_CREATE_DOMAINS,
+    model: settings.OLLAMA_EMBEDDING_MODEL,
+    embedder,
+    contents,
+    textRanker: repository.textRanker,
+  });
+
   const health = createHealth({ services: ["", ...services.map((service) => service.typeName), "embedder"] });
   const watch = watchHealth({ database, embedder, health, services, logger });
   cleanup.defer(() => watch.close());
@@ -85,16 +125,18 @@ export async function startApp(config: Config, logger: Logger): Promise<App> {
     routes: (router) => {
       router.service(MemoryService, memoryService);
       router.service(DomainService, {});
-      router.service(ServerService, {});
+      router.service(ServerService, serverService);
       health.routes(router);
       reflection(router);
     },
-    interceptors: [createErrorInterceptor({ logger })],
+    interceptors: [createTraceInterceptor(tracer), createErrorInterceptor({ logger })],
     maxMessageBytes: defaultMaxMessageBytes,
     maxTimeoutMs: defaultMaxTimeoutMs,
     allowedHosts: settings.MEMORY_ALLOWED_HOSTS ?? [],
     allowedOrigins: settings.MEMORY_ALLOWED_ORIGINS ?? [],
     readiness: watch.readiness,
+    onCall: metrics?.countCall,
+    metrics: metrics?.report,
     shutdown: { graceMs: settings.MEMORY_SHUTDOWN_GRACE_MS },
     logger,
   });

@@ -188,6 +188,7 @@ export const SETTINGS = {
       "Longest time a call waits for the embedder; then Store leaves the memory pending and Search answers from text.",
   }),
   MEMORY_REFLECTION: boolean({ default: true, description: "Answer gRPC server reflection." }),
+  MEMORY_METRICS: boolean({ default: true, description: "Answer GET /metrics in Prometheus's format." }),
   MEMORY_SHUTDOWN_GRACE_MS: integer({
     default: 10_000,
     min: 0,

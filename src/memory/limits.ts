@@ -8,6 +8,8 @@ export const LIMITS = {
   /** UTF-8 bytes of a query. */
   queryBytes: 8 * 1024,
   idLength: 50,
+  /** As DOMAIN_NAME says. */
+  domainLength: 40,
   sourceLength: 256,
   tagCount: 64,
   tagLength: 64,
@@ -17,6 +19,9 @@ export const LIMITS = {
   metadataDepth: 16,
   searchLimit: 1_000,
   streamLimit: 10_000,
+  searchDomains: 16,
+  filterDepth: 8,
+  filterConditions: 128,
   pageSize: 1_000,
   batchItems: 1_000,
   /** Bytes of one request message, gRPC's usual maximum. */

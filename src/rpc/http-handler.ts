@@ -26,6 +26,8 @@ import {
   RetryInfoSchema,
 } from "../generated/google/rpc/error_details_pb.ts";
 import type { Logger } from "../logger.ts";
+import type { FinishedCall } from "../observability/call-metrics.ts";
+import type { MetricsReport } from "../observability/metrics.ts";
 import { type AccessRules, type AccessVerdict, checkAccess } from "./access.ts";
 import { type Call, createCall, kCall, logCall, requestIdHeader } from "./call-log.ts";
 import { connectErrorFrom } from "./errors.ts";
@@ -57,6 +59,10 @@ export interface HttpHandlerOptions {
   /** Known once the server listens. */
   readonly accessRules: () => AccessRules;
   readonly logger: Logger;
+  /** Told of each call that has ended: RPCs, and what was posted where there is none. */
+  readonly onCall?: ((call: FinishedCall) => void) | undefined;
+  /** Answers `/metrics`; without it there is no such path. */
+  readonly metrics?: (() => Promise<MetricsReport>) | undefined;
 }
 
 const readinessTimeoutMs = 2_000;
@@ -82,7 +88,7 @@ const fastBrotli = {
 
 /**
  * Creates the handler of every HTTP request, of either version: RPCs in the three protocols, `/livez`, `/readyz`,
- * preflights; host and origin checks before, one access log line after each.
+ * `/metrics`, preflights; host and origin checks before, one access log line after each.
  *
  * It stands in for connectNodeAdapter, which crashes the process on a Host that is no URL, prints to the
  * console, and resets HTTP/1.1 connections where it should answer that a message is too large.
@@ -129,13 +135,30 @@ export function createHttpHandler(options: HttpHandlerOptions) {
       return;
     }
     servePlain(request, response, path, rpc, verdict).then(
-      (status) => logCall(logger, call, { status }),
+      (status) => {
+        logCall(logger, call, { status });
+        if (request.method === "POST") report(call, rpc && call.method, { status });
+      },
       (error) => {
         logger.error({ err: error, method: call.method, requestId: call.requestId }, "request failed");
         response.destroy();
       },
     );
   };
+
+  function finish(call: Call, outcome: ResponseOutcome): void {
+    logCall(logger, call, outcome);
+    report(call, call.method, outcome);
+  }
+
+  function report(call: Call, method: string | undefined, outcome: ResponseOutcome): void {
+    options.onCall?.({
+      method,
+      outcome,
+      seconds: (performance.now() - call.startedAt) / 1_000,
+      hits: call.facts.hits,
+    });
+  }
 
   function serveRpc(
     rpc: UniversalHandler,
@@ -147,12 +170,12 @@ export function createHttpHandler(options: HttpHandlerOptions) {
     let outcome: () => ResponseOutcome | undefined = () => undefined;
     response.once("close", () => {
       if (!isSent(request, response)) {
-        logCall(logger, call, { code: call.code ?? Code.Canceled });
+        finish(call, { code: call.code ?? Code.Canceled });
         return;
       }
       // A compressed end tells nothing, nor is it ever one without an error: it would be too short to compress.
       const sent = outcome() ?? { code: call.code ?? Code.Unknown };
-      logCall(logger, call, "status" in sent && call.code !== undefined ? { code: call.code } : sent);
+      finish(call, "status" in sent && call.code !== undefined ? { code: call.code } : sent);
     });
     const run = async () => {
       const values = createContextValues().set(kCall, call).set(kRefusal, refusal);
@@ -200,6 +223,10 @@ export function createHttpHandler(options: HttpHandlerOptions) {
         "application/json",
         `${JSON.stringify(report)}\n`,
       );
+    }
+    if (path === "/metrics" && options.metrics !== undefined) {
+      const { contentType, text } = await options.metrics();
+      return send(request, response, 200, contentType, text);
     }
     return sendText(request, response, 404, "not found");
   }

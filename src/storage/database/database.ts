@@ -48,6 +48,16 @@ export interface Queryable {
   execute(script: string): Promise<void>;
 }
 
+/** How busy the connections of a database are. */
+export interface ConnectionCounts {
+  /** Open connections; the embedded engine has one. */
+  readonly total: number;
+  /** Those that nobody uses. */
+  readonly idle: number;
+  /** Statements and transactions that wait for one. */
+  readonly waiting: number;
+}
+
 export interface Database extends Queryable {
   readonly engine: "embedded" | "postgres";
 
@@ -69,6 +79,9 @@ export interface Database extends Queryable {
 
   /** Resolves if the engine answers within `timeoutMs`. @throws ServiceError DATABASE_UNAVAILABLE. */
   ping(timeoutMs: number): Promise<void>;
+
+  /** For metrics: the state of this moment, without asking the engine. */
+  connections(): ConnectionCounts;
 
   /** Ends every connection, after what runs has finished. Idempotent. */
   close(): Promise<void>;

@@ -5,7 +5,15 @@ import { Worker } from "node:worker_threads";
 import { StartupError } from "../../errors.ts";
 import type { Logger } from "../../logger.ts";
 import { rejectOnAbort } from "./abort.ts";
-import type { Database, Parameter, Queryable, QueryOptions, Row, Statement } from "./database.ts";
+import type {
+  ConnectionCounts,
+  Database,
+  Parameter,
+  Queryable,
+  QueryOptions,
+  Row,
+  Statement,
+} from "./database.ts";
 import { assertUsableCluster, type DirectoryLock, lockDirectory } from "./directory-lock.ts";
 import type {
   EmbeddedCommand,
@@ -184,6 +192,11 @@ class PgliteDatabase implements EmbeddedDatabase {
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  connections(): ConnectionCounts {
+    const total = this.#ended === undefined ? 1 : 0;
+    return { total, idle: this.#queue.held ? 0 : total, waiting: this.#queue.waiting };
   }
 
   close(): Promise<void> {

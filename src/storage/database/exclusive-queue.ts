@@ -3,6 +3,11 @@ export class ExclusiveQueue {
   readonly #waiting: Array<() => void> = [];
   #held = false;
 
+  /** True while somebody is in. */
+  get held(): boolean {
+    return this.#held;
+  }
+
   /** How many wait behind the holder. */
   get waiting(): number {
     return this.#waiting.length;

@@ -1,7 +1,15 @@
 import pg from "pg";
 import type { Logger } from "../../logger.ts";
 import { connectionSettings } from "./connection-settings.ts";
-import type { Database, Parameter, Queryable, QueryOptions, Row, Statement } from "./database.ts";
+import type {
+  ConnectionCounts,
+  Database,
+  Parameter,
+  Queryable,
+  QueryOptions,
+  Row,
+  Statement,
+} from "./database.ts";
 import { PostgresConnection } from "./postgres-connection.ts";
 import {
   databaseOverloaded,
@@ -153,6 +161,11 @@ class PostgresDatabase implements Database {
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  connections(): ConnectionCounts {
+    const { totalCount, idleCount, waitingCount } = this.#pool;
+    return { total: totalCount, idle: idleCount, waiting: waitingCount };
   }
 
   close(): Promise<void> {

@@ -1,0 +1,117 @@
+import { create } from "@bufbuild/protobuf";
+import type { ServiceImpl } from "@connectrpc/connect";
+import type { EmbeddingVersion } from "memory-service-client/memoryservice/v1/memory_pb.js";
+import { EmbeddingVersionSchema } from "memory-service-client/memoryservice/v1/memory_pb.js";
+import { SearchInfo_TextRanker } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import {
+  GetServerInfoResponse_Engine as Engine,
+  GetServerInfoResponseSchema,
+  type ServerService,
+} from "memory-service-client/memoryservice/v1/server_service_pb.js";
+import type { Embedder, EmbeddingSpace } from "../embedding/embedder.ts";
+import { CHUNKER_REVISION } from "../memory/chunk.ts";
+import { type ContentEmbedder, within } from "../memory/content-embedder.ts";
+import { LIMITS } from "../memory/limits.ts";
+import type { Database } from "../storage/database/database.ts";
+import type { MemoryRepository } from "../storage/memory-repository.ts";
+
+/** What a server tells about itself. */
+export interface ServerServiceDependencies {
+  /** Of the program, as `1.4.0`. */
+  readonly version: string;
+  readonly engine: Database["engine"];
+  /** Of PostgreSQL, as `18.1`; "" if it is not known. */
+  readonly engineVersion: string;
+  readonly defaultDomain: string;
+  readonly createDomains: boolean;
+  /** The configured model, as `nomic-embed-text`. */
+  readonly model: string;
+  readonly embedder: Pick<Embedder, "status" | "space">;
+  readonly contents: Pick<ContentEmbedder, "current">;
+  readonly textRanker: MemoryRepository["textRanker"];
+}
+
+/** The number of a new embedding version comes from the database once; the answer must not wait for one that is away. */
+const VERSION_WAIT_MS = 200;
+
+const engines = {
+  embedded: Engine.EMBEDDED,
+  postgres: Engine.POSTGRES,
+} as const satisfies Record<Database["engine"], Engine>;
+
+const textRankers = {
+  ts_rank: SearchInfo_TextRanker.TS_RANK,
+} as const satisfies Record<MemoryRepository["textRanker"], SearchInfo_TextRanker>;
+
+const limits = {
+  contentBytes: LIMITS.contentBytes,
+  queryBytes: LIMITS.queryBytes,
+  idCharacters: LIMITS.idLength,
+  domainCharacters: LIMITS.domainLength,
+  sourceCharacters: LIMITS.sourceLength,
+  tags: LIMITS.tagCount,
+  tagCharacters: LIMITS.tagLength,
+  metadataBytes: LIMITS.metadataBytes,
+  metadataDepth: LIMITS.metadataDepth,
+  searchLimit: LIMITS.searchLimit,
+  streamSearchLimit: LIMITS.streamLimit,
+  searchDomains: LIMITS.searchDomains,
+  pageSize: LIMITS.pageSize,
+  batchItems: LIMITS.batchItems,
+  filterDepth: LIMITS.filterDepth,
+  filterConditions: LIMITS.filterConditions,
+  messageBytes: LIMITS.messageBytes,
+  domains: 0,
+};
+
+/** The handlers of memoryservice.v1.ServerService; they answer without the database and without the embedder. */
+export function createServerService(
+  dependencies: ServerServiceDependencies,
+): ServiceImpl<typeof ServerService> {
+  const { embedder, contents } = dependencies;
+
+  async function embeddingVersion(): Promise<EmbeddingVersion | undefined> {
+    const space = embedder.space();
+    if (space === undefined) return undefined;
+    const current = await within(
+      contents.current().catch(() => undefined),
+      VERSION_WAIT_MS,
+    );
+    return messageFromSpace(space, current?.version);
+  }
+
+  return {
+    async getServerInfo() {
+      const version = await embeddingVersion();
+      return create(GetServerInfoResponseSchema, {
+        version: dependencies.version,
+        engine: engines[dependencies.engine],
+        engineVersion: dependencies.engineVersion,
+        defaultDomain: dependencies.defaultDomain,
+        limits,
+        features: {
+          createDomains: dependencies.createDomains,
+          textRanker: textRankers[dependencies.textRanker],
+          authentication: false,
+        },
+        embedder: {
+          model: dependencies.model,
+          available: embedder.status().available,
+          ...(version === undefined ? {} : { version }),
+        },
+      });
+    },
+  };
+}
+
+/** `version` is 0 while the database has not numbered it. */
+function messageFromSpace(space: EmbeddingSpace, version: number | undefined): EmbeddingVersion {
+  return create(EmbeddingVersionSchema, {
+    version: version ?? 0,
+    model: space.model,
+    modelDigest: space.digest,
+    dimensions: space.dimensions,
+    profile: space.profile,
+    chunker: `paragraphs/${CHUNKER_REVISION}`,
+  });
+}
