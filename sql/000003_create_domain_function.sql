@@ -142,6 +142,8 @@ begin
   ) then
     return;
   end if;
+  -- In the order in which searches and writes take them: the other way round they would deadlock.
+  execute format('lock table %I, %I in access exclusive mode', domain || '_memories', domain || '_chunks');
   execute format('truncate %I', domain || '_chunks');
   execute format('drop index if exists %I', domain || '_memories_embedding_idx');
   execute format('drop index if exists %I', domain || '_chunks_embedding_idx');

@@ -43,6 +43,7 @@ export function startEmbeddingWorker(dependencies: {
     sweepDue = true;
     wake();
   });
+  stop.signal.addEventListener("abort", () => wake(), { once: true });
   const done = run();
 
   async function run(): Promise<void> {
@@ -61,12 +62,11 @@ export function startEmbeddingWorker(dependencies: {
   }
 
   async function waitForWork(): Promise<void> {
-    if (embedder.status().available && (due.size > 0 || sweepDue)) return;
+    if (stop.signal.aborted || (embedder.status().available && (due.size > 0 || sweepDue))) return;
     const timer = AbortSignal.timeout(SWEEP_MS);
     await new Promise<void>((resolve) => {
       wake = resolve;
       timer.addEventListener("abort", () => resolve(), { once: true });
-      stop.signal.addEventListener("abort", () => resolve(), { once: true });
     });
     if (timer.aborted) sweepDue = true;
   }
@@ -74,13 +74,15 @@ export function startEmbeddingWorker(dependencies: {
   async function embedDue(): Promise<void> {
     const sweep = sweepDue;
     sweepDue = false;
+    // Taken now: who calls from here on waits for the next round.
+    const called = new Set(due);
+    due.clear();
     const version = (await contents.current())?.version;
     if (version === undefined) return;
     const moveDomains = version !== alignedVersion;
     const domains = await repository.listDomains(stop.signal);
     for (const domain of domains) {
-      if (!sweep && !moveDomains && !due.has(domain.name)) continue;
-      due.delete(domain.name);
+      if (!sweep && !moveDomains && !called.has(domain.name)) continue;
       try {
         const moves = moveDomains || domain.embeddingVersion === undefined;
         const { embeddingVersion } = moves ? await contents.align(domain) : domain;
@@ -91,7 +93,6 @@ export function startEmbeddingWorker(dependencies: {
       }
     }
     alignedVersion = version;
-    due.clear();
   }
 
   async function embedDomain(domain: string, version: number): Promise<void> {

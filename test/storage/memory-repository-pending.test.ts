@@ -199,6 +199,8 @@ describe.each(databaseEngines())("pending embeddings on $name", ({ open }) => {
     await repository.completeEmbedding(domain, memory, embedding(next, 45));
     expect(await find(0, next)).toEqual([id]);
     expect(await find(0, version)).toEqual([]);
+    // The lease ended with the work: a further version need not wait for it.
+    expect(await repository.claimPending(domain, next + 1, 10, 0)).toMatchObject([{ id, attempts: 1 }]);
     expect(await repository.claimPending(domain, next, 10, LEASE_MS)).toEqual([]);
     expect(await countChunks(id)).toBe(0);
   });
@@ -251,6 +253,33 @@ describe.each(databaseEngines())("pending embeddings on $name", ({ open }) => {
       minSimilarity: undefined,
     });
     expect(candidates).toEqual([{ id: ready.id, score: 1, chunkIndex: 0 }]);
+  });
+
+  test("moved to other dimensions do not get in the way of readers and writers", async () => {
+    const wide = await versionOf("wide", 5);
+    for (let i = 0; i < 20; i++)
+      await insert({ id: `m${i}`, embedding: embedding(version, 0, 90), chunkCount: 2 });
+    const hits = Array.from({ length: 20 }, (_, i) => ({ id: `m${i}`, chunkIndex: 1 }));
+    let moving = true;
+    const busy = async (work: () => Promise<unknown>) => {
+      while (moving) await work();
+    };
+    const others = [
+      busy(() => repository.fetch(domain, hits, { content: true })),
+      busy(() => repository.change(domain, "m0", () => draft({ id: "m0", content: "new" }))),
+      busy(() => repository.searchText(domain, { query: "memory", depth: 10, minScore: undefined })),
+      busy(() => repository.claimPending(domain, version, 1, 0)),
+    ];
+    const moved = (async () => {
+      for (let i = 0; i < 5; i++) {
+        await repository.useEmbeddingVersion(domain, wide, 5);
+        await repository.useEmbeddingVersion(domain, version, 3);
+      }
+    })().finally(() => {
+      moving = false;
+    });
+    await Promise.all([moved, ...others]);
+    expect(await repository.fetch(domain, hits, { content: true })).toHaveLength(20);
   });
 
   test("in a domain whose dimensions are not known yet wait for them", async () => {

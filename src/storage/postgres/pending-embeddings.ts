@@ -69,7 +69,7 @@ export async function writeEmbedding(
       name: `write_embedding:${domain}`,
       text: `update ${memories} set
           embedding = $3::vector, embedding_state = 'ready', embedding_version = $4, embedding_error = null,
-          embedding_attempts = 0, chunk_count = $5
+          embedding_attempts = 0, embed_after = now(), chunk_count = $5
         where id = $1 and content_hash = $2
         returning id`,
     },
