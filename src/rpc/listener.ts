@@ -217,7 +217,10 @@ async function listen(server: Server, host: string, port: number): Promise<void>
   try {
     await promise;
   } catch (error) {
-    throw new StartupError(`cannot listen on ${host} port ${port}: ${whyNot(error)}`, { cause: error });
+    throw new StartupError(`cannot listen on ${host} port ${port}: ${whyNot(error)}`, {
+      remedy: "set MEMORY_HOST and MEMORY_PORT to what is free",
+      cause: error,
+    });
   } finally {
     server.off("error", reject);
   }

@@ -26,6 +26,8 @@ export interface Migration {
 export interface MigrateOptions {
   readonly directory: URL | string;
   readonly logger: Logger;
+  /** Called with the name of each migration as soon as it is applied. */
+  readonly onApplied?: (name: string) => void;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -38,6 +40,13 @@ interface AppliedRow extends Readonly<Record<string, unknown>> {
 /** The advisory lock of migrations, the same in every process: any number that nobody else takes. */
 const lockKey = 7_304_812_991n;
 const lockPollMs = 50;
+
+const migrationsTable = `create table if not exists memory_migrations (
+  id integer primary key,
+  name text not null,
+  checksum text not null,
+  applied_at timestamptz not null default now()
+)`;
 
 /**
  * Brings the database up to date: applies, in the order of their numbers, the files it has not seen. Processes
@@ -57,12 +66,9 @@ export async function migrate(database: Database, options: MigrateOptions): Prom
     await session.execute("set statement_timeout = 0");
     await lock(session, signal);
     // Under the lock: "if not exists" does not protect two callers at once from each other.
-    await session.execute(`create table if not exists memory_migrations (
-      id integer primary key,
-      name text not null,
-      checksum text not null,
-      applied_at timestamptz not null default now()
-    )`);
+    await session.execute(migrationsTable).catch((error: unknown) => {
+      throw failure("the table memory_migrations cannot be made", error);
+    });
     const applied: string[] = [];
     for (const migration of unapplied(migrations, await appliedRows(session))) {
       signal?.throwIfAborted();
@@ -73,6 +79,7 @@ export async function migrate(database: Database, options: MigrateOptions): Prom
         { migration: migration.name, ms: Math.round(performance.now() - start) },
         "applied a migration",
       );
+      options.onApplied?.(migration.name);
     }
     return { applied };
   });
@@ -94,6 +101,19 @@ export async function pending(
     if (sqlstateOf(error) === SQLSTATE.undefinedTable) return migrations;
     throw error;
   }
+}
+
+/**
+ * A script for psql that does what `migrate` does with these migrations, including the record of it. It takes no
+ * lock: run it while no server starts.
+ */
+export function scriptOf(migrations: readonly Migration[]): string {
+  const parts = migrations.map(({ id, name, checksum, script, inTransaction }) => {
+    const values = `${id}, '${name}', '${checksum}'`;
+    const body = `${script.trimEnd()}\n\ninsert into memory_migrations (id, name, checksum) values (${values});\n`;
+    return `-- ${name}\n${inTransaction ? `begin;\n\n${body}commit;\n` : body}`;
+  });
+  return [`${migrationsTable};\n`, ...parts].join("\n");
 }
 
 /** Every migration of the directory, in the order of its number. */
@@ -146,13 +166,14 @@ function unapplied(migrations: readonly Migration[], applied: readonly AppliedRo
     const migration = known.get(row.id);
     if (migration === undefined) {
       throw new StartupError(
-        `the database is newer than this program: it has migration ${row.name}, which this program does not know`,
+        `the database is newer than this program: it has migration ${row.name}, which is unknown here`,
+        { remedy: "run the version of the program that made it, or a newer one" },
       );
     }
     if (migration.name !== row.name || migration.checksum !== row.checksum) {
-      throw new StartupError(
-        `migration ${migration.name} is not the one that was applied to the database: applied migrations must not change`,
-      );
+      throw new StartupError(`migration ${migration.name} is not the one that was applied to the database`, {
+        remedy: "applied migrations must not change, install the program anew",
+      });
     }
   }
   const done = new Set(applied.map((row) => row.id));
@@ -173,7 +194,7 @@ async function apply(session: Queryable, migration: Migration): Promise<void> {
   } catch (error) {
     // On a lost connection this fails too, and the server rolls back by itself.
     if (migration.inTransaction) await session.execute("rollback").catch(() => undefined);
-    throw new StartupError(`migration ${migration.name} failed: ${reasonOf(error)}`, { cause: error });
+    throw failure(`migration ${migration.name} failed`, error);
   }
 }
 
@@ -184,6 +205,22 @@ async function record(session: Queryable, { id, name, checksum }: Migration): Pr
     checksum,
   ]);
 }
+
+function failure(what: string, error: unknown): StartupError {
+  const remedy = remedies[sqlstateOf(error) ?? ""];
+  return new StartupError(`${what}: ${reasonOf(error)}`, {
+    ...(remedy === undefined ? {} : { remedy }),
+    cause: error,
+  });
+}
+
+const remedies: Readonly<Record<string, string>> = {
+  [SQLSTATE.insufficientPrivilege]:
+    'let a privileged user run "memory-service migrate", or "create extension vector" and "grant create on schema public"',
+  [SQLSTATE.readOnlyTransaction]: "this is a read-only replica, connect to the primary",
+  [SQLSTATE.diskFull]: "free space on the disk of the database",
+  [SQLSTATE.undefinedObject]: "install pgvector on the PostgreSQL server",
+};
 
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);

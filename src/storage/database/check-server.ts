@@ -42,20 +42,21 @@ export async function checkServer(database: Database, options: CheckServerOption
   });
   if (server === undefined) throw new StartupError("the database did not tell its version");
   if (server.number < MIN_POSTGRES_MAJOR * 10_000) {
-    throw new StartupError(
-      `PostgreSQL ${server.version} is too old: version ${MIN_POSTGRES_MAJOR} or newer is needed`,
-    );
+    throw new StartupError(`PostgreSQL ${server.version} is too old`, {
+      remedy: `version ${MIN_POSTGRES_MAJOR} or newer is needed`,
+    });
   }
   if (server.pgvector === null) {
-    throw new StartupError(
-      `the PostgreSQL server does not have the pgvector extension: install pgvector ${RECOMMENDED_PGVECTOR} or newer on it`,
-    );
+    throw new StartupError("the PostgreSQL server does not have the pgvector extension", {
+      remedy: `install pgvector ${RECOMMENDED_PGVECTOR} or newer on it`,
+    });
   }
   if (compareVersions(server.pgvector, MIN_PGVECTOR) < 0) {
-    throw new StartupError(
-      `pgvector ${server.pgvector} is too old: install version ${MIN_PGVECTOR} or newer on the PostgreSQL server ` +
+    throw new StartupError(`pgvector ${server.pgvector} is too old`, {
+      remedy:
+        `install version ${MIN_PGVECTOR} or newer on the PostgreSQL server ` +
         `(where it is installed already, run "alter extension vector update" in the database)`,
-    );
+    });
   }
   if (compareVersions(server.pgvector, RECOMMENDED_PGVECTOR) < 0) {
     options.logger.warn(
@@ -77,7 +78,7 @@ async function connect(database: Database, options: CheckServerOptions): Promise
       if (isAbort(error) && signal?.aborted) throw error;
       const problem = describeProblem(error);
       if (!problem.mayPass || performance.now() + retryEveryMs > end) {
-        throw new StartupError(problem.sentence, { cause: error });
+        throw new StartupError(problem.sentence, { remedy: problem.remedy, cause: error });
       }
       if (attempt === 1) logger.warn({ waitMs }, `${problem.sentence}; waiting for it`);
       await delay(retryEveryMs, undefined, { signal });
@@ -85,18 +86,64 @@ async function connect(database: Database, options: CheckServerOptions): Promise
   }
 }
 
-function describeProblem(error: unknown): { readonly sentence: string; readonly mayPass: boolean } {
+interface Problem {
+  readonly sentence: string;
+  readonly remedy: string;
+  /** Whether waiting may help. */
+  readonly mayPass: boolean;
+}
+
+function describeProblem(error: unknown): Problem {
   const driver = error instanceof ServiceError ? (error.cause ?? error) : error;
   const text = messageOf(driver);
   switch (sqlstateOf(driver)) {
     case SQLSTATE.invalidPassword:
     case SQLSTATE.invalidAuthorization:
-      return { sentence: `PostgreSQL refused the login: ${text}`, mayPass: false };
+      return {
+        sentence: `PostgreSQL refused the login: ${text}`,
+        remedy: "check the user and password in DATABASE_URL, or POSTGRES_USER and POSTGRES_PASSWORD",
+        mayPass: false,
+      };
     case SQLSTATE.databaseDoesNotExist:
-      return { sentence: `${text}: create it first, or name another one`, mayPass: false };
-    default:
-      return { sentence: `cannot reach PostgreSQL: ${text}`, mayPass: true };
+      return {
+        sentence: text,
+        remedy: "create it first, or name another one in DATABASE_URL or POSTGRES_DB",
+        mayPass: false,
+      };
+    case SQLSTATE.tooManyConnections:
+      return {
+        sentence: `PostgreSQL takes no more connections: ${text}`,
+        remedy: "lower MEMORY_POOL_SIZE of its clients, or raise its max_connections",
+        mayPass: true,
+      };
   }
+  return { sentence: `cannot reach PostgreSQL: ${text}`, ...reachRemedy(text) };
+}
+
+/** What the driver and PgBouncer tell in words only. */
+function reachRemedy(text: string): Pick<Problem, "remedy" | "mayPass"> {
+  if (/unsupported startup parameter/.test(text)) {
+    return { remedy: "set ignore_startup_parameters = options in PgBouncer", mayPass: false };
+  }
+  if (/password must be a string/.test(text)) {
+    return {
+      remedy: "the server wants a password: set it in DATABASE_URL, or set POSTGRES_PASSWORD",
+      mayPass: false,
+    };
+  }
+  if (/does not support SSL/.test(text)) {
+    return { remedy: "remove sslmode from DATABASE_URL, or switch SSL on in the server", mayPass: false };
+  }
+  if (/certificate|self-signed/.test(text)) {
+    return {
+      remedy: "give the server's authority with sslrootcert in DATABASE_URL, or use sslmode=no-verify",
+      mayPass: false,
+    };
+  }
+  return {
+    remedy: "check that it runs, and its address in DATABASE_URL or POSTGRES_HOST and POSTGRES_PORT",
+    mayPass: true,
+  };
 }
 
 function messageOf(error: unknown): string {

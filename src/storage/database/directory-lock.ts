@@ -12,6 +12,9 @@ export interface DirectoryLock {
   release(): void;
 }
 
+/** Another process, most likely a running server, has the directory. */
+export class DirectoryInUseError extends StartupError {}
+
 /**
  * Takes the directory for this process, making it if needed: two processes on one directory destroy the data.
  * Node has no lock on files; SQLite has one that the operating system ends together with the process.
@@ -23,10 +26,10 @@ export function lockDirectory(directory: string): DirectoryLock {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     accessSync(directory, constants.R_OK | constants.W_OK | constants.X_OK);
   } catch (error) {
-    throw new StartupError(
-      `the data directory ${directory} cannot be written: check its owner and permissions, or set MEMORY_DATA_DIR`,
-      { cause: error },
-    );
+    throw new StartupError(`the data directory ${directory} cannot be written (${codeOf(error)})`, {
+      remedy: "check its owner and permissions, or set MEMORY_DATA_DIR",
+      cause: error,
+    });
   }
   const { DatabaseSync } = loadSqlite();
   const path = join(directory, lockFile);
@@ -37,12 +40,13 @@ export function lockDirectory(directory: string): DirectoryLock {
   } catch (error) {
     database?.close();
     if (isBusy(error)) {
-      throw new StartupError(
-        `the data directory ${directory} is in use by another process: stop that one, or set MEMORY_DATA_DIR to another directory`,
-        { cause: error },
-      );
+      throw new DirectoryInUseError(`the data directory ${directory} is in use by another process`, {
+        remedy: "stop that one, or set MEMORY_DATA_DIR to another directory",
+        cause: error,
+      });
     }
-    throw new StartupError(`the lock file ${path} cannot be used: ${(error as Error).message}`, {
+    throw new StartupError(`the lock file ${path} cannot be used (${(error as Error).message})`, {
+      remedy: "check the directory's permissions and free space, or set MEMORY_DATA_DIR to another directory",
       cause: error,
     });
   }
@@ -61,18 +65,20 @@ export function assertUsableCluster(cluster: string): void {
     version = readFileSync(join(cluster, "PG_VERSION"), "utf8").trim();
   } catch (error) {
     throw new StartupError(
-      `${cluster} is not a data directory of the embedded database: it has no PG_VERSION`,
-      {
-        cause: error,
-      },
+      `${cluster} is not a data directory of the embedded database, it has no PG_VERSION`,
+      { remedy: "set MEMORY_DATA_DIR to another directory, or restore this one", cause: error },
     );
   }
   if (version !== String(EMBEDDED_POSTGRES_MAJOR)) {
     throw new StartupError(
-      `the data in ${cluster} was made by PostgreSQL ${version}, this program embeds PostgreSQL ${EMBEDDED_POSTGRES_MAJOR}: ` +
-        "export it with the version that made it and import it into a new directory",
+      `the data in ${cluster} was made by PostgreSQL ${version}, this program embeds PostgreSQL ${EMBEDDED_POSTGRES_MAJOR}`,
+      { remedy: "export it with the version that made it and import it into a new directory" },
     );
   }
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && "code" in error ? String(error.code) : String(error);
 }
 
 function isBusy(error: unknown): boolean {

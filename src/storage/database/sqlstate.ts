@@ -174,7 +174,11 @@ export function mapDatabaseError(error: unknown): ServiceError | DatabaseError {
       return databaseOverloaded(error);
     case SQLSTATE.diskFull:
     case SQLSTATE.outOfMemory:
-      return new ServiceError("STORAGE_FULL", "the database has no room left", { cause: error });
+      return new ServiceError(
+        "STORAGE_FULL",
+        "the database has no room left: free space on its disk, then repeat the call",
+        { cause: error },
+      );
     case SQLSTATE.readOnlyTransaction:
       return databaseUnavailable(error, "the database accepts no changes at the moment");
     default:

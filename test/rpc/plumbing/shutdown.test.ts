@@ -120,7 +120,7 @@ describe("a listener that cannot start says why in one sentence", () => {
     const error = await startTestListener(() => undefined, { port }).catch((thrown: unknown) => thrown);
     expect(error).toBeInstanceOf(StartupError);
     expect(error).toMatchObject({
-      message: `cannot listen on 127.0.0.1 port ${port}: the port is already in use, perhaps by another server`,
+      problem: `cannot listen on 127.0.0.1 port ${port}: the port is already in use, perhaps by another server`,
     });
   });
 
@@ -130,6 +130,6 @@ describe("a listener that cannot start says why in one sentence", () => {
   ])("the host is %s", async (host, reason) => {
     const error = await startTestListener(() => undefined, { host }).catch((thrown: unknown) => thrown);
     expect(error).toBeInstanceOf(StartupError);
-    expect(error).toMatchObject({ message: `cannot listen on ${host} port 0: ${reason}` });
+    expect(error).toMatchObject({ problem: `cannot listen on ${host} port 0: ${reason}` });
   });
 });
