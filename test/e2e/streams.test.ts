@@ -1,0 +1,191 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import {
+  EmbeddingMode,
+  SearchMode,
+  type StreamSearchResponse,
+} from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import pg from "pg";
+import { describe, expect, test } from "vitest";
+import { startFakeOllama } from "../fakes/ollama/index.ts";
+import { readMemoryUse } from "../support/inspected-memory.ts";
+import {
+  type GrpcClient,
+  openGrpcClient,
+  postgresServers,
+  serverEngines,
+  startServerProcess,
+} from "../support/server-process.ts";
+
+const DOMAIN = "streams";
+const MEMORIES = 3_000;
+/** Enough for several pages, of which a consumer that has read nothing can buffer few. */
+const SOME_MEMORIES = 1_000;
+/** In every text, so that one search finds them all. */
+const COMMON_WORD = "harbour";
+const CONTENT_BYTES = 3_000;
+/** How long the consumer stops: long enough for a server that reads ahead to have read everything. */
+const PAUSE_MS = Number(process.env.TEST_STREAM_PAUSE_MS ?? 2_000);
+const MAX_GROWTH_BYTES = 5 * 1024 * 1024;
+const IDLE_WITHIN_MS = 200;
+
+const everything = { query: COMMON_WORD, domain: DOMAIN, mode: SearchMode.TEXT, limit: 10_000 };
+
+describe.each(serverEngines())("on $name", ({ create }) => {
+  test("a consumer that stops after one hit costs next to nothing, holds up nobody, and gets the rest later", {
+    timeout: 120_000 + PAUSE_MS,
+  }, async () => {
+    await using data = await create();
+    await using server = await startServerProcess({ env: data.env, nodeOptions: ["--inspect=127.0.0.1:0"] });
+    using connection = openGrpcClient(server.url);
+    using other = openGrpcClient(server.url);
+    await storeMany(connection.client, MEMORIES);
+    // What a first stream allocates once is not what a waiting consumer costs.
+    await countHits(connection.client.streamSearch(everything));
+    const before = await readMemoryUse(server);
+
+    const stream = connection.client.streamSearch(everything)[Symbol.asyncIterator]();
+    expect((await stream.next()).value?.item.case).toBe("info");
+    expect((await stream.next()).value?.item.case).toBe("hit");
+    const end = performance.now() + PAUSE_MS;
+    await using activity = await watchActivity(data.env.DATABASE_URL);
+    // Until the buffers on the way are full, the server goes on.
+    await expect.poll(() => activity.busy()).toEqual([]);
+    let stores = 0;
+    while (performance.now() < end) {
+      expect(await activity.busy()).toEqual([]);
+      await other.client.store({ content: `nothing in common ${stores++}`, domain: DOMAIN });
+      await sleep(PAUSE_MS / 20);
+    }
+    const after = await readMemoryUse(server);
+    console.log(
+      `after ${PAUSE_MS} ms: used ${megabytes(after.used - before.used)}, rss ${megabytes(after.rss - before.rss)}`,
+    );
+    expect(after.used - before.used).toBeLessThan(MAX_GROWTH_BYTES);
+    expect(stores).toBeGreaterThan(1);
+    expect(await countHits({ [Symbol.asyncIterator]: () => stream })).toBe(MEMORIES - 1);
+  });
+});
+
+describe.each(postgresServers())("cancelled on $name", ({ create }) => {
+  test("a stream cancelled between two pages reads no further page", { timeout: 60_000 }, async () => {
+    await using data = await create();
+    await using server = await startServerProcess({ env: data.env });
+    using connection = openGrpcClient(server.url);
+    await storeMany(connection.client, SOME_MEMORIES);
+    const leave = new AbortController();
+    const stream = connection.client
+      .streamSearch(everything, { signal: leave.signal })
+      [Symbol.asyncIterator]();
+    await stream.next();
+    await stream.next();
+    await using activity = await watchActivity(data.url);
+    await expect.poll(() => activity.busy()).toEqual([]);
+
+    // From now on a page could be asked for, and would be seen waiting.
+    await using _lock = await lockMemories(data.url);
+    leave.abort();
+    const line = await server.whenLogged((line) => line.code === "canceled");
+    await sleep(IDLE_WITHIN_MS);
+    expect(await activity.busy()).toEqual([]);
+    expect(line.hits).toBeLessThan(SOME_MEMORIES);
+  });
+
+  test("a stream cancelled while it reads a page leaves PostgreSQL at once", {
+    timeout: 60_000,
+  }, async () => {
+    await using data = await create();
+    await using server = await startServerProcess({ env: data.env });
+    using connection = openGrpcClient(server.url);
+    await storeMany(connection.client, SOME_MEMORIES);
+    const leave = new AbortController();
+    const stream = connection.client
+      .streamSearch(everything, { signal: leave.signal })
+      [Symbol.asyncIterator]();
+    await stream.next();
+    await using activity = await watchActivity(data.url);
+    await expect.poll(() => activity.busy()).toEqual([]);
+
+    await using _lock = await lockMemories(data.url);
+    const reading = countHits({ [Symbol.asyncIterator]: () => stream }).catch(() => {});
+    await expect.poll(() => activity.busy()).toHaveLength(1);
+    leave.abort();
+    await activity.expectIdleSoon();
+    await reading;
+  });
+
+  test.each([
+    ["text", SearchMode.TEXT, 10],
+    ["semantic", SearchMode.SEMANTIC, 10],
+    ["deep semantic", SearchMode.SEMANTIC, 5_000],
+    ["hybrid", SearchMode.HYBRID, 10],
+  ])("a %s stream cancelled while it ranks leaves PostgreSQL at once", async (_name, mode, limit) => {
+    await using ollama = await startFakeOllama();
+    await using data = await create();
+    await using server = await startServerProcess({ env: { ...data.env, OLLAMA_API_URL: ollama.url } });
+    using connection = openGrpcClient(server.url);
+    const { client } = connection;
+    await client.store({ content: `${COMMON_WORD} wall`, domain: DOMAIN });
+    expect(await countHits(client.streamSearch({ ...everything, mode, limit }))).toBe(1);
+    await using activity = await watchActivity(data.url);
+
+    await using _lock = await lockMemories(data.url);
+    const leave = new AbortController();
+    const stream = client.streamSearch({ ...everything, mode, limit }, { signal: leave.signal });
+    const reading = countHits(stream).catch(() => {});
+    await expect.poll(() => activity.busy()).not.toEqual([]);
+    leave.abort();
+    await activity.expectIdleSoon();
+    await reading;
+  });
+});
+
+async function storeMany(client: GrpcClient, count: number): Promise<void> {
+  let next = 0;
+  const storeSome = async () => {
+    while (next < count) {
+      const words = `${COMMON_WORD} number ${next++} `;
+      const content = words.padEnd(CONTENT_BYTES, `${words}has ships and cranes. `);
+      await client.store({ content, domain: DOMAIN, embeddingMode: EmbeddingMode.BACKGROUND });
+    }
+  };
+  await Promise.all(Array.from({ length: 16 }, storeSome));
+}
+
+async function countHits(stream: AsyncIterable<StreamSearchResponse>): Promise<number> {
+  let hits = 0;
+  for await (const { item } of stream) if (item.case === "hit") hits++;
+  return hits;
+}
+
+/** What the server's connections are doing, but for looking whether PostgreSQL answers and for pending memories. */
+async function watchActivity(url: string | undefined) {
+  const client = url === undefined ? undefined : new pg.Client({ connectionString: url });
+  await client?.connect();
+  const busy = async (): Promise<string[]> => {
+    const result = await client?.query<{ activity: string }>(
+      `select state || ': ' || query as activity from pg_stat_activity
+        where datname = current_database() and application_name = 'memory-service' and state <> 'idle'
+          and query <> 'select 1' and query not like '%skip locked%'`,
+    );
+    return result?.rows.map((row) => row.activity) ?? [];
+  };
+  return {
+    busy,
+    async expectIdleSoon(): Promise<void> {
+      await expect.poll(busy, { timeout: IDLE_WITHIN_MS, interval: 10 }).toEqual([]);
+    },
+    [Symbol.asyncDispose]: async () => await client?.end(),
+  };
+}
+
+/** Keeps everybody from the domain's memories until it is disposed of. */
+async function lockMemories(url: string): Promise<AsyncDisposable> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  await client.query(`begin; lock table ${DOMAIN}_memories in access exclusive mode`);
+  return { [Symbol.asyncDispose]: async () => await client.end() };
+}
+
+function megabytes(bytes: number): string {
+  return `${(bytes / 1024 / 1024).toFixed(1)} MB`;
+}
