@@ -65,12 +65,20 @@ export function deadlineError(timeoutMs) {
 const reasonByCode = { [Code.Canceled]: "CANCELED", [Code.DeadlineExceeded]: "DEADLINE_EXCEEDED" };
 
 /**
- * @param {string | undefined} name
+ * @param {string} [name]
  * @returns {ErrorReasonName | undefined}
  */
-function reasonFrom(name) {
-  if (name === undefined || name === "UNSPECIFIED" || !(name in ErrorReason)) return undefined;
-  return /** @type {ErrorReasonName} */ (name);
+function reasonFrom(name = "UNSPECIFIED") {
+  return isReason(name) ? name : undefined;
+}
+
+/**
+ * @param {string} name
+ * @returns {name is ErrorReasonName}
+ */
+function isReason(name) {
+  // The object of an enum has its numbers for keys, too.
+  return name !== "UNSPECIFIED" && Object.hasOwn(ErrorReason, name) && Number.isNaN(Number(name));
 }
 
 /**

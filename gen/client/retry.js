@@ -31,6 +31,7 @@ export function retryPolicyFrom(options = {}) {
 export async function retry({ policy, timeoutMs, signal }, attempt) {
   const deadline = timeoutMs === 0 ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
   for (let tries = 1; ; tries++) {
+    if (signal.aborted) throw canceledErrorFrom(signal.reason);
     try {
       return await attempt(timeoutMs === 0 ? 0 : Math.max(1, Math.ceil(deadline - performance.now())));
     } catch (caught) {

@@ -1,0 +1,182 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import type { ConnectRouter, Interceptor } from "@connectrpc/connect";
+import * as node from "memory-service-client";
+import { MemoryService } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import { describe, expect, test } from "vitest";
+import { ServiceError } from "../../src/errors.ts";
+import { createErrorInterceptor } from "../../src/rpc/errors.ts";
+import { defaultMaxMessageBytes, defaultMaxTimeoutMs, startListener } from "../../src/rpc/listener.ts";
+import { cleanUp } from "../rpc/plumbing/harness.ts";
+import { silentLogger } from "../support/databases.ts";
+import { openTcpProxy } from "../support/tcp-proxy.ts";
+import { rejection } from "./harness.ts";
+
+const clientDirectory = new URL("../../gen/client/", import.meta.url);
+/** What a browser gets; the same face as for Node. */
+const web: typeof node = await import(new URL("web.js", clientDirectory).href);
+
+const ways = [
+  ["gRPC on Node", node, "grpc"],
+  ["Connect on Node", node, "connect"],
+  ["gRPC-Web on Node", node, "grpc-web"],
+  ["Connect over fetch", web, "connect"],
+  ["gRPC-Web over fetch", web, "grpc-web"],
+] as const;
+
+const info = { item: { case: "info" as const, value: {} } };
+const hit = { item: { case: "hit" as const, value: { memory: { id: "m1" } } } };
+const summary = { item: { case: "summary" as const, value: { sent: 1 } } };
+
+/** A server that has one memory and wants a key; fails the test if `leavesNoConnections` and one is left. */
+async function startServer(leavesNoConnections = true): Promise<string> {
+  const routes = (router: ConnectRouter) =>
+    router.service(MemoryService, {
+      store: ({ id }) => ({ memory: { id } }),
+      search: () => {
+        const violations = [{ field: "limit", description: "must be from 1 to 1,000, is 0" }];
+        throw new ServiceError("INVALID_ARGUMENT", "limit: must be from 1 to 1,000, is 0", { violations });
+      },
+      async *streamSearch() {
+        yield* [info, hit, summary];
+      },
+    });
+  const requireKey: Interceptor = (next) => async (request) => {
+    if (request.header.get("authorization") === "Bearer key") return await next(request);
+    throw new ServiceError("UNAUTHENTICATED", "no valid key");
+  };
+  const listener = await startListener({
+    host: "127.0.0.1",
+    port: 0,
+    routes,
+    interceptors: [createErrorInterceptor({ logger: silentLogger }), requireKey],
+    maxMessageBytes: defaultMaxMessageBytes,
+    maxTimeoutMs: defaultMaxTimeoutMs,
+    allowedHosts: [],
+    allowedOrigins: [],
+    readiness: async () => ({ ready: true, checks: {} }),
+    shutdown: { graceMs: 1_000 },
+    logger: silentLogger,
+  });
+  cleanUp(async () => {
+    if (leavesNoConnections) await expect.poll(() => listener.connectionCount()).toBe(0);
+    await listener.close();
+  });
+  return listener.url;
+}
+
+describe.each(ways)("%s", (_, { createMemoryClient, MemoryServiceError }, protocol) => {
+  /** A server, and a client that is closed before the server is. fetch keeps connections as long as it likes. */
+  async function connect(apiKey: string | undefined) {
+    const baseUrl = await startServer(createMemoryClient === node.createMemoryClient);
+    const client = createMemoryClient({ baseUrl, protocol, apiKey });
+    cleanUp(() => client.close());
+    return client;
+  }
+
+  test("stores, streams and tells errors in full", async () => {
+    const client = await connect("key");
+    const id = await client.storeMemory("a");
+    expect(id).toMatch(/^mem_/);
+
+    const hits = client.streamSearch({ query: "a" });
+    for await (const hit of hits) expect(hit.memory?.id).toBe("m1");
+    expect(hits.summary?.sent).toBe(1);
+
+    const error = await rejection(client.searchMemories("a", "", 0));
+    expect(error).toBeInstanceOf(MemoryServiceError);
+    expect(error).toMatchObject({
+      reason: "INVALID_ARGUMENT",
+      violations: [{ field: "limit", description: "must be from 1 to 1,000, is 0" }],
+      requestId: expect.stringMatching(/./),
+    });
+  });
+
+  test("sends no credentials unless it has some", async () => {
+    const error = await rejection((await connect(undefined)).storeMemory("a"));
+    expect(error).toMatchObject({ reason: "UNAUTHENTICATED" });
+  });
+
+  test("calls the others as generated", async () => {
+    const { raw } = await connect("key");
+    await expect(raw.memories.get({ id: "m1" })).rejects.toMatchObject({ name: "ConnectError" });
+    expect(node.memoryServiceErrorFrom(await rejection(raw.memories.get({ id: "m1" })))).toMatchObject({
+      reason: "NOT_IMPLEMENTED",
+    });
+  });
+
+  test("repeats what was cut while it waited for the answer", async () => {
+    const proxy = await openTcpProxy(await startServer(false));
+    cleanUp(() => proxy.close());
+    proxy.cutAfter("cut after this");
+    let tries = 0;
+    const countTries: Interceptor = (next) => async (request) => {
+      if (++tries === 3) proxy.accept();
+      return await next(request);
+    };
+    const client = createMemoryClient({
+      baseUrl: `http://127.0.0.1:${proxy.port}`,
+      protocol,
+      apiKey: "key",
+      interceptors: [countTries],
+      retry: { firstDelayMs: 0 },
+    });
+    cleanUp(() => client.close());
+    expect(await client.storeMemory("cut after this")).toMatch(/^mem_/);
+    expect(tries).toBe(3);
+  });
+
+  test("tells that nobody is there", async () => {
+    const client = createMemoryClient({ baseUrl: "http://127.0.0.1:1", protocol, retry: { maxTries: 1 } });
+    expect(await rejection(client.storeMemory("a"))).toMatchObject({
+      code: node.Code.Unavailable,
+      reason: undefined,
+      requestId: undefined,
+    });
+  });
+});
+
+test("a Node process ends although the client was not closed", async () => {
+  const baseUrl = await startServer();
+  const program = `
+    import { createMemoryClient } from "memory-service-client";
+    const client = createMemoryClient({ baseUrl: "${baseUrl}", apiKey: "key" });
+    console.log((await client.storeMemory("a")).slice(0, 4));`;
+  const cwd = fileURLToPath(new URL("../..", import.meta.url));
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", program], { cwd, timeout: 10_000 });
+  const [output] = await once(child.stdout.setEncoding("utf8"), "data");
+  expect([output, await once(child, "exit")]).toEqual(["mem_\n", [0, null]]);
+});
+
+test.each([
+  [node, {}, "baseUrl must be an http:// or https:// URL, is undefined"],
+  [node, { baseUrl: "127.0.0.1:50051" }, "baseUrl must be an http:// or https:// URL, is 127.0.0.1:50051"],
+  [node, { baseUrl: "http://x", protocol: "soap" }, "protocol must be grpc, connect or grpc-web, is soap"],
+  [web, { baseUrl: "http://x", protocol: "soap" }, "protocol must be connect or grpc-web, is soap"],
+  [web, { baseUrl: "http://x", protocol: "grpc" }, "protocol grpc needs Node"],
+])("%# bad options are refused by name", ({ createMemoryClient }, options, message) => {
+  expect(() => createMemoryClient(options as node.MemoryClientOptions)).toThrow(message);
+});
+
+test("what a browser loads imports nothing of Node", async () => {
+  const packages = new Set<string>();
+  const files = new Set([new URL("web.js", clientDirectory).href]);
+  for (const file of files) {
+    const source = await readFile(new URL(file), "utf8");
+    for (const [, specifier = ""] of source.matchAll(/(?:^|\n)(?:import|export)\b[^;]*?from "([^"]+)"/g)) {
+      if (specifier.startsWith(".")) files.add(new URL(specifier, file).href);
+      else packages.add(specifier);
+    }
+  }
+  expect([...files].some((file) => file.endsWith("/memory_service_pb.js"))).toBe(true);
+  expect([...packages].toSorted()).toEqual([
+    "@bufbuild/protobuf",
+    "@bufbuild/protobuf/codegenv2",
+    "@bufbuild/protobuf/wire",
+    "@bufbuild/protobuf/wkt",
+    "@connectrpc/connect",
+    "@connectrpc/connect-web",
+  ]);
+});

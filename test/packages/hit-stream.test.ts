@@ -1,0 +1,172 @@
+import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
+import type { HitStream } from "memory-service-client";
+import { SearchMode } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import { expect, test, vi } from "vitest";
+import { ServiceError } from "../../src/errors.ts";
+import { clientOf, rejection, stopClock } from "./harness.ts";
+
+const info = { item: { case: "info" as const, value: { modeUsed: SearchMode.TEXT } } };
+const hit = (id: string) => ({ item: { case: "hit" as const, value: { memory: { id }, score: 1 } } });
+const summary = (sent: number) => ({ item: { case: "summary" as const, value: { sent, skipped: 0 } } });
+
+async function idsOf(hits: HitStream): Promise<(string | undefined)[]> {
+  const ids = [];
+  for await (const { memory } of hits) ids.push(memory?.id);
+  return ids;
+}
+
+test("hits come one by one, with info from the first and the summary at the end", async () => {
+  const client = clientOf({
+    async *streamSearch() {
+      yield* [info, hit("a"), hit("b"), summary(2)];
+    },
+  });
+  const hits = client.streamSearch({ query: "q" });
+  expect(hits.info).toBeUndefined();
+  const seen = [];
+  for await (const { memory } of hits) seen.push([memory?.id, hits.info?.modeUsed, hits.summary]);
+  expect(seen).toEqual([
+    ["a", SearchMode.TEXT, undefined],
+    ["b", SearchMode.TEXT, undefined],
+  ]);
+  expect(hits.summary?.sent).toBe(2);
+  expect(await idsOf(hits)).toEqual([]);
+});
+
+test("a stream without hits still tells how they were looked for", async () => {
+  const client = clientOf({
+    async *streamSearch() {
+      yield* [info, summary(0)];
+    },
+  });
+  const hits = client.streamSearch({ query: "q" });
+  expect(await idsOf(hits)).toEqual([]);
+  expect(hits.info?.modeUsed).toBe(SearchMode.TEXT);
+});
+
+test("nothing is sent before the iteration begins", () => {
+  const streamSearch = vi.fn();
+  clientOf({ streamSearch }).streamSearch({ query: "q" });
+  expect(streamSearch).not.toHaveBeenCalled();
+});
+
+test("a stream that fails before its first message is repeated", async () => {
+  let tries = 0;
+  const client = clientOf(
+    {
+      async *streamSearch() {
+        if (++tries < 3) throw new ServiceError("DATABASE_UNAVAILABLE", "away", { retryAfterMs: 0 });
+        yield* [info, hit("a"), summary(1)];
+      },
+    },
+    { retry: { firstDelayMs: 0 } },
+  );
+  expect(await idsOf(client.streamSearch({ query: "q" }))).toEqual(["a"]);
+  expect(tries).toBe(3);
+});
+
+test("a stream that fails later is not repeated", async () => {
+  let tries = 0;
+  const client = clientOf(
+    {
+      async *streamSearch() {
+        tries++;
+        yield info;
+        throw new ServiceError("DATABASE_UNAVAILABLE", "away", { retryAfterMs: 0 });
+      },
+    },
+    { retry: { firstDelayMs: 0 } },
+  );
+  expect(await rejection(idsOf(client.streamSearch({ query: "q" })))).toMatchObject({
+    name: "MemoryServiceError",
+    reason: "DATABASE_UNAVAILABLE",
+  });
+  expect(tries).toBe(1);
+});
+
+test("a stream that fails for good is not repeated", async () => {
+  const streamSearch = vi.fn(async function* () {
+    yield* [];
+    throw new ServiceError("INVALID_ARGUMENT", "limit: too much");
+  });
+  const error = await rejection(idsOf(clientOf({ streamSearch }).streamSearch({ query: "q" })));
+  expect(error).toMatchObject({ code: Code.InvalidArgument });
+  expect(streamSearch).toHaveBeenCalledTimes(1);
+});
+
+test("a stream without its summary is an error", async () => {
+  const client = clientOf({
+    async *streamSearch() {
+      yield* [info, hit("a")];
+    },
+  });
+  expect(await rejection(idsOf(client.streamSearch({ query: "q" })))).toMatchObject({
+    code: Code.Unavailable,
+    message: "the stream ended before its summary",
+  });
+});
+
+test("a loop left early ends the call on the server", async () => {
+  const ended = Promise.withResolvers<void>();
+  const client = clientOf({
+    async *streamSearch(_, { signal }: HandlerContext) {
+      signal.addEventListener("abort", () => ended.resolve());
+      yield* [info, hit("a"), hit("b"), hit("c"), summary(3)];
+    },
+  });
+  for await (const _ of client.streamSearch({ query: "q" })) break;
+  await ended.promise;
+});
+
+test("a server that says nothing for too long is given up", async () => {
+  const client = clientOf(
+    {
+      async *streamSearch(_, { signal }: HandlerContext) {
+        yield* [info, hit("a")];
+        await new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+      },
+    },
+    { timeoutMs: 20 },
+  );
+  expect(await rejection(idsOf(client.streamSearch({ query: "q" })))).toMatchObject({
+    code: Code.DeadlineExceeded,
+    reason: "DEADLINE_EXCEEDED",
+    message: "no answer within 20 ms",
+  });
+});
+
+test("a reader who takes time is not too late", async () => {
+  stopClock();
+  const client = clientOf(
+    {
+      async *streamSearch(_, context: HandlerContext) {
+        expect(context.timeoutMs()).toBeUndefined();
+        yield* [info, hit("a"), hit("b"), summary(2)];
+      },
+    },
+    { timeoutMs: 1_000 },
+  );
+  let count = 0;
+  for await (const _ of client.streamSearch({ query: "q" })) {
+    count++;
+    await vi.advanceTimersByTimeAsync(60_000);
+  }
+  expect(count).toBe(2);
+});
+
+test.each(["the caller's signal", "closing the client"])("%s ends a stream", async (by) => {
+  const controller = new AbortController();
+  const client = clientOf({
+    async *streamSearch(_, { signal }: HandlerContext) {
+      yield* [info, hit("a")];
+      await new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+    },
+  });
+  const reading = async () => {
+    for await (const _ of client.streamSearch({ query: "q" }, { signal: controller.signal })) {
+      if (by === "closing the client") client.close();
+      else controller.abort(new ConnectError("enough", Code.Canceled));
+    }
+  };
+  expect(await rejection(reading())).toMatchObject({ code: Code.Canceled, reason: "CANCELED" });
+});
