@@ -1,20 +1,34 @@
-import { context, type Span, type SpanOptions, SpanStatusCode, type Tracer, trace } from "@opentelemetry/api";
+import {
+  type Attributes,
+  context,
+  type Span,
+  SpanKind,
+  SpanStatusCode,
+  type Tracer,
+  trace,
+} from "@opentelemetry/api";
 import { EmbedError } from "../embedding/embedder.ts";
 import { isAbort, ServiceError } from "../errors.ts";
 import { DatabaseError } from "../storage/database/database.ts";
 
+/** What a CLIENT span is called and says. */
+export interface SpanDescription {
+  readonly name: string;
+  readonly attributes: Attributes;
+}
+
 /**
- * Runs `work` in a child span of the active one. Where none is active (no SDK, no context manager, background
+ * Runs `work` in a CLIENT span below the active one. Where none is active (no SDK, no context manager, background
  * work) it just runs, for some nanoseconds more.
  */
 export function inChildSpan<T>(
   tracer: Tracer,
-  name: string,
-  describe: () => SpanOptions,
+  describe: () => SpanDescription,
   work: () => Promise<T>,
 ): Promise<T> {
   if (trace.getActiveSpan() === undefined) return work();
-  const span = tracer.startSpan(name, describe());
+  const { name, attributes } = describe();
+  const span = tracer.startSpan(name, { kind: SpanKind.CLIENT, attributes });
   return context.with(trace.setSpan(context.active(), span), async () => {
     try {
       return await work();

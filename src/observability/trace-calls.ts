@@ -142,8 +142,9 @@ function followMessages<T>(
           asked = true;
           try {
             const result = await context.with(active, () => iterator.next());
-            if (result.done) finish(undefined);
-            else if (signal.aborted) finish(aborted());
+            // What comes after the abort does not reach the client, not even a regular end.
+            if (signal.aborted) finish(aborted());
+            else if (result.done) finish(undefined);
             return result;
           } catch (error) {
             finish(connectErrorFrom(error, signal));

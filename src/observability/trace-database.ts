@@ -1,4 +1,4 @@
-import { SpanKind, type SpanOptions, type Tracer } from "@opentelemetry/api";
+import type { Attributes, Tracer } from "@opentelemetry/api";
 import type {
   Database,
   Parameter,
@@ -7,24 +7,27 @@ import type {
   Row,
   Statement,
 } from "../storage/database/database.ts";
-import { inChildSpan } from "./spans.ts";
+import { inChildSpan, type SpanDescription } from "./spans.ts";
 
 /**
  * The same database, whose statements are spans `sql <statement name>` below the span of their call. The texts of
  * statements and their parameters are not in them.
  */
 export function traceDatabase(database: Database, tracer: Tracer): Database {
-  const whole = (name: string) => () => spanOptions({ "db.operation.name": name });
   return {
     engine: database.engine,
     ...traceQueryable(database, tracer),
     transaction: (work, options) =>
-      inChildSpan(tracer, "sql transaction", whole("transaction"), () =>
-        database.transaction((transaction) => work(traceQueryable(transaction, tracer)), options),
+      inChildSpan(
+        tracer,
+        () => description("transaction"),
+        () => database.transaction((transaction) => work(traceQueryable(transaction, tracer)), options),
       ),
     session: (work, options) =>
-      inChildSpan(tracer, "sql session", whole("session"), () =>
-        database.session((session) => work(traceQueryable(session, tracer)), options),
+      inChildSpan(
+        tracer,
+        () => description("session"),
+        () => database.session((session) => work(traceQueryable(session, tracer)), options),
       ),
     ping: (timeoutMs) => database.ping(timeoutMs),
     connections: () => database.connections(),
@@ -34,35 +37,32 @@ export function traceDatabase(database: Database, tracer: Tracer): Database {
 
 function traceQueryable(queryable: Queryable, tracer: Tracer): Queryable {
   return {
-    query<R extends Row>(statement: Statement, parameters?: readonly Parameter[], options?: QueryOptions) {
-      const { name, domain } = describe(statement);
-      return inChildSpan(
+    query: <R extends Row>(
+      statement: Statement,
+      parameters?: readonly Parameter[],
+      options?: QueryOptions,
+    ): Promise<R[]> =>
+      inChildSpan(
         tracer,
-        `sql ${name}`,
-        () => spanOptions({ "db.query.summary": name, ...(domain && { "memory_service.domain": domain }) }),
+        () => describe(statement),
         () => queryable.query<R>(statement, parameters, options),
-      );
-    },
+      ),
     execute: (script) =>
       inChildSpan(
         tracer,
-        "sql script",
-        () => spanOptions({}),
+        () => description("script"),
         () => queryable.execute(script),
       ),
   };
 }
 
-function spanOptions(attributes: Record<string, string>): SpanOptions {
-  return { kind: SpanKind.CLIENT, attributes: { "db.system.name": "postgresql", ...attributes } };
+/** Names are as `claim_pending:work`, with the domain. What has no name is called by its first word. */
+function describe({ name, text }: Statement): SpanDescription {
+  if (name === undefined) return description(/[a-z]+/i.exec(text)?.[0].toLowerCase() ?? "statement");
+  const [base = name, domain] = name.split(":", 2);
+  return description(base, domain === undefined ? {} : { "memory_service.domain": domain });
 }
 
-/** Names are `claim_pending:work`, with the domain of the tables. What has no name is called by its first word. */
-function describe({ name, text }: Statement): {
-  readonly name: string;
-  readonly domain?: string | undefined;
-} {
-  if (name === undefined) return { name: /[a-z]+/i.exec(text)?.[0].toLowerCase() ?? "statement" };
-  const [base = name, domain] = name.split(":", 2);
-  return { name: base, domain };
+function description(name: string, attributes: Attributes = {}): SpanDescription {
+  return { name: `sql ${name}`, attributes: { "db.system.name": "postgresql", ...attributes } };
 }

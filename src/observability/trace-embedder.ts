@@ -1,4 +1,4 @@
-import { SpanKind, type Tracer } from "@opentelemetry/api";
+import type { Tracer } from "@opentelemetry/api";
 import type { Embedder } from "../embedding/embedder.ts";
 import { inChildSpan } from "./spans.ts";
 
@@ -7,9 +7,8 @@ export function traceEmbedder<E extends Embedder>(embedder: E, tracer: Tracer): 
   const embed: Embedder["embed"] = (texts, role, signal) =>
     inChildSpan(
       tracer,
-      "embed",
       () => ({
-        kind: SpanKind.CLIENT,
+        name: "embed",
         attributes: {
           "gen_ai.operation.name": "embeddings",
           "gen_ai.request.model": embedder.space()?.model ?? "",

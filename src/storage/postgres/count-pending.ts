@@ -1,23 +1,26 @@
 import type { Queryable, QueryOptions } from "../database/database.ts";
 import { domainTables } from "./domain-tables.ts";
 
-/** Domains that are looked at, the first by name: one statement names them all. */
-export const MAX_COUNTED_DOMAINS = 100;
-
-/** Counting ends here, so that a domain full of pending memories costs milliseconds. */
-export const MAX_COUNTED_MEMORIES = 10_000;
+/** Bounds that keep counting cheap, and the signal that ends it. */
+export interface CountPendingOptions extends QueryOptions {
+  /** Domains to look at, the first by name: one statement names them all. Default 100. */
+  readonly maxDomains?: number;
+  /** Where counting ends in each domain. Default 10,000. */
+  readonly maxMemories?: number;
+}
 
 /**
- * Counts pending memories by domain, up to MAX_COUNTED_MEMORIES each, in at most MAX_COUNTED_DOMAINS domains. Reads
- * nothing but the partial index that the embedding worker takes its work from; expired memories are counted too.
+ * Counts pending memories by domain, within bounds. Reads nothing but the partial index that the embedding worker
+ * takes its work from; expired memories are counted too.
  */
 export async function countPending(
   database: Queryable,
-  options?: QueryOptions,
+  options: CountPendingOptions = {},
 ): Promise<ReadonlyMap<string, number>> {
+  const { maxDomains = 100, maxMemories = 10_000 } = options;
   const domains = await database.query<{ name: string }>(
     { name: "select_counted_domains", text: "select name from memory_domains order by name limit $1" },
-    [MAX_COUNTED_DOMAINS],
+    [maxDomains],
     options,
   );
   if (domains.length === 0) return new Map();
@@ -26,9 +29,9 @@ export async function countPending(
     .map(({ name }, index) => {
       const { memories } = domainTables(name);
       return `select ${index} as domain, count(*)::integer as pending from (
-        select from ${memories} where embedding_state = 'pending' limit ${MAX_COUNTED_MEMORIES}) p`;
+        select from ${memories} where embedding_state = 'pending' limit $1) p`;
     })
     .join("\nunion all ");
-  const rows = await database.query<{ domain: number; pending: number }>({ text }, [], options);
+  const rows = await database.query<{ domain: number; pending: number }>({ text }, [maxMemories], options);
   return new Map(rows.map((row) => [domains[row.domain]?.name ?? "", row.pending]));
 }

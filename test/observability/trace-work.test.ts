@@ -1,0 +1,138 @@
+import { createClient } from "@connectrpc/connect";
+import { context, type Span, SpanStatusCode, trace } from "@opentelemetry/api";
+import { MemoryService } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { type App, startApp } from "../../src/app.ts";
+import { readConfig } from "../../src/config.ts";
+import { traceDatabase } from "../../src/observability/trace-database.ts";
+import type { Database } from "../../src/storage/database/database.ts";
+import { type FakeOllama, startFakeOllama } from "../fakes/ollama/index.ts";
+import { grpcTransport, send, sendJson } from "../rpc/plumbing/harness.ts";
+import { databaseEngines, empty, silentLogger } from "../support/databases.ts";
+import { temporaryDirectory } from "../support/temporary-directory.ts";
+import { registerTracing, type SpanTree, type TestTracing } from "./tracing.ts";
+
+let tracing: TestTracing;
+
+beforeAll(() => {
+  tracing = registerTracing();
+});
+afterEach(() => tracing.reset());
+afterAll(() => tracing.remove());
+
+const leaf = (name: string): SpanTree => ({ name, children: [] });
+
+describe.each(databaseEngines(empty))("a traced database on $name", ({ open }) => {
+  let database: Database;
+
+  beforeAll(async () => {
+    database = traceDatabase(await open(), tracing.tracer);
+  });
+  afterAll(() => database?.close());
+
+  /** Runs `work` below a span `call`. */
+  async function inCall<T>(work: () => Promise<T>): Promise<T> {
+    const span: Span = tracing.tracer.startSpan("call");
+    try {
+      return await context.with(trace.setSpan(context.active(), span), work);
+    } finally {
+      span.end();
+    }
+  }
+
+  test("makes spans of statements and of the transaction around them", async () => {
+    await inCall(async () => {
+      await database.query({ name: "count_things:work", text: "select 1 as one" });
+      await database.transaction(async (transaction) => {
+        await transaction.execute("set local work_mem = '8MB'");
+        await transaction.query({ text: "select 2 as two" });
+      });
+    });
+    expect(tracing.trees()).toEqual([
+      {
+        name: "call",
+        children: [
+          leaf("sql count_things"),
+          { name: "sql transaction", children: [leaf("sql script"), leaf("sql select")] },
+        ],
+      },
+    ]);
+    const [first] = tracing.spans();
+    expect(first?.attributes).toEqual({
+      "db.system.name": "postgresql",
+      "memory_service.domain": "work",
+    });
+  });
+
+  test("marks a failed statement by its SQLSTATE, and tells nothing of its text and values", async () => {
+    const failing = { text: "select $1::integer as secret_column" };
+    await expect(inCall(() => database.query(failing, ["secret value"]))).rejects.toThrow();
+    const [span] = tracing.spans();
+    expect(span?.attributes["error.type"]).toBe("22P02");
+    expect(span?.status).toEqual({ code: SpanStatusCode.ERROR });
+    expect(JSON.stringify([span?.name, span?.attributes, span?.events])).not.toContain("secret");
+  });
+
+  test("makes no spans of work that belongs to no call", async () => {
+    await database.query({ text: "select 1" });
+    expect(tracing.spans()).toEqual([]);
+  });
+});
+
+describe("a whole server", () => {
+  let app: App;
+  let ollama: FakeOllama;
+  let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
+
+  beforeAll(async () => {
+    ollama = await startFakeOllama();
+    directory = await temporaryDirectory();
+    app = await startApp(
+      readConfig({ MEMORY_PORT: "0", MEMORY_DATA_DIR: directory.path, OLLAMA_API_URL: ollama.url }),
+      silentLogger,
+    );
+  });
+  afterAll(async () => {
+    await app?.close();
+    await ollama?.close();
+    await directory?.remove();
+  });
+
+  const metric = async (line: string) =>
+    (await send(`${app.url}/metrics`)).text.split("\n").find((found) => found.startsWith(`${line} `));
+
+  test("has a span from the call to the statement and the embedding", async () => {
+    const memories = createClient(MemoryService, grpcTransport(app.url));
+    await expect.poll(() => metric("memory_service_embedder_available")).toMatch(/ 1$/);
+    await memories.store({ content: "the boiler is in the cellar" });
+    tracing.reset();
+    for await (const _ of memories.streamSearch({ query: "boiler" }));
+    await expect
+      .poll(() => tracing.trees().map(({ name }) => name))
+      .toEqual(["memoryservice.v1.MemoryService/StreamSearch"]);
+    const [call] = tracing.trees();
+    const names = call?.children.map(({ name }) => name);
+    expect(names).toContain("embed");
+    expect(names).toContain("sql text");
+    expect(names).toContain("sql nearest");
+    expect(names?.at(-1)).toBe("sql fetch_memories");
+    const embed = tracing.spans().find(({ name }) => name === "embed");
+    expect(embed?.attributes).toEqual({
+      "gen_ai.operation.name": "embeddings",
+      "gen_ai.request.model": "nomic-embed-text:latest",
+      "memory_service.embedding.role": "query",
+      "memory_service.embedding.texts": 1,
+    });
+  });
+
+  test("counts what goes through it", async () => {
+    const store = `${app.url}/memoryservice.v1.MemoryService/Store`;
+    await sendJson(store, '{"content":"later","embeddingMode":"EMBEDDING_MODE_BACKGROUND"}');
+    await expect
+      .poll(() => metric('memory_service_background_embeddings_total{outcome="embedded"}'))
+      .toMatch(/ 1$/);
+    expect(await metric('memory_service_embed_texts_total{role="query"}')).toMatch(/ 1$/);
+    expect(await metric('memory_service_pending_memories{domain="default"}')).toMatch(/ \d+$/);
+    expect(await metric("memory_service_database_connections")).toMatch(/ 1$/);
+  });
+});

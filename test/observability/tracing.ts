@@ -1,0 +1,75 @@
+import {
+  type Context,
+  context,
+  propagation,
+  type TextMapGetter,
+  type TextMapPropagator,
+  type Tracer,
+  trace,
+} from "@opentelemetry/api";
+import { AsyncLocalStorageContextManager } from "@opentelemetry/context-async-hooks";
+import {
+  BasicTracerProvider,
+  InMemorySpanExporter,
+  type ReadableSpan,
+  SimpleSpanProcessor,
+} from "@opentelemetry/sdk-trace-base";
+
+/** A span in the shape that tests compare, with its children. */
+export interface SpanTree {
+  readonly name: string;
+  readonly children: readonly SpanTree[];
+}
+
+/** What a host registers: an SDK, a context manager and the propagator of W3C's traceparent. */
+export interface TestTracing {
+  readonly tracer: Tracer;
+  /** Spans that have ended, in that order. */
+  spans(): ReadableSpan[];
+  /** The trees of ended spans; a child lies below its parent, in the order they began. */
+  trees(): SpanTree[];
+  /** Forgets the spans so far. */
+  reset(): void;
+  remove(): void;
+}
+
+/** Registers an SDK for the process: once in a test file. */
+export function registerTracing(): TestTracing {
+  const exporter = new InMemorySpanExporter();
+  const provider = new BasicTracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] });
+  trace.setGlobalTracerProvider(provider);
+  context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable());
+  propagation.setGlobalPropagator(traceparentPropagator);
+  const spans = () => exporter.getFinishedSpans();
+  return {
+    tracer: trace.getTracer("test"),
+    spans,
+    trees: () => treesOf(spans()),
+    reset: () => exporter.reset(),
+    remove: () => {
+      trace.disable();
+      context.disable();
+      propagation.disable();
+    },
+  };
+}
+
+function treesOf(spans: readonly ReadableSpan[]): SpanTree[] {
+  const began = (span: ReadableSpan) => span.startTime[0] * 1e9 + span.startTime[1];
+  const below = (parent: string | undefined): SpanTree[] =>
+    spans
+      .filter((span) => span.parentSpanContext?.spanId === parent)
+      .sort((a, b) => began(a) - began(b))
+      .map((span) => ({ name: span.name, children: below(span.spanContext().spanId) }));
+  return below(undefined);
+}
+
+const traceparentPropagator: TextMapPropagator = {
+  inject() {},
+  extract(active: Context, carrier: unknown, getter: TextMapGetter) {
+    const [, traceId = "", spanId = "", flags = ""] = String(getter.get(carrier, "traceparent")).split("-");
+    if (spanId === "") return active;
+    return trace.setSpanContext(active, { traceId, spanId, traceFlags: Number(flags), isRemote: true });
+  },
+  fields: () => ["traceparent"],
+};
