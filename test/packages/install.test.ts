@@ -1,0 +1,255 @@
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { readdirSync, readFileSync } from "node:fs";
+import { mkdir, writeFile } from "node:fs/promises";
+import { delimiter, dirname, join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { temporaryDirectory } from "../support/temporary-directory.ts";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const { version } = readJson(join(root, "package.json"));
+const { peerDependencies } = readJson(join(root, "gen/package.json"));
+
+/** The Node that runs this, and the oldest that the packages promise, where npm has one for this machine. */
+const oldest = process.platform === "linux" ? `node-linux-${process.arch}` : undefined;
+const olderNodes = oldest === undefined ? [] : ["Node 22.18"];
+const nodes = ["this Node", ...olderNodes];
+
+/** npm on a machine that has other work to do. */
+const timeout = 180_000;
+vi.setConfig({ testTimeout: timeout });
+
+let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
+/** An empty project with the client alone, and one with the server. */
+let clientProject: string;
+let serverProject: string;
+const tarball = (name: string) => join(directory.path, `${name}-${version}.tgz`);
+
+beforeAll(async () => {
+  directory = await temporaryDirectory();
+  clientProject = join(directory.path, "client-project");
+  serverProject = join(directory.path, "server-project");
+  for (const source of [root, join(root, "gen")]) {
+    await run("npm", ["pack", "--pack-destination", directory.path], { cwd: source });
+  }
+  const peers = ["@bufbuild/protobuf", "@connectrpc/connect", "@connectrpc/connect-node"];
+  const older = oldest === undefined ? [] : [`${oldest}@22.18.0`];
+  await Promise.all([
+    install(clientProject, [
+      tarball("memory-service-client"),
+      ...peers.map((name) => `${name}@${peerDependencies[name]}`),
+      ...older,
+    ]),
+    install(serverProject, [tarball("memory-service"), tarball("memory-service-client")]),
+  ]);
+}, timeout);
+
+const servers: ChildProcess[] = [];
+
+afterAll(async () => {
+  for (const server of servers) signalGroup(server, "SIGKILL");
+  await directory?.remove();
+});
+
+describe("the client package", () => {
+  const installed = () => join(clientProject, "node_modules/memory-service-client");
+
+  test("has what a consumer needs and nothing else", () => {
+    const generated = filesIn(join(root, "gen/src")).map((file) => `src/${file}`);
+    const handWritten = filesIn(join(root, "gen/client")).map((file) => `client/${file}`);
+    expect(filesIn(installed())).toEqual(
+      ["LICENSE", "README.md", "package.json", ...generated, ...handWritten].toSorted(),
+    );
+  });
+
+  test("brings no other package than its peers", () => {
+    const { packages } = readJson(join(clientProject, "package-lock.json"));
+    const names = Object.keys(packages).map((path) => path.replace("node_modules/", ""));
+    const expected = ["", "memory-service-client", ...Object.keys(peerDependencies), oldest ?? ""];
+    expect(names.filter((name) => !expected.includes(name))).toEqual([]);
+  });
+
+  test("is found by every way of resolving types and modules that knows ES modules", async () => {
+    const messages = filesIn(join(installed(), "src"))
+      .filter((file) => file.endsWith("_pb.js"))
+      .map((file) => `./${file}`);
+    expect(messages).toHaveLength(6);
+    await run("attw", [
+      tarball("memory-service-client"),
+      ...["--profile", "esm-only", "--entrypoints", ".", ...messages],
+    ]);
+    await run("publint", [tarball("memory-service-client"), "--strict"]);
+  });
+
+  test.each([
+    ["nodenext", "nodenext"],
+    ["esnext", "bundler"],
+  ])("compiles with module %s and resolution %s", async (module, moduleResolution) => {
+    // Declarations are checked, too, and there are no types of Node: browsers have none.
+    const options = {
+      strict: true,
+      target: "es2022",
+      lib: ["es2022", "dom"],
+      types: [],
+      skipLibCheck: false,
+    };
+    const config = {
+      compilerOptions: {
+        ...options,
+        module,
+        moduleResolution,
+        rootDir: ".",
+        outDir: `out-${moduleResolution}`,
+      },
+      files: ["client.ts", "messages.ts"],
+    };
+    const [client = "", messages = ""] = readmeExamples();
+    await writeFile(join(clientProject, "client.ts"), client);
+    await writeFile(join(clientProject, "messages.ts"), messages);
+    const file = join(clientProject, `tsconfig.${moduleResolution}.json`);
+    await writeFile(file, JSON.stringify(config));
+    await run("tsc", ["-p", file]);
+  });
+});
+
+describe("the server package", () => {
+  const installed = () => join(serverProject, "node_modules/memory-service");
+
+  test("has what it takes to run and nothing else", () => {
+    const built = filesIn(join(root, "src")).map((file) => `dist/${file.replace(/\.ts$/, ".js")}`);
+    const proto = filesIn(join(root, "proto/memoryservice")).map((file) => `proto/memoryservice/${file}`);
+    const sql = filesIn(join(root, "sql")).map((file) => `sql/${file}`);
+    expect(filesIn(installed())).toEqual(
+      ["LICENSE", "README.md", "package.json", ...built, ...proto, ...sql].toSorted(),
+    );
+  });
+
+  test("has nothing that publint would have otherwise", async () => {
+    await run("publint", [tarball("memory-service"), "--strict"]);
+  });
+
+  test("serves by npx on this Node, and the client's example runs on every Node", async () => {
+    const server = await serveByNpx("this Node");
+    for (const node of nodes) await runExample(server.url, node);
+    await server.stop();
+  });
+
+  // Node 22 has no AsyncDisposableStack, which src/app.ts uses.
+  test.fails.each(olderNodes)("serves by npx on %s", async (node) => {
+    const server = await serveByNpx(node);
+    await runExample(server.url, "this Node");
+    await server.stop();
+  });
+});
+
+/** Runs the compiled example of the client's README. */
+async function runExample(url: string, node: string): Promise<void> {
+  const example = readFileSync(join(clientProject, "out-nodenext/client.js"), "utf8")
+    .replace("http://127.0.0.1:50051", url)
+    // A domain of its own: it says what it finds.
+    .replaceAll('"startup"', JSON.stringify(`on-${node.toLowerCase().replaceAll(/\W/g, "-")}`));
+  const args = ["--input-type=module", "--eval", example];
+  const { stdout } = await promisify(execFile)(join(nodeDirectory(node), "node"), args, {
+    cwd: clientProject,
+    timeout: 60_000,
+  });
+  const [found, hit, summary, error] = stdout.trim().split("\n");
+  expect(found).toBe("true The board meets on Tuesdays");
+  expect(hit).toMatch(/^0\.\d+ The board meets on Tuesdays$/);
+  expect(summary).toMatch(/^\d 1$/);
+  expect(error).toBe('domain "nowhere" not found');
+}
+
+/** Starts the server in its project, on data of its own. */
+async function serveByNpx(node: string) {
+  const ours = /^(MEMORY_|POSTGRES_|OLLAMA_|DATABASE_URL$|DEFAULT_MEMORY_DOMAIN$|NODE_OPTIONS$|PG)/;
+  const others = Object.entries(environmentWith(nodeDirectory(node))).filter(([name]) => !ours.test(name));
+  const data = join(directory.path, `data-${crypto.randomUUID()}`);
+  const server = spawn("npx", ["--no", "memory-service", "serve"], {
+    cwd: serverProject,
+    env: {
+      ...Object.fromEntries(others),
+      MEMORY_PORT: "0",
+      MEMORY_DATA_DIR: data,
+      OLLAMA_API_URL: "http://127.0.0.1:1",
+    },
+    // A group of its own, so that a signal reaches the server and not only npx.
+    detached: true,
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  servers.push(server);
+  const closed = once(server, "close");
+  let output = "";
+  server.stderr.setEncoding("utf8").on("data", (text: string) => {
+    output += text;
+  });
+  const logged: string[] = [];
+  const serving = new Promise<string>((resolve) => {
+    createInterface(server.stdout).on("line", (line) => {
+      logged.push(line);
+      const { msg, url } = parseLine(line);
+      if (msg === "serving" && url !== undefined) resolve(url);
+    });
+  });
+  const stop = async () => {
+    signalGroup(server, "SIGTERM");
+    await closed;
+    expect(parseLine(logged.at(-1) ?? "").msg).toBe("stopped");
+  };
+  const url = await Promise.race([serving, closed.then(() => undefined)]);
+  if (url === undefined) throw new Error(`the server has ended: ${output}\n${logged.join("\n")}`);
+  return { url, stop };
+}
+
+function signalGroup({ pid, exitCode, signalCode }: ChildProcess, signal: NodeJS.Signals): void {
+  if (pid !== undefined && exitCode === null && signalCode === null) process.kill(-pid, signal);
+}
+
+function parseLine(line: string): { readonly msg?: string; readonly url?: string } {
+  return line.startsWith("{") ? JSON.parse(line) : {};
+}
+
+function readmeExamples(): string[] {
+  const readme = readFileSync(join(root, "gen/README.md"), "utf8");
+  return [...readme.matchAll(/^```ts\n([\s\S]*?)^```/gm)].map(([, code]) => code ?? "");
+}
+
+async function install(project: string, packages: readonly string[]): Promise<void> {
+  await mkdir(project);
+  await writeFile(join(project, "package.json"), JSON.stringify({ private: true, type: "module" }));
+  const quiet = ["--prefer-offline", "--no-audit", "--no-fund"];
+  await run("npm", ["install", ...quiet, ...packages], { cwd: project });
+}
+
+/** Runs a program of npm or of this project; fails with all that it has printed. */
+async function run(command: string, args: readonly string[], { cwd = root } = {}): Promise<void> {
+  const env = environmentWith(dirname(process.execPath), join(root, "node_modules/.bin"));
+  await promisify(execFile)(command, args, { cwd, env, timeout }).catch((error) => {
+    throw new Error(`${command} ${args.join(" ")}: ${error.message}\n${error.stdout}`);
+  });
+}
+
+function environmentWith(...directories: readonly string[]): NodeJS.ProcessEnv {
+  return { ...process.env, PATH: [...directories, process.env.PATH ?? ""].join(delimiter) };
+}
+
+function nodeDirectory(name: string): string {
+  if (name === "this Node") return dirname(process.execPath);
+  return join(clientProject, "node_modules", oldest ?? "", "bin");
+}
+
+/** Paths of all files below a directory, in order. */
+function filesIn(path: string): string[] {
+  return readdirSync(path, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name).slice(path.length + 1))
+    .toSorted();
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: looked into as a reader of JSON would
+function readJson(path: string): any {
+  return JSON.parse(readFileSync(path, "utf8"));
+}
