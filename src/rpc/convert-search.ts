@@ -27,6 +27,7 @@ import {
   integerBetween,
   knownEnum,
   meaningfulText,
+  numberAtLeast,
   numberBetween,
   type Rules,
   storableText,
@@ -44,7 +45,7 @@ function rulesFor(maxLimit: number): Rules<AnySearchRequest> {
     limit: whenSet(integerBetween(1, maxLimit)),
     mode: knownEnum(SearchMode),
     minSimilarity: whenSet(numberBetween(-1, 1)),
-    minTextScore: whenSet(numberBetween(0, Number.MAX_VALUE)),
+    minTextScore: whenSet(numberAtLeast(0)),
     view: knownEnum(View),
   };
 }
@@ -61,8 +62,9 @@ export function searchCommandFromRequest(
   defaultDomain: string,
 ): SearchCommand {
   const { rules, defaultLimit } = bounds[kind];
-  assertNoViolations(violationsOf(request, rules));
+  // First: an unsupported field may change the rules of others, as `query_embedding` does for `query`.
   assertSupported(request);
+  assertNoViolations(violationsOf(request, rules));
   const mode = modeOf[request.mode];
   return {
     domain: request.domain || defaultDomain,

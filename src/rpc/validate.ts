@@ -51,8 +51,8 @@ export function bytesAtMost(bytes: number): Rule<string> {
 
 export function charactersAtMost(characters: number): Rule<string> {
   return (value) => {
-    // Twice as many code units are always too many characters, however long the text.
-    const length = value.length > 2 * characters ? value.length : [...value].length;
+    let length = 0;
+    for (const _ of value) length++;
     return length > characters ? `must have at most ${characters} characters, has ${length}` : undefined;
   };
 }
@@ -82,6 +82,11 @@ export function integerBetween(min: number, max: number): Rule<number> {
 
 export function numberBetween(min: number, max: number): Rule<number> {
   return (value) => (value >= min && value <= max ? undefined : `must be from ${min} to ${max}, is ${value}`);
+}
+
+export function numberAtLeast(min: number): Rule<number> {
+  return (value) =>
+    Number.isFinite(value) && value >= min ? undefined : `must be at least ${min}, is ${value}`;
 }
 
 /** proto3 enums are open: a number without a name arrives as it is. */

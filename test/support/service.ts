@@ -1,0 +1,78 @@
+import { ConnectError, type ConnectRouter, createClient, createRouterTransport } from "@connectrpc/connect";
+import { MemoryService } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import { expect } from "vitest";
+import {
+  BadRequestSchema,
+  ErrorInfoSchema,
+  RetryInfoSchema,
+} from "../../src/generated/google/rpc/error_details_pb.ts";
+import { createSearch } from "../../src/memory/search.ts";
+import { createStore } from "../../src/memory/store.ts";
+import { createErrorInterceptor } from "../../src/rpc/errors.ts";
+import { defaultMaxMessageBytes } from "../../src/rpc/listener.ts";
+import { createMemoryService } from "../../src/rpc/memory-service.ts";
+import { silentLogger } from "./databases.ts";
+import type { UseCases } from "./use-cases.ts";
+
+/** The service as src/app.ts wires it, with the domain of the use cases as the default one. */
+export function memoryServiceRoutes({
+  repository,
+  contents,
+  domain,
+}: UseCases): (router: ConnectRouter) => void {
+  const embedBudgetMs = 3_600_000;
+  const service = createMemoryService({
+    store: createStore({
+      repository,
+      contents,
+      embedBudgetMs,
+      createDomains: true,
+      onPending: () => {},
+      logger: silentLogger,
+    }),
+    search: createSearch({ repository, contents, embedBudgetMs }),
+    defaultDomain: domain,
+  });
+  return (router) => void router.service(MemoryService, service);
+}
+
+/** A client of that service: every message is encoded and decoded, nothing leaves the process. */
+export function createServiceClient(useCases: UseCases) {
+  const transport = createRouterTransport(memoryServiceRoutes(useCases), {
+    router: {
+      interceptors: [createErrorInterceptor({ logger: silentLogger })],
+      readMaxBytes: defaultMaxMessageBytes,
+      writeMaxBytes: defaultMaxMessageBytes,
+    },
+  });
+  return createClient(MemoryService, transport);
+}
+
+/** The error of a call that must fail, with its details. */
+export async function errorOf(call: Promise<unknown>) {
+  const error: unknown = await call.then(
+    () => expect.fail("the call succeeded"),
+    (thrown: unknown) => thrown,
+  );
+  if (!(error instanceof ConnectError)) throw error;
+  const [info] = error.findDetails(ErrorInfoSchema);
+  return {
+    code: error.code,
+    message: error.rawMessage,
+    reason: info?.reason,
+    metadata: info?.metadata ?? {},
+    violations: error
+      .findDetails(BadRequestSchema)
+      .flatMap(({ fieldViolations }) =>
+        fieldViolations.map(({ field, description }) => ({ field, description })),
+      ),
+    retries: error.findDetails(RetryInfoSchema).length > 0,
+  };
+}
+
+/** Everything that a stream sends. */
+export async function collect<T>(stream: AsyncIterable<T>): Promise<T[]> {
+  const messages: T[] = [];
+  for await (const message of stream) messages.push(message);
+  return messages;
+}
