@@ -1,0 +1,67 @@
+import { readdir } from "node:fs/promises";
+import { SearchMode } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import pg from "pg";
+import { describe, expect, test } from "vitest";
+import { sqlDirectory } from "../../src/storage/migrations.ts";
+import { startFakeOllama } from "../fakes/ollama/index.ts";
+import { openGrpcClient, postgresServers, startServerProcess } from "../support/server-process.ts";
+
+const PROCESSES = 10;
+const STORES = 50;
+
+describe.each(postgresServers())("on $name", ({ create }) => {
+  test("ten servers started at once on an empty database migrate it once", { timeout: 120_000 }, async () => {
+    await using data = await create();
+    await using servers = new AsyncDisposableStack();
+    const started = await Promise.all(
+      Array.from({ length: PROCESSES }, async () => servers.use(await startServerProcess({ env: data.env }))),
+    );
+    for (const server of started) expect((await fetch(`${server.url}/readyz`)).status).toBe(200);
+
+    const client = new pg.Client({ connectionString: data.url });
+    await client.connect();
+    const { rows } = await client.query<{ name: string }>("select name from memory_migrations order by id");
+    await client.end();
+    const files = (await readdir(sqlDirectory)).filter((file) => file.endsWith(".sql")).sort();
+    expect(rows.map(({ name }) => `${name}.sql`)).toEqual(files);
+    const applied = started.flatMap(({ logs }) => logs.filter((line) => line.msg === "applied a migration"));
+    expect(applied).toHaveLength(files.length);
+  });
+
+  test.each([
+    ["with an embedder", true],
+    ["without an embedder", false],
+  ])(
+    "fifty first memories of one domain, at once on two servers, %s",
+    { timeout: 120_000 },
+    async (_name, up) => {
+      await using ollama = await startFakeOllama();
+      if (!up) await ollama.down();
+      await using data = await create();
+      const env = { ...data.env, OLLAMA_API_URL: ollama.url };
+      await using first = await startServerProcess({ env });
+      await using second = await startServerProcess({ env });
+      using one = openGrpcClient(first.url);
+      using two = openGrpcClient(second.url);
+
+      const outcomes = await Promise.allSettled(
+        Array.from({ length: STORES }, (_, i) =>
+          (i % 2 === 0 ? one : two).client.store({
+            content: `the harbour, seen ${i} times`,
+            domain: "brand-new",
+          }),
+        ),
+      );
+      expect(outcomes.filter((outcome) => outcome.status === "rejected")).toEqual([]);
+      for (const { client } of [one, two]) {
+        const { hits } = await client.search({
+          query: "harbour",
+          domain: "brand-new",
+          mode: SearchMode.TEXT,
+          limit: 1_000,
+        });
+        expect(new Set(hits.map(({ memory }) => memory?.id)).size).toBe(STORES);
+      }
+    },
+  );
+});
