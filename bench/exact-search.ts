@@ -16,6 +16,10 @@ export function collectVectors(
   return { dimensions, count, values };
 }
 
+export function rowOf({ values, dimensions }: VectorTable, n: number): Float32Array {
+  return values.subarray(n * dimensions, (n + 1) * dimensions);
+}
+
 /** The rows nearest to `query` by cosine similarity, found by comparing with every one. */
 export function nearestRows(table: VectorTable, query: Float32Array, limit: number): number[] {
   const { dimensions, count, values } = table;

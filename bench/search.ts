@@ -3,7 +3,7 @@ import { prepareText, profileForModel } from "../src/embedding/model-profiles.ts
 import { type FakeOllama, startFakeOllama } from "../test/fakes/ollama/index.ts";
 import { createMemoryClient, type MemoryClient } from "./client.ts";
 import { type Engine, type EngineName, versionOf } from "./engines.ts";
-import { collectVectors, nearestRows } from "./exact-search.ts";
+import { collectVectors, nearestRows, rowOf, type VectorTable } from "./exact-search.ts";
 import { insertRows, type Rows, STORE_CALLERS, storeRow, storeRows } from "./load-rows.ts";
 import { describeMachine, type Machine } from "./machine.ts";
 import { type LoadResult, measureLoad } from "./measure.ts";
@@ -103,17 +103,18 @@ async function measureEngine(
   const vectors = createVectorSource(local);
   const texts = createTextSource(seed);
   const rows: Rows = { domain: DOMAIN, count: options.rows, texts };
-  const environment = { ...engine.environment, OLLAMA_API_URL: ollama.url, MEMORY_LOG_LEVEL: "info" };
+  const table = collectVectors(rows.count, vectors.dimensions, (n) => vectors.document(texts.memory(n)));
+  const environment = { ...engine.environment, OLLAMA_API_URL: ollama.url };
 
   progress(`${engine.name}: loading ${rows.count} rows`);
-  const ingest = await loadRows(engine, environment, rows, vectors, options.profileDirectory);
+  const ingest = await loadRows(engine, environment, rows, table, options.profileDirectory);
 
   const server = cleanup.adopt(await startServer(environment, options.profileDirectory), (program) =>
     program.stop(),
   );
   const client = cleanup.adopt(createMemoryClient(server.url), (open) => open.close());
   progress(`${engine.name}: recall of ${RECALL_QUERIES} queries`);
-  const recallAt10 = await measureRecall(client, rows, vectors);
+  const recallAt10 = await measureRecall(client, rows, vectors, table);
 
   const figures: SearchFigures[] = [];
   for (const mode of options.modes) {
@@ -157,7 +158,7 @@ async function loadRows(
   engine: Engine,
   environment: Readonly<Record<string, string>>,
   rows: Rows,
-  vectors: VectorSource,
+  table: VectorTable,
   profileDirectory: string | undefined,
 ): Promise<SearchBenchmarkResult["ingest"]> {
   const server = await startServer(environment, profileDirectory);
@@ -176,9 +177,7 @@ async function loadRows(
   }
   const database = await engine.open();
   try {
-    const inserted = direct
-      ? await insertRows(database, rows, 1, (n) => vectors.document(rows.texts.memory(n)))
-      : undefined;
+    const inserted = direct ? await insertRows(database, rows, 1, (n) => rowOf(table, n)) : undefined;
     // What autovacuum does within a minute; the embedded engine has none, so its users never see this.
     if (database.engine === "postgres") await database.execute(`vacuum (analyze) "${DOMAIN}_memories"`);
     const { pending, serverCpuMs } = stored;
@@ -211,8 +210,12 @@ function searchCall(
   };
 }
 
-async function measureRecall(client: MemoryClient, rows: Rows, vectors: VectorSource): Promise<number> {
-  const table = collectVectors(rows.count, vectors.dimensions, (n) => vectors.document(rows.texts.memory(n)));
+async function measureRecall(
+  client: MemoryClient,
+  rows: Rows,
+  vectors: VectorSource,
+  table: VectorTable,
+): Promise<number> {
   let found = 0;
   let wanted = 0;
   for (let n = 0; n < RECALL_QUERIES; n++) {
