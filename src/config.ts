@@ -11,6 +11,9 @@ type Value<N extends SettingName> = (typeof SETTINGS)[N] extends Setting<infer T
 /** Every setting with its value; undefined where it is unset and has no default. */
 export type SettingValues = { readonly [N in SettingName]: Value<N> };
 
+/** A setting is not valid, or two contradict each other: bad usage, not a failure. */
+export class SettingsError extends StartupError {}
+
 export interface Config {
   readonly settings: SettingValues;
   /** Undefined: the embedded engine in MEMORY_DATA_DIR. */
@@ -20,7 +23,7 @@ export interface Config {
 /**
  * Reads the environment. An empty variable is an unset one.
  *
- * @throws StartupError that lists every problem, each with the variable and what is allowed.
+ * @throws SettingsError that lists every problem, each with the variable and what is allowed.
  */
 export function readConfig(environment: Readonly<Record<string, string | undefined>>): Config {
   const problems: string[] = [];
@@ -30,8 +33,9 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     const text = given ?? setting.default;
     const value = text === undefined ? undefined : setting.parse(text);
     if (text !== undefined && value === undefined) {
-      const shown = setting.kind === "secret" ? "its value" : JSON.stringify(text);
-      problems.push(`${name} must be ${setting.allowed}, is ${shown}`);
+      // The value of a URL that cannot be read may still hold a password.
+      const secret = setting.kind === "secret" || (setting.kind === "url" && text.includes("@"));
+      problems.push(`${name} must be ${setting.allowed}${secret ? "" : `, is ${JSON.stringify(text)}`}`);
     }
     values[name] = value;
   }
@@ -40,21 +44,24 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
   const postgresVariables = Object.keys(SETTINGS).filter(
     (name) => name.startsWith("POSTGRES_") && environment[name],
   );
-  if (settings.DATABASE_URL !== undefined && postgresVariables.length > 0) {
+  if (environment.DATABASE_URL && postgresVariables.length > 0) {
     problems.push(`DATABASE_URL and ${postgresVariables.join(", ")} are both set: keep one of the two ways`);
   }
-  if (settings.DATABASE_URL !== undefined && !/^postgres(ql)?:\/\//.test(settings.DATABASE_URL)) {
-    problems.push("DATABASE_URL must begin with postgres:// or postgresql://");
-  }
-  if (!isLoopback(settings.MEMORY_HOST) && !settings.MEMORY_ALLOW_UNAUTHENTICATED) {
+  if (
+    settings.MEMORY_HOST &&
+    !isLoopback(settings.MEMORY_HOST) &&
+    settings.MEMORY_ALLOW_UNAUTHENTICATED === false
+  ) {
     problems.push(
       `MEMORY_HOST=${settings.MEMORY_HOST} is reachable from other machines, and there is no authentication: ` +
         "keep 127.0.0.1, or set MEMORY_ALLOW_UNAUTHENTICATED=true if the network is trusted",
     );
   }
   if (problems.length > 0) {
-    throw new StartupError(
-      `the configuration is not valid:\n${problems.map((line) => `  - ${line}`).join("\n")}`,
+    throw new SettingsError(
+      problems.length === 1 && problems[0] !== undefined
+        ? problems[0]
+        : `${problems.length} settings are not valid:\n${problems.map((line) => `  - ${line}`).join("\n")}`,
     );
   }
 

@@ -3,7 +3,7 @@
  * The plan's names stay as they are; ours begin with MEMORY_.
  */
 export interface Setting<T> {
-  readonly kind: "text" | "secret" | "integer" | "boolean" | "list" | "choice";
+  readonly kind: "text" | "secret" | "url" | "integer" | "boolean" | "list" | "choice";
   readonly description: string;
   /** As it would be written in the environment; undefined: unset. */
   readonly default: string | undefined;
@@ -38,6 +38,33 @@ function secret(description: string) {
   } as const satisfies Setting<string>;
 }
 
+function postgresUrl(description: string) {
+  return {
+    description,
+    default: undefined,
+    kind: "secret",
+    allowed:
+      "a postgres:// or postgresql:// URL; in user and password @ is written as %40, # as %23, / as %2F and % as %25",
+    parse: (value: string) => {
+      // Of a Unix socket there is no host, which a URL must have beside a user.
+      const parsed = URL.parse(value.replace("@/", "@socket/"));
+      return parsed !== null && /^postgres(ql)?:$/.test(parsed.protocol) && areDecodable(parsed)
+        ? value
+        : undefined;
+    },
+  } as const satisfies Setting<string>;
+}
+
+/** True if user and password can be read: a bare % in them cannot. */
+function areDecodable({ username, password }: URL): boolean {
+  try {
+    decodeURIComponent(`${username}${password}`);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 function pattern<D extends string | undefined>(
   options: TextOptions<D> & { allowed: string; pattern: RegExp },
 ) {
@@ -51,10 +78,12 @@ function pattern<D extends string | undefined>(
 function url(options: TextOptions<string>) {
   return {
     ...options,
-    kind: "text",
+    kind: "url",
     allowed: "an http:// or https:// URL",
-    parse: (value: string) =>
-      URL.canParse(value) && /^https?:$/.test(new URL(value).protocol) ? value : undefined,
+    parse: (value: string) => {
+      const parsed = URL.parse(value);
+      return parsed !== null && /^https?:$/.test(parsed.protocol) && areDecodable(parsed) ? value : undefined;
+    },
   } as const satisfies Setting<string>;
 }
 
@@ -81,17 +110,18 @@ function boolean(options: { default: boolean; description: string }) {
   } as const satisfies Setting<boolean>;
 }
 
-function list(description: string) {
+function list(options: { description: string; allowed: string; isItem: (item: string) => boolean }) {
   return {
-    description,
+    ...options,
     default: undefined,
     kind: "list",
-    allowed: "values separated by commas",
-    parse: (value: string) =>
-      value
+    parse: (value: string) => {
+      const items = value
         .split(",")
         .map((item) => item.trim())
-        .filter((item) => item !== ""),
+        .filter((item) => item !== "");
+      return items.every(options.isItem) ? items : undefined;
+    },
   } as const satisfies Setting<readonly string[]>;
 }
 
@@ -105,8 +135,10 @@ function choice<const C extends string>(options: { choices: readonly C[]; defaul
 }
 
 export const SETTINGS = {
-  MEMORY_HOST: text({
+  MEMORY_HOST: pattern({
     default: "127.0.0.1",
+    pattern: /^([A-Za-z0-9._-]+|[0-9A-Fa-f:.%]*:[0-9A-Za-z:.%]*:[0-9A-Za-z:.%]*)$/,
+    allowed: "a host name or an IP address, without a port",
     description: "Address to listen on. Beyond loopback it needs MEMORY_ALLOW_UNAUTHENTICATED=true.",
   }),
   MEMORY_PORT: integer({
@@ -120,13 +152,17 @@ export const SETTINGS = {
     description:
       "Listen beyond loopback although everybody who reaches the port may read and write everything.",
   }),
-  MEMORY_ALLOWED_HOSTS: list(
-    "Host names, besides those of loopback, that requests to a server on loopback may name.",
-  ),
-  MEMORY_ALLOWED_ORIGINS: list(
-    "Origins of browser pages that may call the server, as https://app.example.com.",
-  ),
-  DATABASE_URL: secret(
+  MEMORY_ALLOWED_HOSTS: list({
+    description: "Host names, besides those of loopback, that requests to a server on loopback may name.",
+    allowed: "host names separated by commas, each with or without a port",
+    isItem: (item) => /^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?$/.test(item),
+  }),
+  MEMORY_ALLOWED_ORIGINS: list({
+    description: "Origins of browser pages that may call the server, as https://app.example.com.",
+    allowed: "origins separated by commas, each scheme and host without a path",
+    isItem: (item) => URL.parse(item)?.origin === item.toLowerCase(),
+  }),
+  DATABASE_URL: postgresUrl(
     "PostgreSQL to use, as postgres://user:password@host:5432/database; instead of POSTGRES_*.",
   ),
   POSTGRES_HOST: text({

@@ -1,7 +1,10 @@
 import { once } from "node:events";
-import { pino } from "pino";
 import { startApp } from "../app.ts";
 import { readConfig } from "../config.ts";
+import { readVersion } from "../version.ts";
+import { databaseName, hostAndPort, withoutSecrets } from "./addresses.ts";
+import { createLogger } from "./log.ts";
+import { describeStray, strayVariables } from "./stray-variables.ts";
 
 /**
  * Runs the server until SIGTERM or SIGINT; a second signal ends it at once.
@@ -10,7 +13,21 @@ import { readConfig } from "../config.ts";
  */
 export async function serve(): Promise<void> {
   const config = readConfig(process.env);
-  const logger = pino({ level: config.settings.MEMORY_LOG_LEVEL, base: null });
+  const { settings } = config;
+  const logger = createLogger(settings.MEMORY_LOG_LEVEL);
+  logger.info(
+    {
+      version: readVersion(),
+      engine: config.postgres === undefined ? "embedded" : "postgres",
+      database: databaseName(config),
+      ollama: withoutSecrets(settings.OLLAMA_API_URL),
+      model: settings.OLLAMA_EMBEDDING_MODEL,
+      domain: settings.DEFAULT_MEMORY_DOMAIN,
+      listen: hostAndPort(settings.MEMORY_HOST, settings.MEMORY_PORT),
+    },
+    "starting",
+  );
+  for (const stray of strayVariables(process.env)) logger.warn({}, describeStray(stray));
   const app = await startApp(config, logger);
 
   const signal = await Promise.race(

@@ -4,7 +4,7 @@ import { type Clock, systemClock, waitUnlessAborted } from "./clock.ts";
 import { type Embedder, type EmbeddingRole, type EmbeddingSpace, EmbedError } from "./embedder.ts";
 import { type ModelProfile, prepareText, profileForModel } from "./model-profiles.ts";
 import { createOllamaClient } from "./ollama-client.ts";
-import { OllamaError } from "./ollama-errors.ts";
+import { OllamaError, sentenceFrom } from "./ollama-errors.ts";
 import { createPullProgressLog } from "./pull-progress.ts";
 import { createQueryCache, spaceKey } from "./query-cache.ts";
 import { withRetries } from "./retry.ts";
@@ -126,7 +126,7 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
   }
 
   function away(error: unknown) {
-    lastFailure = error instanceof Error ? error.message : String(error);
+    lastFailure = sentenceFrom(error);
     become({ kind: "away", reason: `${named} cannot be used: ${lastFailure}` });
   }
 
@@ -175,7 +175,7 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
     } catch (error) {
       if (!(error instanceof OllamaError)) throw error;
       metadataFailed = true;
-      lastFailure = error.message;
+      lastFailure = sentenceFrom(error);
       // A busy Ollama may be slow to answer this and still embed: a single failure changes nothing.
       if (phase.kind === "ready") return breaker.failed();
       reachable = false;
@@ -198,7 +198,9 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
       const facts = await client.facts(signal);
       if (facts.embeds === false) {
         breaker.succeeded();
-        return missing(`makes no embeddings: choose an embedding model, such as nomic-embed-text`);
+        return missing(
+          "makes no embeddings: set OLLAMA_EMBEDDING_MODEL to an embedding model, such as nomic-embed-text",
+        );
       }
       const dimensions =
         profile.shortenTo ?? options.profileOverride?.dimensions ?? facts.dimensions ?? profile.dimensions;
@@ -219,7 +221,7 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
         breaker.succeeded();
         return missing(`cannot be used: ${error.message}`);
       }
-      lastFailure = error.message;
+      lastFailure = sentenceFrom(error);
       breaker.failed({ trip: true });
       away(error);
     }
@@ -337,7 +339,7 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
         await sendCounted(PROBE_TEXTS, loadedTimeoutMs(), dimensions);
       } catch (second) {
         if (!(second instanceof OllamaError)) throw second;
-        lastFailure = second.message;
+        lastFailure = sentenceFrom(second);
         breaker.failed({ trip: true });
         throw new EmbedError("unavailable", second.message, { cause: error });
       }
@@ -362,7 +364,7 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
   function count(error: unknown) {
     if (!(error instanceof OllamaError) || error.suspect) return;
     if (error.kind === "unavailable") {
-      lastFailure = error.message;
+      lastFailure = sentenceFrom(error);
       breaker.failed({ trip: error.timedOut });
       return;
     }

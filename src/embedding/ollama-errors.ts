@@ -15,6 +15,8 @@ export interface OllamaErrorOptions {
   readonly suspect?: boolean;
   /** The server did not answer in time. */
   readonly timedOut?: boolean;
+  /** What an operator can do about it. */
+  readonly remedy?: string;
   readonly cause?: unknown;
 }
 
@@ -23,13 +25,23 @@ export class OllamaError extends EmbedError {
   readonly retry: RetryAdvice;
   readonly suspect: boolean;
   readonly timedOut: boolean;
+  readonly remedy: string | undefined;
 
   constructor(kind: EmbedFailureKind, message: string, options: OllamaErrorOptions = {}) {
     super(kind, message, { cause: options.cause });
     this.retry = options.retry ?? "no";
     this.suspect = options.suspect ?? false;
     this.timedOut = options.timedOut ?? false;
+    this.remedy = options.remedy;
   }
+}
+
+/** What went wrong and what to do about it, as one sentence for an operator. */
+export function sentenceFrom(error: unknown): string {
+  if (!(error instanceof OllamaError) || error.remedy === undefined) {
+    return error instanceof Error ? error.message : String(error);
+  }
+  return `${error.message}: ${error.remedy}`;
 }
 
 /** Wordings of "too long" from Ollama 0.3 to 0.33 and of the llama.cpp server behind it. */
@@ -54,13 +66,18 @@ export function errorFromStatus(status: number, text: string, fromOllama: boolea
     return new OllamaError(
       "unavailable",
       `Ollama's address redirects elsewhere (${said}), which is not followed`,
+      { remedy: "set OLLAMA_API_URL to where it redirects" },
     );
   }
   if (status === 401 || status === 403 || status === 407) {
-    return new OllamaError("unavailable", `access to Ollama was refused (${said})`);
+    return new OllamaError("unavailable", `access to Ollama was refused (${said})`, {
+      remedy: "set OLLAMA_API_URL with user and password, as https://user:password@host",
+    });
   }
   if (status === 404 && !fromOllama) {
-    return new OllamaError("unavailable", `no Ollama of version 0.3 or later at this address (${said})`);
+    return new OllamaError("unavailable", `no Ollama of version 0.3 or later at this address (${said})`, {
+      remedy: "check OLLAMA_API_URL, or update Ollama",
+    });
   }
   if (status === 404 || MODEL_NOT_FOUND.test(text))
     return new OllamaError("model-missing", `Ollama: ${said}`);
@@ -75,10 +92,14 @@ export function errorFromStatus(status: number, text: string, fromOllama: boolea
     return new OllamaError("unavailable", `Ollama's engine failed (${said})`, {
       retry: "soon",
       suspect: true,
+      remedy: "see Ollama's log",
     });
   }
   if (status >= 500 || status === 408 || status === 429 || status === 499) {
-    return new OllamaError("unavailable", `Ollama failed (${said})`, { retry: "soon" });
+    return new OllamaError("unavailable", `Ollama failed (${said})`, {
+      retry: "soon",
+      remedy: "see Ollama's log",
+    });
   }
   return new OllamaError("rejected", `Ollama refused the request (${said})`);
 }
@@ -94,6 +115,10 @@ export function errorFromTransport(cause: unknown): OllamaError {
       : "cannot be reached";
   return new OllamaError("unavailable", `Ollama ${what}${code === undefined ? "" : ` (${code})`}`, {
     retry: stale ? "now" : "soon",
+    remedy:
+      code === "ECONNREFUSED"
+        ? 'start it with "ollama serve", or set OLLAMA_API_URL'
+        : "check OLLAMA_API_URL, and the network between",
     cause,
   });
 }
@@ -101,6 +126,7 @@ export function errorFromTransport(cause: unknown): OllamaError {
 export function timeoutError(timeoutMs: number): OllamaError {
   return new OllamaError("unavailable", `Ollama did not answer within ${Math.round(timeoutMs / 1000)} s`, {
     timedOut: true,
+    remedy: "it may be loading the model or be overloaded, see its log",
   });
 }
 

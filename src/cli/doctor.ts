@@ -1,0 +1,15 @@
+import { readConfig } from "../config.ts";
+import { diagnose } from "./doctor/diagnose.ts";
+import { formatReport } from "./doctor/format-report.ts";
+
+/**
+ * Says what is reachable, what is stored, what is wrong and what to do about it; returns the exit code, 1 if there
+ * is a problem.
+ *
+ * @throws SettingsError
+ */
+export async function doctor({ json }: { readonly json: boolean }): Promise<number> {
+  const report = await diagnose(readConfig(process.env), process.env);
+  process.stdout.write(json ? `${JSON.stringify(report, undefined, 2)}\n` : formatReport(report));
+  return report.checks.some((check) => check.status === "problem") ? 1 : 0;
+}

@@ -1,0 +1,89 @@
+import type { SettingValues } from "../../config.ts";
+import type { Database } from "../../storage/database/database.ts";
+import { isRemote } from "../addresses.ts";
+import { type Check, ok, problem, warning } from "./check.ts";
+
+interface ServerFacts extends Readonly<Record<string, unknown>> {
+  readonly read_only: boolean;
+  readonly may_create: boolean | null;
+  readonly encoding: string;
+  readonly unsafe: string | null;
+  readonly max_connections: number;
+  readonly encrypted: boolean | null;
+}
+
+/** Where PgBouncer usually listens. */
+const PGBOUNCER_PORT = 6432;
+
+/** Checks what a PostgreSQL server can have and the embedded engine cannot. */
+export async function checkPostgres(
+  database: Database,
+  place: { readonly host: string; readonly port: number },
+  settings: SettingValues,
+): Promise<Check[]> {
+  const [facts] = await database.query<ServerFacts>({
+    text: `select
+      current_setting('transaction_read_only') = 'on' as read_only,
+      has_schema_privilege(current_schema(), 'create') as may_create,
+      current_setting('server_encoding') as encoding,
+      (select string_agg(name || ' = off', ', ' order by name) from pg_settings
+        where name in ('fsync', 'full_page_writes', 'synchronous_commit') and setting = 'off') as unsafe,
+      current_setting('max_connections')::integer
+        - current_setting('superuser_reserved_connections')::integer as max_connections,
+      (select ssl from pg_stat_ssl where pid = pg_backend_pid()) as encrypted`,
+  });
+  if (facts === undefined) return [];
+  const checks: Check[] = [];
+  if (facts.read_only) {
+    const remedy = "connect to the primary, or set default_transaction_read_only = off";
+    checks.push(
+      problem("postgresql", "the database accepts no changes: a replica, or set to read only", remedy),
+    );
+  } else if (!facts.may_create) {
+    checks.push(
+      problem(
+        "privileges",
+        "the user may make no tables, which migrations and new domains need",
+        'run "grant create on schema public to <user>" as the owner of the database',
+      ),
+    );
+  }
+  if (facts.encoding !== "UTF8") {
+    const detail = `the database has the encoding ${facts.encoding}: texts with other characters are refused`;
+    checks.push(problem("encoding", detail, "create the database with encoding 'UTF8'"));
+  }
+  if (facts.unsafe !== null) {
+    const detail = `the server has ${facts.unsafe}: a crash may lose memories that were acknowledged`;
+    checks.push(warning("durability", detail, "switch it on in postgresql.conf"));
+  }
+  if (settings.MEMORY_POOL_SIZE + 1 > facts.max_connections) {
+    checks.push(
+      warning(
+        "connections",
+        `MEMORY_POOL_SIZE=${settings.MEMORY_POOL_SIZE} and one more are beyond the ${facts.max_connections} connections of the server`,
+        "lower MEMORY_POOL_SIZE, or raise max_connections",
+      ),
+    );
+  }
+  if (facts.encrypted === false && isRemote(place.host)) {
+    const detail = `the connection to ${place.host} is not encrypted`;
+    checks.push(warning("network", detail, "append ?sslmode=verify-full to DATABASE_URL"));
+  }
+  if (settings.MEMORY_PREPARED_STATEMENTS) checks.push(checkPooler(place.port));
+  return checks;
+}
+
+/** A pooler hides itself: only its usual port gives it away. */
+function checkPooler(port: number): Check {
+  if (port !== PGBOUNCER_PORT) {
+    return ok(
+      "pooler",
+      "statements are prepared; whether a pooler that cannot do that is in between cannot be seen",
+    );
+  }
+  return warning(
+    "pooler",
+    `port ${port} is PgBouncer's, which in transaction mode may not know prepared statements`,
+    "set max_prepared_statements to 200 or more in PgBouncer, or MEMORY_PREPARED_STATEMENTS=false",
+  );
+}

@@ -1,0 +1,49 @@
+import { type Config, isLoopback } from "../../config.ts";
+import { SETTINGS } from "../../settings.ts";
+import { readVersion } from "../../version.ts";
+import { hostAndPort, isRemote } from "../addresses.ts";
+import { strayVariables } from "../stray-variables.ts";
+import { type Check, ok, warning } from "./check.ts";
+
+/** Checks what needs no look outside: versions and settings. */
+export function checkProgram(
+  { settings }: Config,
+  environment: Readonly<Record<string, string | undefined>>,
+): Check[] {
+  const set = Object.keys(SETTINGS).filter((name) => environment[name]);
+  const checks = [
+    ok("program", `memory-service ${readVersion()} on Node ${process.versions.node}`),
+    ok(
+      "settings",
+      set.length === 0 ? "all at their defaults" : `set: ${set.join(", ")}; the others at their defaults`,
+    ),
+  ];
+  for (const { name, meant } of strayVariables(environment)) {
+    const remedy =
+      meant === undefined
+        ? `unset it; "memory-service serve --help" lists the settings`
+        : `set ${meant} instead`;
+    checks.push(warning("settings", `${name} is set and is no setting`, remedy));
+  }
+  if (!isLoopback(settings.MEMORY_HOST)) {
+    checks.push(
+      warning(
+        "network",
+        `with MEMORY_HOST=${settings.MEMORY_HOST} whoever reaches ${hostAndPort(settings.MEMORY_HOST, settings.MEMORY_PORT)} ` +
+          "reads and writes everything, and nothing is encrypted",
+        "keep the port within a trusted network, behind a proxy that authenticates, or set MEMORY_HOST=127.0.0.1",
+      ),
+    );
+  }
+  const ollama = new URL(settings.OLLAMA_API_URL);
+  if (ollama.protocol === "http:" && isRemote(ollama.hostname)) {
+    checks.push(
+      warning(
+        "network",
+        `every text goes to Ollama at ${ollama.host} unencrypted`,
+        "use https:// through a proxy in front of it, or a tunnel",
+      ),
+    );
+  }
+  return checks;
+}

@@ -1,0 +1,38 @@
+import type { Config } from "../../config.ts";
+import { askServer, type ServerAnswer } from "../ask-server.ts";
+import type { Report } from "./check.ts";
+import { checkDomains } from "./check-domains.ts";
+import { checkEmbedder } from "./check-embedder.ts";
+import { checkProgram } from "./check-program.ts";
+import { checkServer } from "./check-server.ts";
+import { inspectStorage } from "./inspect-storage.ts";
+
+/** Longer than `/readyz` itself takes for a database that is away. */
+const SERVER_TIMEOUT_MS = 5_000;
+
+/**
+ * Looks at everything and changes nothing: makes no directory, applies no migration, pulls no model. (Opening the
+ * embedded engine does PostgreSQL's own housekeeping in its files, and Ollama may load the model into memory.)
+ */
+export async function diagnose(
+  config: Config,
+  environment: Readonly<Record<string, string | undefined>>,
+): Promise<Report> {
+  const [server, embedder] = await Promise.all([askConfiguredServer(config), checkEmbedder(config.settings)]);
+  const storage = await inspectStorage(config, server);
+  return {
+    checks: [
+      ...checkProgram(config, environment),
+      checkServer(server),
+      ...storage.checks,
+      ...embedder.checks,
+      ...checkDomains(storage.domains, embedder),
+    ],
+    domains: storage.domains.map(({ report }) => report),
+  };
+}
+
+async function askConfiguredServer({ settings }: Config): Promise<ServerAnswer | undefined> {
+  if (settings.MEMORY_PORT === 0) return undefined;
+  return await askServer(settings.MEMORY_HOST, settings.MEMORY_PORT, SERVER_TIMEOUT_MS);
+}

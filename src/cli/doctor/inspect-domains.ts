@@ -1,0 +1,133 @@
+import { ServiceError } from "../../errors.ts";
+import { DatabaseError, type Queryable } from "../../storage/database/database.ts";
+import { SQLSTATE, sqlstateOf } from "../../storage/database/sqlstate.ts";
+import { domainTables, isAlive } from "../../storage/postgres/domain-tables.ts";
+import { type Check, type DomainReport, problem, warning } from "./check.ts";
+
+/** A domain with what checks need beside the report. */
+export interface InspectedDomain {
+  readonly report: DomainReport;
+  /** Of the model that made its embeddings, "" where unknown. */
+  readonly digest: string;
+  readonly profile: string;
+  /** Why embeddings failed, the most frequent reason. */
+  readonly failureReason: string | undefined;
+}
+
+interface DomainRow extends Readonly<Record<string, unknown>> {
+  readonly name: string;
+  readonly dimensions: number | null;
+  readonly version: number | null;
+  readonly model: string | null;
+  readonly digest: string | null;
+  readonly profile: string | null;
+}
+
+/** Counts each domain's memories; a domain that cannot be counted becomes a check. */
+export async function inspectDomains(
+  database: Queryable,
+): Promise<{ checks: Check[]; domains: InspectedDomain[] }> {
+  const checks: Check[] = [];
+  const domains: InspectedDomain[] = [];
+  for (const row of await selectDomains(database)) {
+    try {
+      domains.push(await inspectDomain(database, row));
+    } catch (error) {
+      checks.push(checkUncounted(row.name, error));
+    }
+  }
+  return { checks, domains };
+}
+
+async function selectDomains(database: Queryable): Promise<DomainRow[]> {
+  try {
+    return await database.query<DomainRow>({
+      text: `select d.name, d.dimensions, v.version, v.model, v.digest, v.profile
+        from memory_domains d left join memory_embedding_versions v on v.version = d.embedding_version
+        order by d.name`,
+    });
+  } catch (error) {
+    // Not migrated yet: a check of its own says so.
+    if (sqlstateOf(error) === SQLSTATE.undefinedTable) return [];
+    throw error;
+  }
+}
+
+async function inspectDomain(database: Queryable, row: DomainRow): Promise<InspectedDomain> {
+  const { memories } = domainTables(row.name);
+  const [counts] = await database.query<{
+    memories: number;
+    pending: number;
+    failed: number;
+    older: number;
+    reason: string | null;
+  }>(
+    {
+      text: `select count(*)::float8 as memories,
+          (count(*) filter (where embedding_state = 'pending'))::float8 as pending,
+          (count(*) filter (where embedding_state = 'failed'))::float8 as failed,
+          (count(*) filter (where embedding_state = 'ready' and embedding_version is distinct from $1::integer))::float8
+            as older,
+          mode() within group (order by embedding_error) filter (where embedding_state = 'failed') as reason
+        from ${memories} as m where ${isAlive("m")}`,
+    },
+    [row.version],
+  );
+  return {
+    report: {
+      name: row.name,
+      model: row.model,
+      dimensions: row.dimensions,
+      embeddingVersion: row.version,
+      memories: counts?.memories ?? 0,
+      pending: counts?.pending ?? 0,
+      failed: counts?.failed ?? 0,
+      olderVersions: counts?.older ?? 0,
+    },
+    digest: row.digest ?? "",
+    profile: row.profile ?? "",
+    failureReason: counts?.reason ?? undefined,
+  };
+}
+
+function checkUncounted(domain: string, error: unknown): Check {
+  if (sqlstateOf(error) === SQLSTATE.undefinedTable) {
+    return problem(
+      "domain",
+      `domain "${domain}" is listed and has no table`,
+      `restore the table, or begin anew in psql: select create_domain_memories_table('${domain}')`,
+    );
+  }
+  if (error instanceof ServiceError || error instanceof DatabaseError) {
+    return warning("domain", `domain "${domain}" could not be counted: ${error.message}`, "try again later");
+  }
+  throw error;
+}
+
+/** Finds indexes that a failed build has left behind, and that no build is working on. */
+export async function checkIndexes(
+  database: Queryable,
+  domains: readonly InspectedDomain[],
+): Promise<Check[]> {
+  if (domains.length === 0) return [];
+  const rows = await database.query<{ index: string; domain: string }>(
+    {
+      text: `select c.relname::text as index, d.name as domain
+        from unnest($1::text[]) as d (name)
+        join pg_index i on i.indrelid in
+          (to_regclass(format('%I', d.name || '_memories')), to_regclass(format('%I', d.name || '_chunks')))
+        join pg_class c on c.oid = i.indexrelid
+        where not i.indisvalid
+          and i.indexrelid not in (select index_relid from pg_stat_progress_create_index)
+        order by c.relname`,
+    },
+    [domains.map(({ report }) => report.name)],
+  );
+  return rows.map(({ index, domain }) =>
+    warning(
+      "indexes",
+      `the index ${index} is not valid, searches of domain "${domain}" do without it`,
+      `build it again in psql: select create_domain_memories_table('${domain}')`,
+    ),
+  );
+}

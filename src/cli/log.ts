@@ -1,0 +1,12 @@
+import { type Logger, pino } from "pino";
+import type { SettingValues } from "../config.ts";
+import { createLineFormatter } from "./log-line.ts";
+
+/** Where log lines go: JSON for machines, lines for people on a terminal. */
+export function createLogger(level: SettingValues["MEMORY_LOG_LEVEL"]): Logger {
+  const options = { level, base: null };
+  const { stdout, env } = process;
+  if (!stdout.isTTY) return pino(options);
+  const format = createLineFormatter({ colours: env.NO_COLOR === undefined && env.TERM !== "dumb" });
+  return pino(options, { write: (line: string) => void stdout.write(format(line)) });
+}

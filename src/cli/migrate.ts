@@ -1,0 +1,54 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { type Config, readConfig } from "../config.ts";
+import type { Logger } from "../logger.ts";
+import { openDatabase } from "../open-database.ts";
+import type { Database } from "../storage/database/database.ts";
+import * as migrations from "../storage/migrations.ts";
+
+const { sqlDirectory: directory } = migrations;
+
+/**
+ * Applies what is pending, a line for each; with `print` writes it as a script for psql and changes nothing.
+ *
+ * @throws StartupError
+ */
+export async function migrate({ print }: { readonly print: boolean }): Promise<void> {
+  const config = readConfig(process.env);
+  const upToDate = "already up to date";
+  if (print) {
+    const pending = await readPending(config);
+    process.stdout.write(pending.length === 0 ? `-- ${upToDate}\n` : migrations.scriptOf(pending));
+    return;
+  }
+  await withDatabase(config, async (database) => {
+    const onApplied = (name: string) => console.log(`applied ${name}`);
+    const { applied } = await migrations.migrate(database, { directory, logger: warningsOnly, onApplied });
+    if (applied.length === 0) console.log(upToDate);
+  });
+}
+
+async function readPending(config: Config): Promise<migrations.Migration[]> {
+  // Opening would make it.
+  const absent =
+    config.postgres === undefined && !existsSync(join(config.settings.MEMORY_DATA_DIR, "postgres"));
+  if (absent) return await migrations.readMigrations(directory);
+  return await withDatabase(config, (database) => migrations.pending(database, { directory }));
+}
+
+async function withDatabase<T>(config: Config, work: (database: Database) => Promise<T>): Promise<T> {
+  const database = await openDatabase(config, warningsOnly);
+  try {
+    return await work(database);
+  } finally {
+    await database.close();
+  }
+}
+
+/** Standard output belongs to the result. */
+const warningsOnly: Logger = {
+  debug() {},
+  info() {},
+  warn: (...[, sentence]: unknown[]) => console.error(`memory-service: ${sentence}`),
+  error: (...[, sentence]: unknown[]) => console.error(`memory-service: ${sentence}`),
+};
