@@ -3,6 +3,7 @@ import { trace } from "@opentelemetry/api";
 import { DomainService } from "memory-service-client/memoryservice/v1/domain_service_pb.js";
 import { MemoryService } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { ServerService } from "memory-service-client/memoryservice/v1/server_service_pb.js";
+import { type Cleanup, createCleanup } from "./cleanup.ts";
 import type { Config } from "./config.ts";
 import { createOllamaEmbedder } from "./embedding/ollama-embedder.ts";
 import { StartupError } from "./errors.ts";
@@ -47,9 +48,18 @@ const services: readonly DescService[] = [MemoryService, DomainService, ServerSe
  * @throws StartupError with one sentence for the operator; nothing is left open then.
  */
 export async function startApp(config: Config, logger: Logger): Promise<App> {
-  const { settings } = config;
-  await using cleanup = new AsyncDisposableStack();
+  const cleanup = createCleanup();
+  try {
+    return { url: await wire(config, logger, cleanup), close: () => cleanup.run() };
+  } catch (error) {
+    await cleanup.run();
+    throw error;
+  }
+}
 
+/** Opens everything in order, and says how to close it; returns the URL. */
+async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<string> {
+  const { settings } = config;
   const version = readVersion();
   // Does nothing unless the host has registered an SDK.
   const tracer = trace.getTracer("memory-service", version);
@@ -146,8 +156,7 @@ export async function startApp(config: Config, logger: Logger): Promise<App> {
   });
 
   logger.info({ url: listener.url, engine: database.engine }, "serving");
-  const running = cleanup.move();
-  return { url: listener.url, close: () => running.disposeAsync() };
+  return listener.url;
 }
 
 /** @throws StartupError if migrations are pending. */

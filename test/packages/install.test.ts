@@ -137,8 +137,7 @@ describe("the server package", () => {
     await server.stop();
   });
 
-  // Node 22 has no AsyncDisposableStack, which src/app.ts uses.
-  test.fails.each(olderNodes)("serves by npx on %s", async (node) => {
+  test.each(olderNodes)("serves by npx on %s", async (node) => {
     const server = await serveByNpx(node);
     await runExample(server.url, "this Node");
     await server.stop();

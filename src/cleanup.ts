@@ -1,0 +1,30 @@
+/** What has been opened, to be closed in reverse order. AsyncDisposableStack does this, from Node 24 on. */
+export interface Cleanup {
+  /** Adds a step; it runs before those added earlier. */
+  defer(step: () => Promise<void>): void;
+  /** Runs every step once, also after one has failed; then throws the first failure. Idempotent. */
+  run(): Promise<void>;
+}
+
+export function createCleanup(): Cleanup {
+  const steps: (() => Promise<void>)[] = [];
+  let running: Promise<void> | undefined;
+
+  async function runAll(): Promise<void> {
+    const failures: unknown[] = [];
+    for (const step of steps.reverse()) {
+      await step().catch((error: unknown) => failures.push(error));
+    }
+    if (failures.length > 0) throw failures[0];
+  }
+
+  return {
+    defer(step) {
+      steps.push(step);
+    },
+    run() {
+      running ??= runAll();
+      return running;
+    },
+  };
+}
