@@ -1,0 +1,94 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { LIMITS } from "../../src/memory/limits.ts";
+import {
+  CANDIDATE_DEPTH,
+  candidateDepth,
+  fuse,
+  RRF_K,
+  rankSemantic,
+  rankText,
+} from "../../src/memory/rank.ts";
+
+const semantic = (...ids: readonly string[]) =>
+  ids.map((id, i) => ({ id, score: 1 - i / 10, chunkIndex: i }));
+const text = (...ids: readonly string[]) =>
+  ids.map((id, i) => ({ id, score: 10 - i, chunkIndex: undefined }));
+
+describe("the candidate depth", () => {
+  test.each([1, 5, 99, 100])("is the same for limit %d", (limit) => {
+    expect(candidateDepth(limit)).toBe(CANDIDATE_DEPTH);
+  });
+
+  test.each([101, 1_000, LIMITS.streamLimit])("is twice the limit %d", (limit) => {
+    expect(candidateDepth(limit)).toBe(2 * limit);
+  });
+});
+
+describe("fusion", () => {
+  test("adds the reciprocal ranks of both legs", () => {
+    const hits = fuse(semantic("a", "b", "c"), text("c", "d"));
+    expect(hits.map(({ id, score }) => [id, score])).toEqual([
+      ["c", 1 / (RRF_K + 3) + 1 / (RRF_K + 1)],
+      ["a", 1 / (RRF_K + 1)],
+      ["b", 1 / (RRF_K + 2)],
+      ["d", 1 / (RRF_K + 2)],
+    ]);
+  });
+
+  test("keeps what each leg said", () => {
+    const hits = new Map(fuse(semantic("a", "b"), text("b", "c")).map((hit) => [hit.id, hit]));
+    const nothing = { similarity: undefined, semanticRank: undefined, chunkIndex: undefined };
+    expect(hits.get("b")).toMatchObject({
+      similarity: 0.9,
+      semanticRank: 2,
+      chunkIndex: 1,
+      textScore: 10,
+      textRank: 1,
+    });
+    expect(hits.get("a")).toMatchObject({ similarity: 1, textScore: undefined, textRank: undefined });
+    expect(hits.get("c")).toMatchObject({ ...nothing, textScore: 9, textRank: 2 });
+  });
+
+  test("of one leg keeps its order", () => {
+    expect(fuse(semantic("b", "a"), []).map(({ id }) => id)).toEqual(["b", "a"]);
+    expect(fuse([], text("b", "a")).map(({ id }) => id)).toEqual(["b", "a"]);
+    expect(fuse([], [])).toEqual([]);
+  });
+
+  const ids = fc.uniqueArray(fc.string({ minLength: 1, maxLength: 3 }), { maxLength: 30 });
+
+  test("gives each memory once, best first, and none is lost", () => {
+    fc.assert(
+      fc.property(ids, ids, (near, words) => {
+        const hits = fuse(semantic(...near), text(...words));
+        expect(hits.map(({ id }) => id).sort()).toEqual([...new Set([...near, ...words])].sort());
+        for (const [i, hit] of hits.entries()) {
+          const next = hits[i + 1];
+          if (next === undefined) break;
+          expect(hit.score > next.score || (hit.score === next.score && hit.id < next.id)).toBe(true);
+        }
+      }),
+    );
+  });
+
+  test("puts a memory that is first in both legs first", () => {
+    fc.assert(
+      fc.property(ids, ids, (near, words) => {
+        const first = "first in both";
+        expect(fuse(semantic(first, ...near), text(first, ...words))[0]?.id).toBe(first);
+      }),
+    );
+  });
+});
+
+test("a single leg is ranked by its own scores", () => {
+  expect(rankSemantic(semantic("a", "b"))).toMatchObject([
+    { id: "a", score: 1, similarity: 1, semanticRank: 1, chunkIndex: 0, textScore: undefined },
+    { id: "b", score: 0.9, similarity: 0.9, semanticRank: 2, chunkIndex: 1, textRank: undefined },
+  ]);
+  expect(rankText(text("a", "b"))).toMatchObject([
+    { id: "a", score: 10, textScore: 10, textRank: 1, similarity: undefined, chunkIndex: undefined },
+    { id: "b", score: 9, textScore: 9, textRank: 2, semanticRank: undefined },
+  ]);
+});
