@@ -106,7 +106,7 @@ function boolean(options: { default: boolean; description: string }) {
     default: String(options.default),
     kind: "boolean",
     allowed: "true or false",
-    parse: (value: string) => ({ true: true, false: false })[value],
+    parse: (value: string) => (value === "true" ? true : value === "false" ? false : undefined),
   } as const satisfies Setting<boolean>;
 }
 
