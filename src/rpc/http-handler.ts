@@ -187,9 +187,7 @@ export function createHttpHandler(options: HttpHandlerOptions) {
     };
     run().catch((error: unknown) => {
       // Writing to a client that has left is no news.
-      const left =
-        response.destroyed || [Code.Aborted, Code.Canceled].includes(ConnectError.from(error).code);
-      if (!left) {
+      if (!response.destroyed && !isWriteCut(error)) {
         logger.error({ err: error, method: call.method, requestId: call.requestId }, "response failed");
       }
       response.destroy();
@@ -256,6 +254,14 @@ function errorOf(refusal: Refusal): ServiceError {
 
 function authorityOf(request: HttpRequest): string | undefined {
   return request instanceof Http2ServerRequest ? request.authority : request.headers.host;
+}
+
+/** True if the response could not be written because its stream has ended: by the client, or cut by a stop. */
+function isWriteCut(error: unknown): boolean {
+  const { code, cause } = ConnectError.from(error);
+  if (code === Code.Aborted || code === Code.Canceled) return true;
+  // What connect makes of a write that was waiting for a client's window when its stream was reset.
+  return cause instanceof Error && "code" in cause && cause.code === "ECANCELED";
 }
 
 /** True if the whole response has been handed to a client that still listened. */

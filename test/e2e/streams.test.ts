@@ -1,20 +1,22 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import {
-  EmbeddingMode,
   SearchMode,
   type StreamSearchResponse,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import pg from "pg";
 import { describe, expect, test } from "vitest";
 import { startFakeOllama } from "../fakes/ollama/index.ts";
+import { restOf } from "../support/collect.ts";
 import { readMemoryUse } from "../support/inspected-memory.ts";
 import {
   type GrpcClient,
   openGrpcClient,
   postgresServers,
+  type ServerProcess,
   serverEngines,
   startServerProcess,
 } from "../support/server-process.ts";
+import { storeMany } from "../support/store-many.ts";
 
 const DOMAIN = "streams";
 const MEMORIES = 3_000;
@@ -38,7 +40,7 @@ describe.each(serverEngines())("on $name", ({ create }) => {
     await using server = await startServerProcess({ env: data.env, nodeOptions: ["--inspect=127.0.0.1:0"] });
     using connection = openGrpcClient(server.url);
     using other = openGrpcClient(server.url);
-    await storeMany(connection.client, MEMORIES);
+    await storeAll(connection.client, MEMORIES);
     // What a first stream allocates once is not what a waiting consumer costs.
     await countHits(connection.client.streamSearch(everything));
     const before = await readMemoryUse(server);
@@ -62,7 +64,7 @@ describe.each(serverEngines())("on $name", ({ create }) => {
     );
     expect(after.used - before.used).toBeLessThan(MAX_GROWTH_BYTES);
     expect(stores).toBeGreaterThan(1);
-    expect(await countHits({ [Symbol.asyncIterator]: () => stream })).toBe(MEMORIES - 1);
+    expect(await countHits(restOf(stream))).toBe(MEMORIES - 1);
   });
 });
 
@@ -71,7 +73,7 @@ describe.each(postgresServers())("cancelled on $name", ({ create }) => {
     await using data = await create();
     await using server = await startServerProcess({ env: data.env });
     using connection = openGrpcClient(server.url);
-    await storeMany(connection.client, SOME_MEMORIES);
+    await storeAll(connection.client, SOME_MEMORIES);
     const leave = new AbortController();
     const stream = connection.client
       .streamSearch(everything, { signal: leave.signal })
@@ -88,6 +90,7 @@ describe.each(postgresServers())("cancelled on $name", ({ create }) => {
     await sleep(IDLE_WITHIN_MS);
     expect(await activity.busy()).toEqual([]);
     expect(line.hits).toBeLessThan(SOME_MEMORIES);
+    expectNoErrorLogged(server);
   });
 
   test("a stream cancelled while it reads a page leaves PostgreSQL at once", {
@@ -96,7 +99,7 @@ describe.each(postgresServers())("cancelled on $name", ({ create }) => {
     await using data = await create();
     await using server = await startServerProcess({ env: data.env });
     using connection = openGrpcClient(server.url);
-    await storeMany(connection.client, SOME_MEMORIES);
+    await storeAll(connection.client, SOME_MEMORIES);
     const leave = new AbortController();
     const stream = connection.client
       .streamSearch(everything, { signal: leave.signal })
@@ -106,11 +109,12 @@ describe.each(postgresServers())("cancelled on $name", ({ create }) => {
     await expect.poll(() => activity.busy()).toEqual([]);
 
     await using _lock = await lockMemories(data.url);
-    const reading = countHits({ [Symbol.asyncIterator]: () => stream }).catch(() => {});
+    const reading = countHits(restOf(stream)).catch(() => {});
     await expect.poll(() => activity.busy()).toHaveLength(1);
     leave.abort();
     await activity.expectIdleSoon();
     await reading;
+    expectNoErrorLogged(server);
   });
 
   test.each([
@@ -136,19 +140,15 @@ describe.each(postgresServers())("cancelled on $name", ({ create }) => {
     leave.abort();
     await activity.expectIdleSoon();
     await reading;
+    expectNoErrorLogged(server);
   });
 });
 
-async function storeMany(client: GrpcClient, count: number): Promise<void> {
-  let next = 0;
-  const storeSome = async () => {
-    while (next < count) {
-      const words = `${COMMON_WORD} number ${next++} `;
-      const content = words.padEnd(CONTENT_BYTES, `${words}has ships and cranes. `);
-      await client.store({ content, domain: DOMAIN, embeddingMode: EmbeddingMode.BACKGROUND });
-    }
-  };
-  await Promise.all(Array.from({ length: 16 }, storeSome));
+async function storeAll(client: GrpcClient, count: number): Promise<void> {
+  await storeMany(client, DOMAIN, count, (index) => {
+    const words = `${COMMON_WORD} number ${index} `;
+    return words.padEnd(CONTENT_BYTES, `${words}has ships and cranes. `);
+  });
 }
 
 async function countHits(stream: AsyncIterable<StreamSearchResponse>): Promise<number> {
@@ -184,6 +184,12 @@ async function lockMemories(url: string): Promise<AsyncDisposable> {
   await client.connect();
   await client.query(`begin; lock table ${DOMAIN}_memories in access exclusive mode`);
   return { [Symbol.asyncDispose]: async () => await client.end() };
+}
+
+/** A consumer that leaves is no news. */
+function expectNoErrorLogged({ logs }: ServerProcess): void {
+  const error = 50;
+  expect(logs.filter(({ level }) => Number(level) >= error)).toEqual([]);
 }
 
 function megabytes(bytes: number): string {
