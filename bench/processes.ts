@@ -54,6 +54,10 @@ async function startProgram(
     env: { PATH: process.env.PATH ?? "", ...environment },
     stdio: ["ignore", "pipe", "pipe"],
   });
+  // Also when this process ends early, as a test runner ends its workers.
+  const killChild = () => void child.kill();
+  process.once("exit", killChild);
+  child.once("exit", () => process.off("exit", killChild));
   const lastLines: string[] = [];
   const { promise: url, resolve, reject } = Promise.withResolvers<string>();
   for (const stream of [child.stdout, child.stderr]) {
