@@ -4,6 +4,7 @@ import type { DomainRecord, MemoryRepository, Snippet } from "../storage/memory-
 import { type ContentEmbedder, embedBudget, type QueryEmbedding, within } from "./content-embedder.ts";
 import { LIMITS } from "./limits.ts";
 import type { Memory } from "./memory.ts";
+import { structBytes, textBytes } from "./message-size.ts";
 import { candidateDepth, fuse, type RankedHit, rankSemantic, rankText } from "./rank.ts";
 import type { CallContext } from "./store.ts";
 
@@ -217,15 +218,9 @@ export function createSearch(dependencies: {
   };
 }
 
-function sizeOf(hit: SearchHit): number {
-  const { content, metadata, tags } = hit.memory;
-  return (
-    HIT_BYTES +
-    Buffer.byteLength(content) +
-    Buffer.byteLength(hit.snippet.text) +
-    Buffer.byteLength(hit.preview) +
-    Buffer.byteLength(JSON.stringify([metadata, tags]))
-  );
+function sizeOf({ memory, snippet, preview }: SearchHit): number {
+  const texts = [memory.content, memory.source, ...memory.tags, snippet.text, preview];
+  return texts.reduce((sum, text) => sum + textBytes(text), HIT_BYTES + structBytes(memory.metadata));
 }
 
 function describe(

@@ -335,6 +335,22 @@ describe.each(databaseEngines())("MemoryService on $name", ({ open }) => {
       expect((await client.search({ ...request, view: View.SNIPPET })).hits).toHaveLength(5);
     });
 
+    test("count metadata as they are sent: a number of one digit takes nine bytes and more", async () => {
+      const metadata = { zeros: Array.from({ length: 30_000 }, () => 0) };
+      for (let i = 0; i < 20; i++) {
+        await client.store({
+          id: `m${i}`,
+          content: "apple",
+          metadata,
+          embeddingMode: EmbeddingMode.BACKGROUND,
+        });
+      }
+      const request = { query: "apple", mode: SearchMode.TEXT, limit: 20 };
+      expect(await errorOf(client.search(request))).toMatchObject({ reason: "RESPONSE_TOO_LARGE" });
+      expect(await collect(client.streamSearch(request))).toHaveLength(22);
+      expect((await client.search({ ...request, limit: 10 })).hits).toHaveLength(10);
+    });
+
     test("take the same fields", () => {
       const fieldsOf = (schema: typeof SearchRequestSchema | typeof StreamSearchRequestSchema) =>
         schema.fields.map(({ name, number, proto }) => ({
