@@ -58,6 +58,7 @@ export function createStore(dependencies: {
   readonly logger: Logger;
 }): Store {
   const { repository, contents, logger } = dependencies;
+  const domainsUnderWay = new Map<string, Promise<DomainRecord>>();
 
   async function openDomain(name: string, signal: AbortSignal): Promise<DomainRecord> {
     const known = await repository.findDomain(name, signal);
@@ -70,7 +71,16 @@ export function createStore(dependencies: {
     return await makeDomain(name);
   }
 
+  /** Once for all that wait for the same domain: each would hold a connection, and others need some. */
   async function makeDomain(name: string): Promise<DomainRecord> {
+    const underWay = domainsUnderWay.get(name);
+    if (underWay !== undefined) return await underWay;
+    const made = makeDomainAlone(name).finally(() => domainsUnderWay.delete(name));
+    domainsUnderWay.set(name, made);
+    return await made;
+  }
+
+  async function makeDomainAlone(name: string): Promise<DomainRecord> {
     const dimensions = (await contents.current())?.dimensions;
     const created = await repository.createDomain(name, dimensions);
     return created.embeddingVersion === undefined ? await contents.align(created) : created;

@@ -64,4 +64,34 @@ describe.each(postgresServers())("on $name", ({ create }) => {
       }
     },
   );
+
+  test("first memories of a domain that is slow to make leave connections for others", async () => {
+    await using data = await create();
+    await using server = await startServerProcess({ env: { ...data.env, MEMORY_POOL_SIZE: "3" } });
+    using connection = openGrpcClient(server.url);
+    const { client } = connection;
+    await client.store({ content: "the harbour" });
+
+    // As another server that is making the domain.
+    const slow = new pg.Client({ connectionString: data.url });
+    await using cleanup = new AsyncDisposableStack();
+    cleanup.defer(() => slow.end());
+    await slow.connect();
+    await slow.query("select pg_advisory_lock(hashtextextended('memory-service domain brand-new', 0))");
+    const stores = Promise.allSettled(
+      Array.from({ length: 20 }, (_, i) => client.store({ content: `boat ${i}`, domain: "brand-new" })),
+    );
+    const waiting = async () => {
+      const { rows } = await slow.query<{ count: number }>(
+        "select count(*)::int from pg_stat_activity where wait_event = 'advisory' and datname = current_database()",
+      );
+      return rows[0]?.count;
+    };
+    await expect.poll(waiting).toBeGreaterThan(0);
+    for (let i = 0; i < 10; i++) {
+      expect((await client.search({ query: "harbour", mode: SearchMode.TEXT })).hits).toHaveLength(1);
+    }
+    await slow.query("select pg_advisory_unlock_all()");
+    expect((await stores).filter((outcome) => outcome.status === "rejected")).toEqual([]);
+  });
 });
