@@ -30,6 +30,7 @@ import { readEngineVersion } from "./storage/database/engine-version.ts";
 import { migrate, pending, sqlDirectory } from "./storage/migrations.ts";
 import { countPending } from "./storage/postgres/count-pending.ts";
 import { createPostgresMemoryRepository } from "./storage/postgres/memory-repository.ts";
+import { startUpkeep } from "./storage/postgres/upkeep.ts";
 import { readVersion } from "./version.ts";
 
 /** A running server. */
@@ -68,6 +69,10 @@ async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<s
   cleanup.defer(() => database.close());
   if (settings.MEMORY_MIGRATE) await migrate(database, { directory: sqlDirectory, logger });
   else await assertMigrated(database);
+  if (database.engine === "embedded") {
+    const upkeep = startUpkeep({ database, logger });
+    cleanup.defer(() => upkeep.close());
+  }
 
   const repository = createPostgresMemoryRepository(database);
   const ollama = createOllamaEmbedder({

@@ -78,7 +78,7 @@ export interface Search {
 
 /** A page aims at this many bytes of contents, so that a slow consumer of long memories costs little memory. */
 const PAGE_BYTES = 1024 * 1024;
-const FIRST_PAGE = 32;
+const FIRST_PAGE = 100;
 const MAX_PAGE = 200;
 /** What a hit weighs beside its content, roughly: ids, times, scores. */
 const HIT_BYTES = 512;

@@ -1,5 +1,5 @@
-import { accessSync, constants, mkdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { accessSync, constants, existsSync, mkdirSync, readFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
 import { StartupError } from "../../errors.ts";
 
 /** The PostgreSQL version inside PGlite, which alone can open a data directory made by it. */
@@ -23,7 +23,7 @@ export class DirectoryInUseError extends StartupError {}
  */
 export function lockDirectory(directory: string): DirectoryLock {
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    makeDirectory(resolve(directory));
     accessSync(directory, constants.R_OK | constants.W_OK | constants.X_OK);
   } catch (error) {
     throw new StartupError(`the data directory ${directory} cannot be written (${codeOf(error)})`, {
@@ -56,6 +56,13 @@ export function lockDirectory(directory: string): DirectoryLock {
       if (held.isOpen) held.close();
     },
   };
+}
+
+/** Makes a directory and those above it. Node's own `recursive` never returns where none can be made, as in /proc. */
+function makeDirectory(path: string): void {
+  if (existsSync(path)) return;
+  if (!existsSync(dirname(path))) makeDirectory(dirname(path));
+  mkdirSync(path, { mode: 0o700 });
 }
 
 /** @throws StartupError if the cluster was made by another PostgreSQL version than the embedded one. */

@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { existsSync } from "node:fs";
+import { existsSync, statfsSync } from "node:fs";
 import { extname, join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { StartupError } from "../../errors.ts";
@@ -59,14 +59,30 @@ export async function openEmbeddedDatabase(options: EmbeddedOptions): Promise<Em
   } catch (error) {
     lock?.release();
     if (error instanceof StartupError) throw error;
-    const where = directory === undefined ? "in memory" : `in ${directory}`;
-    throw new StartupError(
-      `the embedded database ${where} could not be opened: ${(error as Error).message}`,
-      {
-        cause: error,
-      },
-    );
+    throw openError(directory, error);
   }
+}
+
+/** Below this, what fails fails for want of room: PostgreSQL's first files alone are 40 MB. */
+const emptyDiskBytes = 40e6;
+
+function openError(directory: string | undefined, error: unknown): StartupError {
+  const where = directory === undefined ? "in memory" : `in ${directory}`;
+  const what = `the embedded database ${where} could not be opened`;
+  const { bavail, bsize } =
+    directory === undefined ? { bavail: 1, bsize: emptyDiskBytes } : statfsSync(directory);
+  if (bavail * bsize < emptyDiskBytes) {
+    return new StartupError(`${what}: its disk is full`, {
+      remedy: "free 100 MB or more, or set MEMORY_DATA_DIR to a directory on another disk",
+      cause: error,
+    });
+  }
+  // WebAssembly also throws what has no message.
+  const reason = error instanceof Error && error.message ? error.message : "the engine failed at start";
+  return new StartupError(`${what}: ${reason}`, {
+    remedy: "restore the directory from a backup, or set MEMORY_DATA_DIR to another one",
+    cause: error,
+  });
 }
 
 /**

@@ -15,6 +15,9 @@ interface NearestRow extends Row {
  * The nearest chunk 0s and the nearest further chunks, each through its own vector index. The depth stands in the
  * text, not in a parameter: a generic plan would not know that it is small, and would sort the whole table.
  *
+ * The version's condition is written so that its index cannot serve it: a planner without statistics takes the version
+ * for rare, and reads and sorts the whole table.
+ *
  * Chunks of expired memories are left out only after the nearest were found; they are gone at the next sweep.
  */
 export async function findNearest(
@@ -31,7 +34,7 @@ export async function findNearest(
       text: `with nearest as materialized (
           select m.id, m.embedding <=> $1::vector as distance
           from ${memories} m
-          where m.embedding_version = $2 and ${isAlive("m")}
+          where (m.embedding_version = $2) is true and ${isAlive("m")}
           order by m.embedding <=> $1::vector
           limit ${depth}
         ), nearest_chunks as materialized (
