@@ -26,29 +26,34 @@ export function watchHealth(dependencies: {
 
   async function run() {
     while (!stop.signal.aborted) {
-      const reachable = await ping();
+      const failure = await ping();
+      const reachable = failure === undefined;
       for (const service of following) health.set(service, reachable ? "serving" : "not_serving");
       health.set("embedder", embedder.status().available ? "serving" : "not_serving");
       if (serving !== undefined && serving !== reachable) {
         if (reachable) logger.info({}, "the database answers again");
-        else logger.error({}, "the database does not answer");
+        else logger.error({ err: failure }, "the database does not answer");
       }
       serving = reachable;
       await sleep(CHECK_MS, undefined, { signal: stop.signal }).catch(() => {});
     }
   }
 
-  async function ping(): Promise<boolean> {
-    return await database.ping(PING_TIMEOUT_MS).then(
-      () => true,
-      () => false,
-    );
+  /** Undefined if the database answers, else why it does not. */
+  async function ping(): Promise<Error | undefined> {
+    try {
+      await database.ping(PING_TIMEOUT_MS);
+      return undefined;
+    } catch (error) {
+      const cause = error instanceof Error ? (error.cause ?? error) : error;
+      return cause instanceof Error ? cause : new Error(String(cause));
+    }
   }
 
   return {
     /** For `/readyz`: asks the database now. The embedder is told, and does not count: text search works without. */
     async readiness(): Promise<ReadinessReport> {
-      const reachable = await ping();
+      const reachable = (await ping()) === undefined;
       const { available, reason } = embedder.status();
       return {
         ready: reachable,

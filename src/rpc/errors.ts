@@ -93,6 +93,9 @@ export function isUnexpected(error: ConnectError): boolean {
   );
 }
 
+/** Nobody but an operator can set these right, so they are not left to the callers alone. */
+const reasonsForOperators: ReadonlySet<ErrorReason> = new Set(["STORAGE_FULL", "SCHEMA_MISMATCH"]);
+
 /**
  * Turns whatever handlers throw into the errors of the contract, for unary calls and within streams, and logs
  * the cause of those that nobody expected. Has to be the outermost interceptor but tracing.
@@ -103,6 +106,9 @@ export function createErrorInterceptor(options: { readonly logger: Logger }): In
     const convert = (error: unknown) => {
       const converted = connectErrorFrom(error, request.signal);
       record(request.contextValues, converted, method, options.logger);
+      if (error instanceof ServiceError && reasonsForOperators.has(error.reason)) {
+        options.logger.error({ err: error.cause, method }, error.message);
+      }
       return converted;
     };
     try {
