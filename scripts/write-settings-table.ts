@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { SETTINGS, type Setting } from "../src/settings.ts";
 
-/** The README's table of settings, as Markdown. */
+/** The table of settings, as Markdown. */
 export function settingsTable(): string {
   const rows = Object.entries<Setting<unknown>>(SETTINGS).map(([name, setting]) => {
     const unit = setting.unit === undefined ? "" : ` ${setting.unit}`;
@@ -12,9 +12,9 @@ export function settingsTable(): string {
   return ["| setting | default | |", "| --- | --- | --- |", ...rows].join("\n");
 }
 
-/** Puts the table between its two marks in a README. */
-export function withSettingsTable(readme: string): string {
-  return readme.replace(
+/** Puts the table between its two marks in a page. */
+export function withSettingsTable(page: string): string {
+  return page.replace(
     /(<!-- settings: [^\n]*-->\n)[\s\S]*?(<!-- \/settings -->)/,
     (_, begin: string, end: string) => `${begin}\n${settingsTable()}\n\n${end}`,
   );
@@ -25,6 +25,8 @@ function sentence(allowed: string): string {
 }
 
 if (import.meta.main) {
-  const path = new URL("../README.md", import.meta.url);
-  writeFileSync(path, withSettingsTable(readFileSync(path, "utf8")));
+  for (const page of ["README.md", "docs/configuration.md"]) {
+    const path = new URL(`../${page}`, import.meta.url);
+    writeFileSync(path, withSettingsTable(readFileSync(path, "utf8")));
+  }
 }
