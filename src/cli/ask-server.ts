@@ -1,4 +1,6 @@
 import { lookup } from "node:dns/promises";
+import http from "node:http";
+import { text } from "node:stream/consumers";
 import { hostAndPort } from "./addresses.ts";
 
 /** What was found where a server should be. */
@@ -18,19 +20,28 @@ export type ServerAnswer =
 /** Asks `/readyz` of the server that listens with these settings; for an address of everywhere, on loopback. */
 export async function askServer(host: string, port: number, timeoutMs: number): Promise<ServerAnswer> {
   const url = `http://${hostAndPort(await reachable(host), port)}`;
-  let response: Response;
-  let body: string;
+  let answer: { readonly status: number; readonly body: string };
   try {
-    const signal = AbortSignal.timeout(timeoutMs);
-    response = await fetch(`${url}/readyz`, { redirect: "manual", signal });
-    body = await response.text();
+    answer = await get(`${url}/readyz`, timeoutMs);
   } catch (error) {
     if (isRefusal(error)) return { kind: "absent", url };
-    return { kind: "stranger", url, said: `no answer within ${timeoutMs / 1000} s` };
+    const late = error instanceof Error && error.name === "TimeoutError";
+    return { kind: "stranger", url, said: late ? `no answer within ${timeoutMs / 1000} s` : "no HTTP" };
   }
-  const report = reportFrom(body);
-  if (report === undefined) return { kind: "stranger", url, said: `status ${response.status} for /readyz` };
+  const report = reportFrom(answer.body);
+  if (report === undefined) return { kind: "stranger", url, said: `status ${answer.status} for /readyz` };
   return { kind: "server", url, ...report };
+}
+
+/** Not by `fetch`, which refuses some ports. */
+async function get(url: string, timeoutMs: number): Promise<{ status: number; body: string }> {
+  const signal = AbortSignal.timeout(timeoutMs);
+  const { promise, resolve, reject } = Promise.withResolvers<{ status: number; body: string }>();
+  const request = http.get(url, { agent: false, signal }, (response) => {
+    text(response).then((body) => resolve({ status: response.statusCode ?? 0, body }), reject);
+  });
+  request.once("error", (error) => reject(signal.aborted ? signal.reason : error));
+  return await promise;
 }
 
 /** An address and not a name: a server on loopback is only answered under names of loopback. */
@@ -44,12 +55,8 @@ async function reachable(host: string): Promise<string> {
 }
 
 function isRefusal(error: unknown): boolean {
-  for (let at = error; at instanceof Error; at = at.cause) {
-    if ("code" in at && typeof at.code === "string") {
-      return ["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "EADDRNOTAVAIL"].includes(at.code);
-    }
-  }
-  return false;
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  return ["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "EADDRNOTAVAIL"].includes(code);
 }
 
 function reportFrom(

@@ -3,10 +3,6 @@ import { SettingsError } from "../config.ts";
 import { ServiceError, StartupError } from "../errors.ts";
 import { SETTINGS, type Setting } from "../settings.ts";
 import { DatabaseError } from "../storage/database/database.ts";
-import { doctor } from "./doctor.ts";
-import { healthcheck } from "./healthcheck.ts";
-import { migrate } from "./migrate.ts";
-import { serve } from "./serve.ts";
 import { versions } from "./versions.ts";
 
 /** A failure while running. */
@@ -39,6 +35,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   }
 }
 
+/** Commands are loaded when they run: a health check every few seconds must not load the whole server. */
 function createProgram() {
   let exitCode = 0;
   const program = new Command("memory-service")
@@ -54,12 +51,14 @@ function createProgram() {
     .command("serve")
     .description("run the server")
     .addHelpText("after", `\nSettings (environment variables):\n${settingsHelp()}`)
-    .action(serve);
+    .action(async () => (await import("./serve.ts")).serve());
   program
     .command("migrate")
     .description("bring the database up to date")
     .option("--print", "print the SQL of what is pending as a script for psql, and change nothing")
-    .action(({ print = false }: { print?: boolean }) => migrate({ print }));
+    .action(async ({ print = false }: { print?: boolean }) =>
+      (await import("./migrate.ts")).migrate({ print }),
+    );
   program
     .command("doctor")
     .description(
@@ -68,7 +67,7 @@ function createProgram() {
     .option("--json", "as one JSON object")
     .addHelpText("after", "\nExit code: 0 if nothing is wrong (there may be warnings), 1 if something is.")
     .action(async ({ json = false }: { json?: boolean }) => {
-      exitCode = await doctor({ json });
+      exitCode = await (await import("./doctor.ts")).doctor({ json });
     });
   program
     .command("version")
@@ -79,7 +78,7 @@ function createProgram() {
     .description("ask the server at MEMORY_HOST and MEMORY_PORT whether it is ready")
     .addHelpText("after", "\nExit code: 0 if it is, 1 if not.")
     .action(async () => {
-      exitCode = await healthcheck();
+      exitCode = await (await import("./healthcheck.ts")).healthcheck();
     });
   return { program, exitCode: () => exitCode };
 }

@@ -28,11 +28,11 @@ export async function serve(): Promise<void> {
     "starting",
   );
   for (const stray of strayVariables(process.env)) logger.warn({}, describeStray(stray));
+  // Before the start: a signal right after "serving", or even before it, must not end the process halfway.
+  const signalled = Promise.race(["SIGTERM", "SIGINT"].map((name) => once(process, name).then(() => name)));
   const app = await startApp(config, logger);
 
-  const signal = await Promise.race(
-    ["SIGTERM", "SIGINT"].map((name) => once(process, name).then(() => name)),
-  );
+  const signal = await signalled;
   for (const name of ["SIGTERM", "SIGINT"]) process.once(name, () => process.exit(1));
   logger.info({ signal }, "stopping");
   await app.close();

@@ -243,7 +243,7 @@ function cannotSearchByMeaning(reason: DegradedReason): ServiceError {
     case "embedder_unavailable":
       return new ServiceError(
         "EMBEDDER_UNAVAILABLE",
-        "semantic search needs the embedder, which is away now",
+        "semantic search needs the embedder, which is away now: use hybrid search, or set allow_fallback",
         {
           retryAfterMs: RETRY_AFTER_MS,
         },

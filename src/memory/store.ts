@@ -64,9 +64,13 @@ export function createStore(dependencies: {
     const known = await repository.findDomain(name, signal);
     if (known !== undefined) return known;
     if (!dependencies.createDomains) {
-      throw new ServiceError("DOMAIN_NOT_FOUND", `domain "${name}" not found, and Store may not create it`, {
-        metadata: { domain: name },
-      });
+      throw new ServiceError(
+        "DOMAIN_NOT_FOUND",
+        `domain "${name}" not found, and Store may not create it: call DomainService.CreateDomain`,
+        {
+          metadata: { domain: name },
+        },
+      );
     }
     return await makeDomain(name);
   }

@@ -64,7 +64,7 @@ function checkMissing(configured: string, pulls: boolean): Check {
     ? warning(
         "model",
         `Ollama does not have "${configured}" yet; the server pulls it, which takes its time`,
-        `or do it now: ${remedy}`,
+        `to have it at once: ${remedy}`,
       )
     : problem("model", `Ollama does not have "${configured}", and MEMORY_PULL_MODEL is false`, remedy);
 }

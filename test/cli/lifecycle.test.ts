@@ -1,0 +1,118 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import type { Check, Report } from "../../src/cli/doctor/check.ts";
+import { readMigrations, sqlDirectory } from "../../src/storage/migrations.ts";
+import { startFakeOllama } from "../fakes/ollama/index.ts";
+import { openGrpcClient, runProgram, serverEngines, startServerProcess } from "../support/server-process.ts";
+
+type Environment = Readonly<Record<string, string>>;
+
+/** What `doctor --json` says, with its exit code. */
+async function examine(env: Environment): Promise<Report & { readonly code: number | null }> {
+  const { code, stdout, stderr } = await runProgram(["doctor", "--json"], { env });
+  expect(stderr).toBe("");
+  return { code, ...(JSON.parse(stdout) as Report) };
+}
+
+/** `name: status`, without what is fine. */
+function worries({ checks }: Report): string[] {
+  return checks.filter(({ status }) => status !== "ok").map(({ name, status }) => `${name}: ${status}`);
+}
+
+function check({ checks }: Report, name: string): Check {
+  const found = checks.find((one) => one.name === name);
+  if (found === undefined) throw new Error(`no check ${name} in ${JSON.stringify(checks)}`);
+  return found;
+}
+
+/** Stores three memories with a running server and looks at it meanwhile. */
+async function storeThree(env: Environment): Promise<Report & { readonly code: number | null }> {
+  await using server = await startServerProcess({ env });
+  using connection = openGrpcClient(server.url);
+  for (const content of ["one", "two", "three"]) await connection.client.store({ content, domain: "work" });
+  const running = { ...env, MEMORY_PORT: String(server.port) };
+  const [healthcheck, report] = await Promise.all([
+    runProgram(["healthcheck"], { env: running }),
+    examine(running),
+  ]);
+  expect(healthcheck).toMatchObject({ code: 0, stdout: "ready\n", stderr: "" });
+  await server.stop();
+  return report;
+}
+
+const migrationNames = (await readMigrations(sqlDirectory)).map(({ name }) => name);
+
+describe.each(serverEngines())("on $name", ({ name, create }) => {
+  /** The embedded engine is never without that one. */
+  const usual = name === "embedded" ? ["durability: warning"] : [];
+
+  test("from an empty database to a full one, migrate and doctor say what is there and change nothing", {
+    timeout: 120_000,
+  }, async () => {
+    await using data = await create();
+    await using ollama = await startFakeOllama();
+    // One below, so that making it would show.
+    const directory = join(data.env.MEMORY_DATA_DIR ?? "", "data");
+    const engine = name === "embedded" ? { MEMORY_DATA_DIR: directory } : data.env;
+    const env = { ...engine, OLLAMA_API_URL: ollama.url };
+
+    const printed = await runProgram(["migrate", "--print"], { env });
+    expect(printed).toMatchObject({ code: 0, stderr: "" });
+    for (const migration of migrationNames) expect(printed.stdout).toContain(`-- ${migration}\nbegin;\n`);
+    const empty = await examine(env);
+    expect(empty).toMatchObject({ code: 0, domains: [] });
+    expect(existsSync(directory)).toBe(false);
+
+    const first = await runProgram(["migrate"], { env });
+    expect(first).toMatchObject({ code: 0, stderr: "" });
+    // All of them: neither the printing nor the doctor has applied one.
+    expect(first.stdout).toBe(migrationNames.map((migration) => `applied ${migration}\n`).join(""));
+    const second = await runProgram(["migrate"], { env });
+    expect(second).toMatchObject({ code: 0, stdout: "already up to date\n", stderr: "" });
+    const nothing = await runProgram(["migrate", "--print"], { env });
+    expect(nothing.stdout).toBe("-- already up to date\n");
+
+    const running = await storeThree(env);
+    expect(running.code).toBe(0);
+    expect(check(running, "server").detail).toMatch(/^runs at .* and is ready$/);
+    if (name === "embedded")
+      expect(check(running, "database").detail).toMatch(/in use by the running server/);
+
+    const fine = await examine(env);
+    expect(fine.code).toBe(0);
+    expect(worries(fine)).toEqual(usual);
+    expect(check(fine, "migrations").detail).toBe("up to date");
+    expect(check(fine, "model").detail).toMatch(/^nomic-embed-text:latest embeds, with 768 dimensions/);
+    const counts = {
+      pending: 0,
+      failed: 0,
+      olderVersions: 0,
+      model: "nomic-embed-text:latest",
+      dimensions: 768,
+    };
+    expect(fine.domains).toMatchObject([
+      { name: "default", memories: 0 },
+      { name: "work", memories: 3, ...counts },
+    ]);
+
+    const missing = await examine({ ...env, OLLAMA_EMBEDDING_MODEL: "bge-m3" });
+    expect(missing.code).toBe(0);
+    expect(worries(missing)).toEqual([...usual, "model: warning", "domain: warning"]);
+    expect(check(missing, "model").remedy).toBe("to have it at once: ollama pull bge-m3");
+    expect(check(missing, "domain")).toMatchObject({
+      detail: expect.stringContaining("embeds its 3 memories again"),
+      remedy: "to keep its embeddings set OLLAMA_EMBEDDING_MODEL=nomic-embed-text:latest",
+    });
+    expect(ollama.requests.filter(({ path }) => path === "/api/pull")).toEqual([]);
+
+    await ollama.down();
+    const away = await runProgram(["doctor"], { env });
+    expect(away.code).toBe(1);
+    expect(away.stdout).toMatch(
+      /^problem +ollama +Ollama is not listening.*\n +-> start it with "ollama serve"/m,
+    );
+    expect(away.stdout).toMatch(/^work +3 +0 +0 +0 +nomic-embed-text:latest, 768 dimensions$/m);
+    expect(away.stdout).toMatch(new RegExp(`^1 problem, ${usual.length} warnings?$`, "m"));
+  });
+});

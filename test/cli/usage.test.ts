@@ -1,0 +1,60 @@
+import { describe, expect, test } from "vitest";
+import { runProgram } from "../support/server-process.ts";
+
+/** What a mistake of whoever calls or configures the program gets: nothing but one sentence, and code 2. */
+const mistakes: readonly [
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+  sentence: string,
+][] = [
+  [[], {}, "no command is given, it must be serve, migrate, doctor, version or healthcheck"],
+  [["srve"], {}, 'unknown command "srve", it must be serve, migrate, doctor, version or healthcheck'],
+  [["doctor", "--jsn"], {}, 'unknown option "--jsn" of doctor, it must be --json or --help'],
+  [["serve", "now"], {}, 'serve takes no argument, is given "now"'],
+  [["serve"], { MEMORY_PORT: "65536" }, 'MEMORY_PORT must be a whole number from 0 to 65535, is "65536"'],
+  [["healthcheck"], {}, "MEMORY_PORT must be the port of the server for a health check, is 0"],
+];
+
+test.each(mistakes)("%j with %j is refused in one sentence", async (args, env, sentence) => {
+  const { code, stdout, stderr } = await runProgram(args, { env });
+  expect({ code, stdout, stderr }).toEqual({ code: 2, stdout: "", stderr: `memory-service: ${sentence}\n` });
+});
+
+test("settings that contradict each other or are out of range are listed together", async () => {
+  const env = { DATABASE_URL: "postgres://db/memories", POSTGRES_HOST: "db", MEMORY_POOL_SIZE: "1" };
+  const { code, stderr } = await runProgram(["doctor"], { env });
+  expect(code).toBe(2);
+  expect(stderr.split("\n")).toEqual([
+    "memory-service: 2 settings are not valid:",
+    '  - MEMORY_POOL_SIZE must be a whole number from 2 to 1000, is "1"',
+    "  - DATABASE_URL and POSTGRES_HOST are both set: keep one of the two ways",
+    "",
+  ]);
+});
+
+describe("what was asked for goes to standard output", () => {
+  test("version", async () => {
+    const { code, stdout, stderr } = await runProgram(["version"]);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stdout).toMatch(
+      /^memory-service \d+\.\d+\.\d+\nnode \d+\.\d+\.\d+\nmemory-service-client \d+\.\d+\.\d+ \(memoryservice\.v1\)\n$/,
+    );
+  });
+
+  test("help with every command, and that of serve with every setting", async () => {
+    const all = await runProgram(["--help"]);
+    expect({ code: all.code, stderr: all.stderr }).toEqual({ code: 0, stderr: "" });
+    for (const command of ["serve", "migrate", "doctor", "version", "healthcheck"]) {
+      expect(all.stdout).toMatch(new RegExp(`^  ${command} `, "m"));
+    }
+    const ofServe = await runProgram(["serve", "--help"]);
+    expect(ofServe.code).toBe(0);
+    expect(ofServe.stdout).toContain("  MEMORY_POOL_SIZE\n");
+  });
+});
+
+test("a health check where nobody listens fails with a sentence", async () => {
+  const { code, stdout, stderr } = await runProgram(["healthcheck"], { env: { MEMORY_PORT: "9" } });
+  expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+  expect(stderr).toMatch(/^memory-service: .*http:\/\/127\.0\.0\.1:9\b.*\n$/);
+});
