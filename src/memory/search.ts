@@ -179,7 +179,6 @@ export function createSearch(dependencies: {
     const byId = new Map(ranked.map((hit) => [hit.id, hit]));
     let pageSize = FIRST_PAGE;
     for (let next = 0; next < ranked.length && progress.sent < command.limit; ) {
-      signal.throwIfAborted();
       const page = ranked.slice(next, next + Math.min(pageSize, command.limit - progress.sent));
       next += page.length;
       const fetched = await repository.fetch(command.domain, page, { content: command.content }, signal);
@@ -188,6 +187,7 @@ export function createSearch(dependencies: {
       for (const { memory, preview, snippet } of fetched) {
         const hit = byId.get(memory.id);
         if (hit === undefined) continue;
+        signal.throwIfAborted();
         bytes += Buffer.byteLength(memory.content) + HIT_BYTES;
         progress.sent++;
         yield { ...hit, memory, preview, snippet };
