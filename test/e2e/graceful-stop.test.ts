@@ -23,6 +23,15 @@ const MEMORIES = 150;
 const CONTENT_BYTES = 20_000;
 
 describe.each(serverEngines())("on $name", ({ create }) => {
+  test("SIGTERM as soon as the server serves ends the process with 0", async () => {
+    await using data = await create();
+    for (let start = 0; start < 5; start++) {
+      await using server = await startServerProcess({ env: data.env });
+      expect(await server.stop()).toEqual({ code: 0, signal: null });
+      expectCleanLog(server);
+    }
+  });
+
   test("SIGTERM lets a stream in flight finish, then the process ends with 0", async () => {
     await using data = await create();
     await using server = await startServerProcess({ env: data.env });
