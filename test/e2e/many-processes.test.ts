@@ -4,10 +4,51 @@ import pg from "pg";
 import { describe, expect, test } from "vitest";
 import { sqlDirectory } from "../../src/storage/migrations.ts";
 import { startFakeOllama } from "../fakes/ollama/index.ts";
-import { openGrpcClient, postgresServers, startServerProcess } from "../support/server-process.ts";
+import {
+  type GrpcClient,
+  openGrpcClient,
+  postgresServers,
+  serverEngines,
+  startServerProcess,
+} from "../support/server-process.ts";
 
 const PROCESSES = 10;
 const STORES = 50;
+
+describe.each(serverEngines())("on $name", ({ name: engine, create }) => {
+  test.each([
+    ["with an embedder", true],
+    ["without an embedder", false],
+  ])("fifty first memories of one domain, at once, %s", { timeout: 120_000 }, async (_name, up) => {
+    await using ollama = await startFakeOllama();
+    if (!up) await ollama.down();
+    await using data = await create();
+    const env = { ...data.env, OLLAMA_API_URL: ollama.url };
+    await using cleanup = new AsyncDisposableStack();
+    const clients: GrpcClient[] = [];
+    // The embedded engine belongs to one server.
+    for (let server = 0; server < (engine === "postgres" ? 2 : 1); server++) {
+      const { url } = cleanup.use(await startServerProcess({ env }));
+      clients.push(cleanup.use(openGrpcClient(url)).client);
+    }
+
+    const outcomes = await Promise.allSettled(
+      Array.from({ length: STORES }, (_, i) =>
+        clients[i % clients.length]?.store({ content: `the harbour, seen ${i} times`, domain: "brand-new" }),
+      ),
+    );
+    expect(outcomes.filter((outcome) => outcome.status === "rejected")).toEqual([]);
+    for (const client of clients) {
+      const { hits } = await client.search({
+        query: "harbour",
+        domain: "brand-new",
+        mode: SearchMode.TEXT,
+        limit: 1_000,
+      });
+      expect(new Set(hits.map(({ memory }) => memory?.id)).size).toBe(STORES);
+    }
+  });
+});
 
 describe.each(postgresServers())("on $name", ({ create }) => {
   test("ten servers started at once on an empty database migrate it once", { timeout: 120_000 }, async () => {
@@ -27,43 +68,6 @@ describe.each(postgresServers())("on $name", ({ create }) => {
     const applied = started.flatMap(({ logs }) => logs.filter((line) => line.msg === "applied a migration"));
     expect(applied).toHaveLength(files.length);
   });
-
-  test.each([
-    ["with an embedder", true],
-    ["without an embedder", false],
-  ])(
-    "fifty first memories of one domain, at once on two servers, %s",
-    { timeout: 120_000 },
-    async (_name, up) => {
-      await using ollama = await startFakeOllama();
-      if (!up) await ollama.down();
-      await using data = await create();
-      const env = { ...data.env, OLLAMA_API_URL: ollama.url };
-      await using first = await startServerProcess({ env });
-      await using second = await startServerProcess({ env });
-      using one = openGrpcClient(first.url);
-      using two = openGrpcClient(second.url);
-
-      const outcomes = await Promise.allSettled(
-        Array.from({ length: STORES }, (_, i) =>
-          (i % 2 === 0 ? one : two).client.store({
-            content: `the harbour, seen ${i} times`,
-            domain: "brand-new",
-          }),
-        ),
-      );
-      expect(outcomes.filter((outcome) => outcome.status === "rejected")).toEqual([]);
-      for (const { client } of [one, two]) {
-        const { hits } = await client.search({
-          query: "harbour",
-          domain: "brand-new",
-          mode: SearchMode.TEXT,
-          limit: 1_000,
-        });
-        expect(new Set(hits.map(({ memory }) => memory?.id)).size).toBe(STORES);
-      }
-    },
-  );
 
   test("first memories of a domain that is slow to make leave connections for others", async () => {
     await using data = await create();

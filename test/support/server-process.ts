@@ -13,7 +13,7 @@ import { administer, databaseUrl, testDatabaseUrl } from "./databases.ts";
 const main = fileURLToPath(new URL("../../src/main.ts", import.meta.url));
 
 /** What is not up after this has failed; the first start of the embedded engine takes seconds on a busy machine. */
-const START_TIMEOUT_MS = 60_000;
+const START_TIMEOUT_MS = 120_000;
 
 /** One line of the server's log. */
 export type LogLine = Readonly<Record<string, unknown>> & { readonly msg?: string };
@@ -103,7 +103,7 @@ export async function startServerProcess(options: ServerProcessOptions = {}): Pr
   };
 }
 
-/** Runs the program until it ends, which it is expected to do; killed after a minute. */
+/** Runs the program until it ends, which it is expected to do; killed after START_TIMEOUT_MS. */
 export async function runProgram(
   args: readonly string[],
   options: ServerProcessOptions = {},

@@ -12,13 +12,42 @@ import {
 } from "../../src/generated/grpc/health/v1/health_pb.ts";
 import { startFakeOllama } from "../fakes/ollama/index.ts";
 import { startNativePostgres } from "../support/native-postgres.ts";
-import { openGrpcClient, postgresServers, startServerProcess } from "../support/server-process.ts";
+import {
+  openGrpcClient,
+  postgresServers,
+  serverEngines,
+  startServerProcess,
+} from "../support/server-process.ts";
 
 const CLIENTS = 6;
 const DOMAIN = "restart";
 /** In every text, so that one search finds them all. */
 const COMMON_WORD = "harbour";
 const RECOVERY_MS = 5_000;
+
+describe.each(serverEngines())("on $name", ({ create }) => {
+  test("a server whose database answers is ready, with and without an embedder", {
+    timeout: 120_000,
+  }, async () => {
+    await using ollama = await startFakeOllama();
+    await ollama.down();
+    await using data = await create();
+    await using server = await startServerProcess({ env: { ...data.env, OLLAMA_API_URL: ollama.url } });
+    using health = watchHealth(server.url);
+    using embedder = watchHealth(server.url, "embedder");
+    await health.becomes(ServingStatus.SERVING);
+    await embedder.becomes(ServingStatus.NOT_SERVING);
+    const readiness = () => fetch(`${server.url}/readyz`).then((response) => response.json());
+    expect(await readiness()).toMatchObject({
+      ready: true,
+      checks: { database: { ok: true }, embedder: { ok: false } },
+    });
+
+    await ollama.up();
+    await embedder.becomes(ServingStatus.SERVING);
+    expect(await readiness()).toMatchObject({ ready: true, checks: { embedder: { ok: true } } });
+  });
+});
 
 describe.each(postgresServers())("on $name", () => {
   test("a server outlives a crash of PostgreSQL under load and serves at most 5 s after it is back", {
@@ -147,13 +176,13 @@ async function whenAccepting(url: string): Promise<number> {
   }
 }
 
-function watchHealth(baseUrl: string) {
+function watchHealth(baseUrl: string, service = "") {
   const leave = new AbortController();
   const statuses: AsyncIterator<{ readonly status: ServingStatus }> = createClient(
     Health,
     createGrpcTransport({ baseUrl }),
   )
-    .watch({ service: "" }, { signal: leave.signal })
+    .watch({ service }, { signal: leave.signal })
     [Symbol.asyncIterator]();
   return {
     async becomes(status: ServingStatus): Promise<void> {
