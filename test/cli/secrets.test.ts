@@ -16,7 +16,9 @@ function refusedSettings(port: number): Record<string, string>[] {
   ];
 }
 
-test("a wrong password is told with its remedy by serve and doctor, and never shown", async () => {
+test("a wrong password is told with its remedy by serve and doctor, and never shown", {
+  timeout: 60_000,
+}, async () => {
   await using server = await startRefusingPostgres("28P01", REFUSED);
   for (const settings of refusedSettings(server.port)) {
     const env = {
@@ -41,7 +43,7 @@ test("a wrong password is told with its remedy by serve and doctor, and never sh
   }
 });
 
-test("a server that runs with passwords logs none of them", async () => {
+test("a server that runs with passwords logs none of them", { timeout: 120_000 }, async () => {
   await using ollama = await startFakeOllama({ installed: [] });
   await using data = await createDataDirectory();
   const url = new URL(ollama.url);
