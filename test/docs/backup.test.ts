@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { Memory_Embedding_State as State } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import { SearchMode, StoreOutcome } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { type App, startApp } from "../../src/app.ts";
 import { readConfig } from "../../src/config.ts";
 import { type FakeOllama, startFakeOllama } from "../fakes/ollama/index.ts";
@@ -13,6 +13,9 @@ import { type GrpcClient, openGrpcClient, postgresServers } from "../support/ser
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 
 // What docs/operations.md says about backups, done as it says.
+
+// For a busy machine: alone each takes seconds.
+vi.setConfig({ testTimeout: 120_000 });
 
 const operations = readPage("docs/operations.md");
 const [dump, restore, copy] = [2, 3, 4].map((index) => blockOf(operations, "sh", index));

@@ -11,6 +11,9 @@ import { temporaryDirectory } from "../support/temporary-directory.ts";
 
 // In the order in which a reader runs them, on one server: what one stores, the next finds.
 
+// For a busy machine: alone each takes seconds.
+vi.setConfig({ testTimeout: 120_000 });
+
 const quickStart = readPage("docs/quick-start.md");
 const clients = readPage("docs/clients.md");
 const operations = readPage("docs/operations.md");
