@@ -29,6 +29,6 @@ USER node
 # to listen here until MEMORY_ALLOW_UNAUTHENTICATED=true says that this was considered.
 ENV MEMORY_HOST=0.0.0.0 MEMORY_DATA_DIR=/data
 EXPOSE 50051
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["node", "dist/main.js", "healthcheck"]
+HEALTHCHECK --interval=10s --timeout=10s --start-period=30s CMD ["node", "dist/main.js", "healthcheck"]
 ENTRYPOINT ["node", "dist/main.js"]
 CMD ["serve"]
