@@ -247,7 +247,7 @@ function errorOf(refusal: Refusal): ServiceError {
     ? new ServiceError("HOST_NOT_ALLOWED", `host "${refusal.host}" is not allowed`, {
         metadata: { host: refusal.host },
       })
-    : new ServiceError("PERMISSION_DENIED", `origin "${refusal.origin}" is not allowed`, {
+    : new ServiceError("HOST_NOT_ALLOWED", `origin "${refusal.origin}" is not allowed`, {
         metadata: { origin: refusal.origin },
       });
 }

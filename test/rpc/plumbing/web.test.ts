@@ -71,7 +71,7 @@ describe("a web page", () => {
     const { check, rpc } = await start();
     const answer = await sendJson(rpc, "{}", { origin });
     expect(answer.status).toBe(403);
-    expect(JSON.parse(answer.text)).toMatchObject({ details: [{ debug: { reason: "PERMISSION_DENIED" } }] });
+    expect(JSON.parse(answer.text)).toMatchObject({ details: [{ debug: { reason: "HOST_NOT_ALLOWED" } }] });
     expect(answer.headers["access-control-allow-origin"]).toBeUndefined();
     expect(check).not.toHaveBeenCalled();
   });
@@ -126,7 +126,7 @@ test("the reason of a refusal reaches a gRPC client as detail", async () => {
     .check({})
     .then(() => undefined, ConnectError.from);
   expect(error).toMatchObject({ code: Code.PermissionDenied });
-  expect(error?.findDetails(ErrorInfoSchema)).toMatchObject([{ reason: "PERMISSION_DENIED" }]);
+  expect(error?.findDetails(ErrorInfoSchema)).toMatchObject([{ reason: "HOST_NOT_ALLOWED" }]);
 });
 
 describe("probes", () => {

@@ -194,9 +194,9 @@ export enum ErrorReason {
   DOMAIN_LIMIT_REACHED = 11,
 
   /**
-   * Too much at once: calls, streams, waiting work or connections are at their limit, or the request is larger
-   * than a message may be. ResourceExhausted, with RetryInfo unless it is the size. Nothing was done: wait and
-   * repeat, or send less in one message.
+   * Too much at once: calls, streams, waiting work or connections are at their limit. ResourceExhausted, with RetryInfo.
+   * Nothing was done: wait and repeat. (A request larger than a message may be is ResourceExhausted without a reason: it
+   * is refused before it is read.)
    *
    * @generated from enum value: ERROR_REASON_OVERLOADED = 12;
    */
