@@ -1,6 +1,7 @@
 import { SearchMode } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { prepareText, profileForModel } from "../src/embedding/model-profiles.ts";
 import { type FakeOllama, startFakeOllama } from "../test/fakes/ollama/index.ts";
+import { standInModels } from "../test/fakes/ollama/stand-in.ts";
 import { createMemoryClient, type MemoryClient } from "./client.ts";
 import { type Engine, type EngineName, versionOf } from "./engines.ts";
 import { collectVectors, nearestRows, rowOf, type VectorTable } from "./exact-search.ts";
@@ -99,7 +100,7 @@ async function measureEngine(
   await using cleanup = new AsyncDisposableStack();
   const ollama = cleanup.adopt(await startFakeOllamaProcess(), (program) => program.stop());
   // A second one in this process, for its vectors: the same text has the same vector in both.
-  const local = cleanup.use(await startFakeOllama());
+  const local = cleanup.use(await startFakeOllama({ models: standInModels }));
   const vectors = createVectorSource(local);
   const texts = createTextSource(seed);
   const rows: Rows = { domain: DOMAIN, count: options.rows, texts };

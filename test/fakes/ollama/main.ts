@@ -1,8 +1,8 @@
 // Runs the fake as a server of its own, so that semantic search can be tried without a model:
 //   FAKE_OLLAMA_PORT    port on 127.0.0.1, default 11434
 //   FAKE_OLLAMA_MODELS  installed models, separated by commas; default: all that the fake knows
-import { createHash } from "node:crypto";
-import { defaultModels, startFakeOllama } from "./index.ts";
+import { startFakeOllama } from "./index.ts";
+import { standInModels } from "./stand-in.ts";
 
 const portText = process.env.FAKE_OLLAMA_PORT || "11434";
 const port = Number(portText);
@@ -10,12 +10,10 @@ if (!Number.isInteger(port) || port < 0 || port > 65_535) {
   console.error(`FAKE_OLLAMA_PORT must be a port number, is ${JSON.stringify(portText)}`);
   process.exit(1);
 }
-// Not the digest of the real weights: who goes over to a real Ollama has everything embedded again.
-const models = defaultModels.map((model) => ({ ...model, digest: digestOfFake(model.name) }));
 const names = process.env.FAKE_OLLAMA_MODELS?.split(",").map((name) => name.trim());
 const fake = await startFakeOllama({
   port,
-  models,
+  models: standInModels,
   ...(names && { installed: names.filter((name) => name !== "") }),
 }).catch((error: NodeJS.ErrnoException) => {
   if (error.code !== "EADDRINUSE") throw error;
@@ -31,8 +29,4 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.once(signal, () => {
     void fake.close();
   });
-}
-
-function digestOfFake(name: string): string {
-  return createHash("sha256").update(`fake ${name}`).digest("hex");
 }
