@@ -71,6 +71,14 @@ export function assertNoViolations(violations: readonly FieldViolation[]): void 
   throw new ServiceError("INVALID_ARGUMENT", `${first.field}: ${first.description}${more}`, { violations });
 }
 
+/** The one answer to a domain that is not there. */
+export function domainNotFound(name: string, cause?: unknown): ServiceError {
+  return new ServiceError("DOMAIN_NOT_FOUND", `domain "${name}" not found`, {
+    metadata: { domain: name },
+    cause,
+  });
+}
+
 /** True for the abort of a signal, whatever the runtime made of it. */
 export function isAbort(error: unknown): boolean {
   return error instanceof Error && (error.name === "AbortError" || error.name === "TimeoutError");

@@ -1,5 +1,5 @@
 import { EmbedError } from "../embedding/embedder.ts";
-import { ServiceError } from "../errors.ts";
+import { domainNotFound, ServiceError } from "../errors.ts";
 import type { DomainRecord, MemoryRepository, Snippet } from "../storage/memory-repository.ts";
 import { type ContentEmbedder, embedBudget, type QueryEmbedding, within } from "./content-embedder.ts";
 import { LIMITS } from "./limits.ts";
@@ -117,11 +117,7 @@ export function createSearch(dependencies: {
 
   async function rank(command: SearchCommand, call: CallContext) {
     const domain = await repository.findDomain(command.domain, call.signal);
-    if (domain === undefined) {
-      throw new ServiceError("DOMAIN_NOT_FOUND", `domain "${command.domain}" not found`, {
-        metadata: { domain: command.domain },
-      });
-    }
+    if (domain === undefined) throw domainNotFound(command.domain);
     const depth = candidateDepth(command.limit);
     const findText = () =>
       repository.searchText(

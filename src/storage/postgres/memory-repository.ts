@@ -1,4 +1,4 @@
-import { ServiceError } from "../../errors.ts";
+import { domainNotFound, ServiceError } from "../../errors.ts";
 import { type Database, DatabaseError, type Queryable, type QueryOptions } from "../database/database.ts";
 import type { DomainRecord, MemoryRepository, SemanticAnswer, SemanticQuery } from "../memory-repository.ts";
 import {
@@ -220,11 +220,4 @@ async function estimatedRows(database: Queryable, domain: string): Promise<numbe
     [domainTables(domain).memories],
   );
   return rows[0]?.rows ?? 0;
-}
-
-function domainNotFound(name: string, cause?: unknown): ServiceError {
-  return new ServiceError("DOMAIN_NOT_FOUND", `domain "${name}" not found`, {
-    metadata: { domain: name },
-    cause,
-  });
 }
