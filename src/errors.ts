@@ -73,10 +73,14 @@ export function assertNoViolations(violations: readonly FieldViolation[]): void 
 
 /** The one answer to a domain that is not there. */
 export function domainNotFound(name: string, cause?: unknown): ServiceError {
-  return new ServiceError("DOMAIN_NOT_FOUND", `domain "${name}" not found`, {
-    metadata: { domain: name },
-    cause,
-  });
+  return new ServiceError(
+    "DOMAIN_NOT_FOUND",
+    `domain "${name}" not found: ListDomains tells which there are`,
+    {
+      metadata: { domain: name },
+      cause,
+    },
+  );
 }
 
 /** True for the abort of a signal, whatever the runtime made of it. */

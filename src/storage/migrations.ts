@@ -120,7 +120,13 @@ export function scriptOf(migrations: readonly Migration[]): string {
 export async function readMigrations(directory: URL | string): Promise<Migration[]> {
   const path = typeof directory === "string" ? directory : fileURLToPath(directory);
   const migrations: Migration[] = [];
-  for (const file of (await readdir(path)).filter((name) => name.endsWith(".sql")).sort()) {
+  const files = await readdir(path).catch((error: unknown) => {
+    throw new StartupError(`the migrations in ${path} cannot be read`, {
+      remedy: "install the program anew, with its directory sql",
+      cause: error,
+    });
+  });
+  for (const file of files.filter((name) => name.endsWith(".sql")).sort()) {
     const number = /^(\d{6})_[a-z0-9_]+\.sql$/.exec(file)?.[1];
     if (number === undefined) {
       throw new StartupError(

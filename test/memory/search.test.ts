@@ -458,7 +458,7 @@ describe.each(databaseEngines())("Search on $name", ({ open }) => {
       const asked = useCases.search[method](searchCommand(domain), callOf());
       await expect(asked).rejects.toMatchObject({
         reason: "DOMAIN_NOT_FOUND",
-        message: `domain "${domain}" not found`,
+        message: `domain "${domain}" not found: ListDomains tells which there are`,
         metadata: { domain },
       });
       expect(await useCases.repository.findDomain(domain)).toBeUndefined();

@@ -308,7 +308,7 @@ describe.each(databaseEngines())("MemoryService on $name", ({ open }) => {
       const unknown = {
         code: Code.NotFound,
         reason: "DOMAIN_NOT_FOUND",
-        message: `domain "${domain}" not found`,
+        message: `domain "${domain}" not found: ListDomains tells which there are`,
         metadata: { domain },
         retries: false,
       };

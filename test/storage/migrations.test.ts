@@ -22,7 +22,7 @@ describe.each(databaseEngines(empty))("migrations on $name", (engine) => {
   });
   afterEach(async () => {
     await database.close();
-    await rm(directory, { recursive: true });
+    await rm(directory, { recursive: true, force: true });
   });
 
   const write = async (files: Record<string, string>) => {
@@ -100,6 +100,14 @@ describe.each(databaseEngines(empty))("migrations on $name", (engine) => {
     await expect(run()).rejects.toMatchObject({
       name: "StartupError",
       message: expect.stringContaining(message),
+    });
+  });
+
+  it("say where they were looked for if they are not there", async () => {
+    await rm(directory, { recursive: true, force: true });
+    await expect(run()).rejects.toMatchObject({
+      name: "StartupError",
+      message: `the migrations in ${directory} cannot be read: install the program anew, with its directory sql`,
     });
   });
 

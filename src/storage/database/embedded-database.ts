@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { existsSync, statfsSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { extname, join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { StartupError } from "../../errors.ts";
@@ -15,6 +15,7 @@ import type {
   Statement,
 } from "./database.ts";
 import { assertUsableCluster, type DirectoryLock, lockDirectory } from "./directory-lock.ts";
+import { type DiskWatch, freeBytesOf, watchDiskSpace } from "./disk-space.ts";
 import type {
   EmbeddedCommand,
   EmbeddedFailure,
@@ -24,7 +25,7 @@ import type {
   EmbeddedWorkerData,
 } from "./embedded-messages.ts";
 import { ExclusiveQueue } from "./exclusive-queue.ts";
-import { databaseUnavailable, mapDatabaseError } from "./sqlstate.ts";
+import { databaseUnavailable, mapDatabaseError, SQLSTATE } from "./sqlstate.ts";
 import { type Connection, lend, runTransaction } from "./transaction.ts";
 import { wireValueFrom } from "./wire-values.ts";
 
@@ -33,6 +34,8 @@ export interface EmbeddedOptions {
   readonly directory?: string | undefined;
   /** A dump to begin with, as `dump()` gave it; only in memory. */
   readonly loadDataDir?: ArrayBuffer | undefined;
+  /** How many bytes are free for the data; by default those of the directory's file system. */
+  readonly freeBytes?: (() => number) | undefined;
   readonly logger: Logger;
 }
 
@@ -44,7 +47,7 @@ export interface EmbeddedDatabase extends Database {
 /**
  * Opens the embedded engine: PGlite (PostgreSQL 18 with pgvector and pg_textsearch) in a worker thread. It has
  * one connection, so statements and transactions run one after the other in the order of asking. Killing the
- * process loses nothing that was committed; a power cut may.
+ * process loses nothing that was committed; a power cut may. While its disk is nearly full it only reads.
  *
  * @throws StartupError if the directory is in use, cannot be written or belongs to another PostgreSQL version.
  */
@@ -55,7 +58,9 @@ export async function openEmbeddedDatabase(options: EmbeddedOptions): Promise<Em
     const cluster = directory === undefined ? undefined : join(directory, "postgres");
     if (cluster !== undefined && existsSync(cluster)) assertUsableCluster(cluster);
     const worker = await startWorker({ directory: cluster, dataDirectory: loadDataDir });
-    return new PgliteDatabase(worker, lock, logger);
+    const freeBytes =
+      options.freeBytes ?? (directory === undefined ? undefined : () => freeBytesOf(directory));
+    return new PgliteDatabase(worker, lock, freeBytes, logger);
   } catch (error) {
     lock?.release();
     if (error instanceof StartupError) throw error;
@@ -69,9 +74,7 @@ const emptyDiskBytes = 40e6;
 function openError(directory: string | undefined, error: unknown): StartupError {
   const where = directory === undefined ? "in memory" : `in ${directory}`;
   const what = `the embedded database ${where} could not be opened`;
-  const { bavail, bsize } =
-    directory === undefined ? { bavail: 1, bsize: emptyDiskBytes } : statfsSync(directory);
-  if (bavail * bsize < emptyDiskBytes) {
+  if (directory !== undefined && freeBytesOf(directory) < emptyDiskBytes) {
     return new StartupError(`${what}: its disk is full`, {
       remedy: "free 100 MB or more, or set MEMORY_DATA_DIR to a directory on another disk",
       cause: error,
@@ -127,15 +130,23 @@ class PgliteDatabase implements EmbeddedDatabase {
   readonly #queue = new ExclusiveQueue();
   readonly #connection = new WorkerConnection((command) => this.#call(command));
   readonly #pending = new Map<number, Pending>();
+  readonly #diskWatch: DiskWatch | undefined;
+  #diskLow = false;
   #nextId = 1;
   /** Why nothing can run any more. */
   #ended: { readonly message: string; readonly cause?: unknown } | undefined;
   #closed: Promise<void> | undefined;
 
-  constructor(worker: Worker, lock: DirectoryLock | undefined, logger: Logger) {
+  constructor(
+    worker: Worker,
+    lock: DirectoryLock | undefined,
+    freeBytes: (() => number) | undefined,
+    logger: Logger,
+  ) {
     this.#worker = worker;
     this.#lock = lock;
     this.#logger = logger;
+    this.#diskWatch = freeBytes && watchDiskSpace(freeBytes, (low) => void this.#setDiskLow(low));
     worker.on("message", (response: EmbeddedResponse) => this.#receive(response));
     worker.on("error", (error) => this.#crash(error));
     worker.on("exit", (code) =>
@@ -183,7 +194,7 @@ class PgliteDatabase implements EmbeddedDatabase {
         await this.#connection.idle();
         // The next one gets the same connection.
         await this.#connection
-          .execute("rollback; select pg_advisory_unlock_all(); reset all")
+          .execute(`rollback; select pg_advisory_unlock_all(); reset all; ${readOnly(this.#diskLow)}`)
           .catch((error: unknown) => this.#logger.warn({ err: error }, "a session could not be reset"));
       }
     });
@@ -221,6 +232,7 @@ class PgliteDatabase implements EmbeddedDatabase {
   }
 
   async #close(): Promise<void> {
+    this.#diskWatch?.stop();
     const release = await this.#queue.acquire();
     await this.#connection.idle();
     if (this.#ended === undefined) {
@@ -234,6 +246,18 @@ class PgliteDatabase implements EmbeddedDatabase {
     }
     release();
     this.#lock?.release();
+  }
+
+  async #setDiskLow(low: boolean): Promise<void> {
+    this.#diskLow = low;
+    if (low)
+      this.#logger.error(
+        "the disk of the embedded database is nearly full: nothing is stored until there is room",
+      );
+    else this.#logger.info("the disk of the embedded database has room again");
+    await this.execute(readOnly(low)).catch((error: unknown) => {
+      this.#logger.warn({ err: error }, "the embedded database could not be told about its disk");
+    });
   }
 
   async #acquire(signal: AbortSignal | undefined): Promise<() => void> {
@@ -275,11 +299,18 @@ class PgliteDatabase implements EmbeddedDatabase {
     if (!("id" in response)) return;
     const pending = this.#pending.get(response.id);
     this.#pending.delete(response.id);
-    if ("failure" in response) pending?.reject(new EmbeddedError(response.failure));
+    if ("failure" in response) pending?.reject(new EmbeddedError(this.#reasonOf(response.failure)));
     else pending?.resolve(response.value);
   }
 
+  /** Nothing else makes this engine read-only. */
+  #reasonOf(failure: EmbeddedFailure): EmbeddedFailure {
+    const refused = this.#diskLow && failure.code === SQLSTATE.readOnlyTransaction;
+    return refused ? { ...failure, code: SQLSTATE.diskFull } : failure;
+  }
+
   #crash(error: unknown): void {
+    this.#diskWatch?.stop();
     if (this.#ended === undefined) {
       this.#ended = { message: "the embedded database has stopped: restart the service", cause: error };
       this.#logger.error({ err: error }, "the embedded database has stopped");
@@ -287,6 +318,10 @@ class PgliteDatabase implements EmbeddedDatabase {
     for (const { reject } of this.#pending.values()) reject(databaseUnavailable(error));
     this.#pending.clear();
   }
+}
+
+function readOnly(on: boolean): string {
+  return `set default_transaction_read_only = ${on ? "on" : "off"}`;
 }
 
 /** An error of the worker's PostgreSQL with the properties that node-postgres gives its own. */

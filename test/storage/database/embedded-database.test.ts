@@ -1,12 +1,14 @@
 import { spawn } from "node:child_process";
-import { once } from "node:events";
+import { EventEmitter, once } from "node:events";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Worker } from "node:worker_threads";
+import { pino } from "pino";
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { EMBEDDED_POSTGRES_MAJOR, lockDirectory } from "../../../src/storage/database/directory-lock.ts";
+import { RESERVED_BYTES } from "../../../src/storage/database/disk-space.ts";
 import { openEmbeddedDatabase } from "../../../src/storage/database/embedded-database.ts";
 import { silentLogger } from "../../support/databases.ts";
 
@@ -49,6 +51,34 @@ describe("the embedded database", () => {
   });
   afterEach(async () => {
     for (const path of [directory, scripts]) await rm(path, { recursive: true, force: true });
+  });
+
+  it("reads and refuses changes while its disk is nearly full, and goes on when there is room", async () => {
+    let free = 1e9;
+    const told = new EventEmitter();
+    const logger = pino({ level: "info" }, { write: () => told.emit("line") });
+    const database = await openEmbeddedDatabase({ loadDataDir: dump, freeBytes: () => free, logger });
+    const insert = () => database.query({ text: "insert into kept values (8) returning id" });
+    try {
+      expect(await insert()).toEqual([{ id: 8 }]);
+      free = RESERVED_BYTES - 1;
+      await once(told, "line");
+      await expect(insert()).rejects.toMatchObject({ reason: "STORAGE_FULL" });
+      await expect(
+        database.transaction((transaction) => transaction.query({ text: "delete from kept" })),
+      ).rejects.toMatchObject({ reason: "STORAGE_FULL" });
+      await database.session((session) => session.execute("set statement_timeout = 0"));
+      await expect(insert(), "after a session").rejects.toMatchObject({ reason: "STORAGE_FULL" });
+      expect(await database.query({ text: "select id from kept order by id" })).toEqual([
+        { id: 7 },
+        { id: 8 },
+      ]);
+      free = 3 * RESERVED_BYTES;
+      await once(told, "line");
+      expect(await insert()).toEqual([{ id: 8 }]);
+    } finally {
+      await database.close();
+    }
   });
 
   it("keeps its data in the directory, which it makes", async () => {
