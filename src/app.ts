@@ -12,8 +12,7 @@ import { watchHealth } from "./health.ts";
 import type { Logger } from "./logger.ts";
 import { createContentEmbedder } from "./memory/content-embedder.ts";
 import { startEmbeddingWorker } from "./memory/embedding-worker.ts";
-import { createSearch } from "./memory/search.ts";
-import { createStore } from "./memory/store.ts";
+import { createMemoryUseCases } from "./memory/use-cases.ts";
 import { createMetrics } from "./observability/metrics.ts";
 import { createTraceInterceptor } from "./observability/trace-calls.ts";
 import { traceDatabase } from "./observability/trace-database.ts";
@@ -103,19 +102,15 @@ async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<s
     logger,
   });
   cleanup.defer(() => worker.close());
-  const embedBudgetMs = settings.MEMORY_EMBED_BUDGET_MS;
-  const memoryService = createMemoryService({
-    store: createStore({
-      repository,
-      contents,
-      embedBudgetMs,
-      createDomains: settings.MEMORY_CREATE_DOMAINS,
-      onPending: (domain) => worker.notify(domain),
-      logger,
-    }),
-    search: createSearch({ repository, contents, embedBudgetMs }),
-    defaultDomain,
+  const memories = createMemoryUseCases({
+    repository,
+    contents,
+    embedBudgetMs: settings.MEMORY_EMBED_BUDGET_MS,
+    createDomains: settings.MEMORY_CREATE_DOMAINS,
+    onPending: (domain) => worker.notify(domain),
+    logger,
   });
+  const memoryService = createMemoryService(memories, { defaultDomain });
 
   const serverService = createServerService({
     version,

@@ -1,12 +1,12 @@
 import { EmbedError } from "../embedding/embedder.ts";
 import { domainNotFound, ServiceError } from "../errors.ts";
 import type { DomainRecord, MemoryRepository, Snippet } from "../storage/memory-repository.ts";
+import type { CallContext } from "./call-context.ts";
 import { type ContentEmbedder, embedBudget, type QueryEmbedding, within } from "./content-embedder.ts";
 import { LIMITS } from "./limits.ts";
 import type { Memory } from "./memory.ts";
 import { structBytes, textBytes } from "./message-size.ts";
 import { candidateDepth, fuse, type RankedHit, rankSemantic, rankText } from "./rank.ts";
-import type { CallContext } from "./store.ts";
 
 export type SearchMode = "hybrid" | "semantic" | "text";
 

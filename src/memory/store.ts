@@ -1,16 +1,11 @@
 import { v7 as uuidv7 } from "uuid";
-import { EmbedError } from "../embedding/embedder.ts";
 import { ServiceError } from "../errors.ts";
-import type { Logger } from "../logger.ts";
-import type {
-  ContentEmbedding,
-  DomainRecord,
-  MemoryDraft,
-  MemoryRepository,
-} from "../storage/memory-repository.ts";
-import { type ContentEmbedder, embedBudget, within } from "./content-embedder.ts";
+import type { DomainRecord, MemoryDraft, MemoryRepository } from "../storage/memory-repository.ts";
+import type { CallContext } from "./call-context.ts";
+import type { DomainOpener } from "./domain-opener.ts";
 import type { Memory, MemoryFields } from "./memory.ts";
 import { differingFields } from "./same-memory.ts";
+import type { EmbeddingMode, TimelyEmbedder } from "./timely-embedding.ts";
 
 /** What to do if a memory of the same id is there and differs. */
 export type IfExists = "fail" | "replace" | "keep";
@@ -20,133 +15,45 @@ export interface StoreCommand extends MemoryFields {
   /** The idempotency key; undefined: the server makes one, and a retry stores a second memory. */
   readonly id: string | undefined;
   readonly ifExists: IfExists;
-  /** inline: wait for the embedding within the budget; background: store as pending at once. */
-  readonly embeddingMode: "inline" | "background";
+  readonly embeddingMode: EmbeddingMode;
 }
 
 export type StoreOutcome = "created" | "replaced" | "unchanged" | "kept";
-
-/** What a use case knows of the call it serves. */
-export interface CallContext {
-  readonly signal: AbortSignal;
-  /** Milliseconds left until the caller's deadline; undefined: none. */
-  readonly remainingMs: number | undefined;
-}
 
 export type Store = (
   command: StoreCommand,
   call: CallContext,
 ) => Promise<{ readonly memory: Memory; readonly outcome: StoreOutcome }>;
 
-/** How long the writer of a pending memory keeps it to itself while its embedding is on the way. */
-const LATE_EMBEDDING_LEASE_MS = 60_000;
-
 /** Between finding an id taken and locking its row the row may go; so few tries that a defect does not loop. */
 const MAX_TRIES = 5;
 
-/**
- * Stores one memory. The embedder is never on the way of durability: after its budget the text is committed as
- * pending, while the embedding goes on and is written when it comes.
- */
+/** Stores one memory, and makes its domain if that is missing. */
 export function createStore(dependencies: {
   readonly repository: MemoryRepository;
-  readonly contents: ContentEmbedder;
-  readonly embedBudgetMs: number;
-  readonly createDomains: boolean;
-  /** Told of a domain that has a new pending memory nobody is embedding. */
-  readonly onPending: (domain: string) => void;
-  readonly logger: Logger;
+  readonly domains: DomainOpener;
+  readonly embeddings: TimelyEmbedder;
 }): Store {
-  const { repository, contents, logger } = dependencies;
-  const domainsUnderWay = new Map<string, Promise<DomainRecord>>();
-
-  async function openDomain(name: string, signal: AbortSignal): Promise<DomainRecord> {
-    const known = await repository.findDomain(name, signal);
-    if (known !== undefined) return known;
-    if (!dependencies.createDomains) {
-      throw new ServiceError(
-        "DOMAIN_NOT_FOUND",
-        `domain "${name}" not found, and Store may not create it: call DomainService.CreateDomain`,
-        {
-          metadata: { domain: name },
-        },
-      );
-    }
-    return await makeDomain(name);
-  }
-
-  /** Once for all that wait for the same domain: each would hold a connection, and others need some. */
-  async function makeDomain(name: string): Promise<DomainRecord> {
-    const underWay = domainsUnderWay.get(name);
-    if (underWay !== undefined) return await underWay;
-    const made = makeDomainAlone(name).finally(() => domainsUnderWay.delete(name));
-    domainsUnderWay.set(name, made);
-    return await made;
-  }
-
-  async function makeDomainAlone(name: string): Promise<DomainRecord> {
-    const dimensions = (await contents.current())?.dimensions;
-    const created = await repository.createDomain(name, dimensions);
-    return created.embeddingVersion === undefined ? await contents.align(created) : created;
-  }
-
-  /** Embeds within the budget; what takes longer is left running, for `finishLater`. */
-  async function embedInTime(content: string, call: CallContext) {
-    const running = contents.embedContent(content);
-    running.catch(() => {});
-    try {
-      const done = await within(running, embedBudget(dependencies.embedBudgetMs, call.remainingMs));
-      return done === undefined ? { running } : { done };
-    } catch (error) {
-      if (!(error instanceof EmbedError)) throw error;
-      return {};
-    }
-  }
-
-  async function finishLater(memory: Memory, running: Promise<ContentEmbedding>) {
-    try {
-      const embedding = await running;
-      const contentHash = await sha256(memory.content);
-      await repository.completeEmbedding(memory.domain, { id: memory.id, contentHash }, embedding);
-    } catch (error) {
-      logger.debug({ err: error, domain: memory.domain, id: memory.id }, "late embedding was lost");
-      await repository.releaseEmbedding(memory.domain, memory.id).catch(() => {});
-      dependencies.onPending(memory.domain);
-    }
-  }
+  const { repository, domains, embeddings } = dependencies;
 
   return async (command, call) => {
-    const domain = await openDomain(command.domain, call.signal);
-    const { done, running } =
-      command.embeddingMode === "inline"
-        ? await embedInTime(command.content, call)
-        : { done: undefined, running: undefined };
+    const domain = await domains.open(command.domain, call.signal);
+    const attempt = await embeddings.attempt(command.content, command.embeddingMode, call);
     call.signal.throwIfAborted();
 
     const id = command.id ?? `mem_${uuidv7()}`;
     const writeIn = async (current: DomainRecord) => {
-      const draft: MemoryDraft = {
-        ...command,
-        id,
-        chunkCount: done?.chunks.length ?? contents.countChunks(command.content),
-        // Vectors of a version the domain does not search in would never be found: its own server embeds it.
-        embedding: done?.version === current.embeddingVersion ? done : undefined,
-        leaseMs: running === undefined ? 0 : LATE_EMBEDDING_LEASE_MS,
-      };
+      const draft = { ...command, id, ...embeddings.describe(command.content, attempt, current) };
       return await write(repository, command, draft, call.signal);
     };
     const result = await writeIn(domain).catch(async (error: unknown) => {
       const gone = error instanceof ServiceError && error.reason === "DOMAIN_NOT_FOUND";
-      if (!gone || !dependencies.createDomains) throw error;
-      // Dropped behind this server's back: missing like any other.
-      return await writeIn(await makeDomain(command.domain));
+      if (!gone) throw error;
+      return await writeIn(await domains.reopen(command.domain));
     });
 
     const { memory, outcome } = result;
-    if (memory.embedding.state === "pending" && (outcome === "created" || outcome === "replaced")) {
-      if (running === undefined) dependencies.onPending(memory.domain);
-      else void finishLater(memory, running);
-    }
+    if (outcome === "created" || outcome === "replaced") embeddings.follow(memory, attempt);
     return result;
   };
 }
@@ -210,8 +117,4 @@ function alreadyExists(domain: string, id: string, differing: readonly string[])
     `memory "${id}" exists in domain "${domain}" and differs in ${differing.join(", ")}`,
     { metadata: { domain, id, fields: differing.join(",") } },
   );
-}
-
-async function sha256(text: string): Promise<Uint8Array> {
-  return new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text)));
 }

@@ -5,19 +5,18 @@ import {
   SearchResponseSchema,
   StreamSearchResponseSchema,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
-import type { Search } from "../memory/search.ts";
-import type { CallContext, Store } from "../memory/store.ts";
+import type { CallContext } from "../memory/call-context.ts";
+import type { MemoryUseCases } from "../memory/use-cases.ts";
 import { noteCall } from "./call-log.ts";
 import { messageFromHit, messageFromInfo, searchCommandFromRequest } from "./convert-search.ts";
 import { storeCommandFromRequest, storeResponseFrom } from "./convert-store.ts";
 
 /** The handlers of memoryservice.v1.MemoryService; methods that are missing answer Unimplemented. */
-export function createMemoryService(dependencies: {
-  readonly store: Store;
-  readonly search: Search;
-  readonly defaultDomain: string;
-}): Partial<ServiceImpl<typeof MemoryService>> {
-  const { store, search, defaultDomain } = dependencies;
+export function createMemoryService(
+  { store, search }: MemoryUseCases,
+  options: { readonly defaultDomain: string },
+): Partial<ServiceImpl<typeof MemoryService>> {
+  const { defaultDomain } = options;
   return {
     async store(request, context) {
       const command = storeCommandFromRequest(request, defaultDomain);

@@ -6,8 +6,6 @@ import {
   ErrorInfoSchema,
   RetryInfoSchema,
 } from "../../src/generated/google/rpc/error_details_pb.ts";
-import { createSearch } from "../../src/memory/search.ts";
-import { createStore } from "../../src/memory/store.ts";
 import { createErrorInterceptor } from "../../src/rpc/errors.ts";
 import { defaultMaxMessageBytes } from "../../src/rpc/listener.ts";
 import { createMemoryService } from "../../src/rpc/memory-service.ts";
@@ -15,24 +13,8 @@ import { silentLogger } from "./databases.ts";
 import type { UseCases } from "./use-cases.ts";
 
 /** The service as src/app.ts wires it, with the domain of the use cases as the default one. */
-export function memoryServiceRoutes({
-  repository,
-  contents,
-  domain,
-}: UseCases): (router: ConnectRouter) => void {
-  const embedBudgetMs = 3_600_000;
-  const service = createMemoryService({
-    store: createStore({
-      repository,
-      contents,
-      embedBudgetMs,
-      createDomains: true,
-      onPending: () => {},
-      logger: silentLogger,
-    }),
-    search: createSearch({ repository, contents, embedBudgetMs }),
-    defaultDomain: domain,
-  });
+export function memoryServiceRoutes({ memories, domain }: UseCases): (router: ConnectRouter) => void {
+  const service = createMemoryService(memories, { defaultDomain: domain });
   return (router) => void router.service(MemoryService, service);
 }
 

@@ -1,8 +1,10 @@
+import type { CallContext } from "../../src/memory/call-context.ts";
 import { type ContentEmbedder, createContentEmbedder } from "../../src/memory/content-embedder.ts";
 import { type EmbeddingWorker, startEmbeddingWorker } from "../../src/memory/embedding-worker.ts";
 import type { Memory } from "../../src/memory/memory.ts";
-import { createSearch, type Search, type SearchCommand } from "../../src/memory/search.ts";
-import { type CallContext, createStore, type Store, type StoreCommand } from "../../src/memory/store.ts";
+import type { Search, SearchCommand } from "../../src/memory/search.ts";
+import type { Store, StoreCommand } from "../../src/memory/store.ts";
+import { createMemoryUseCases, type MemoryUseCases } from "../../src/memory/use-cases.ts";
 import type { Database } from "../../src/storage/database/database.ts";
 import type { MemoryRepository } from "../../src/storage/memory-repository.ts";
 import { createPostgresMemoryRepository } from "../../src/storage/postgres/memory-repository.ts";
@@ -18,6 +20,7 @@ export interface UseCases {
   readonly repository: MemoryRepository;
   readonly embedder: ScriptedEmbedder;
   readonly contents: ContentEmbedder;
+  readonly memories: MemoryUseCases;
   readonly search: Search;
   /** Domains that were reported to have a new pending memory. */
   readonly notified: string[];
@@ -54,7 +57,7 @@ export function createUseCases(database: Database, options: UseCaseOptions = {})
     notified.push(name);
     worker?.notify(name);
   };
-  const store = createStore({
+  const memories = createMemoryUseCases({
     repository,
     contents,
     embedBudgetMs,
@@ -62,7 +65,7 @@ export function createUseCases(database: Database, options: UseCaseOptions = {})
     onPending,
     logger: silentLogger,
   });
-  const search = createSearch({ repository, contents, embedBudgetMs });
+  const { store, search } = memories;
   const callFrom = (call: Partial<CallContext> = {}): CallContext => ({
     signal: new AbortController().signal,
     remainingMs: undefined,
@@ -75,6 +78,7 @@ export function createUseCases(database: Database, options: UseCaseOptions = {})
     repository,
     embedder,
     contents,
+    memories,
     search,
     notified,
     store: (fields, call) => store({ ...storeCommand(domain), ...fields }, callFrom(call)),

@@ -1,0 +1,49 @@
+import { ServiceError } from "../errors.ts";
+import type { DomainRecord, MemoryRepository } from "../storage/memory-repository.ts";
+import type { ContentEmbedder } from "./content-embedder.ts";
+
+/** Finds the domains that are written to, and makes those that are missing. */
+export interface DomainOpener {
+  /** @throws ServiceError DOMAIN_NOT_FOUND if there is none and none may be made. */
+  open(name: string, signal: AbortSignal): Promise<DomainRecord>;
+  /** The same for a domain that was there a moment ago: dropped behind this server's back, it is missing like any other. */
+  reopen(name: string): Promise<DomainRecord>;
+}
+
+export function createDomainOpener(dependencies: {
+  readonly repository: MemoryRepository;
+  readonly contents: ContentEmbedder;
+  readonly createDomains: boolean;
+}): DomainOpener {
+  const { repository, contents } = dependencies;
+  const underWay = new Map<string, Promise<DomainRecord>>();
+
+  /** Once for all that wait for the same domain: each would hold a connection, and others need some. */
+  async function reopen(name: string): Promise<DomainRecord> {
+    if (!dependencies.createDomains) {
+      throw new ServiceError(
+        "DOMAIN_NOT_FOUND",
+        `domain "${name}" not found, and Store may not create it: call DomainService.CreateDomain`,
+        { metadata: { domain: name } },
+      );
+    }
+    const making = underWay.get(name);
+    if (making !== undefined) return await making;
+    const made = make(name).finally(() => underWay.delete(name));
+    underWay.set(name, made);
+    return await made;
+  }
+
+  async function make(name: string): Promise<DomainRecord> {
+    const dimensions = (await contents.current())?.dimensions;
+    const created = await repository.createDomain(name, dimensions);
+    return created.embeddingVersion === undefined ? await contents.align(created) : created;
+  }
+
+  return {
+    reopen,
+    async open(name, signal) {
+      return (await repository.findDomain(name, signal)) ?? (await reopen(name));
+    },
+  };
+}

@@ -1,0 +1,97 @@
+import { EmbedError } from "../embedding/embedder.ts";
+import type { Logger } from "../logger.ts";
+import type {
+  ContentEmbedding,
+  DomainRecord,
+  MemoryDraft,
+  MemoryRepository,
+} from "../storage/memory-repository.ts";
+import type { CallContext } from "./call-context.ts";
+import { type ContentEmbedder, embedBudget, within } from "./content-embedder.ts";
+import type { Memory } from "./memory.ts";
+
+/** inline: wait for the embedding within the budget; background: store as pending at once. */
+export type EmbeddingMode = "inline" | "background";
+
+/** What has become of an embedding by the end of the budget: `done`, still `running`, or neither. */
+export interface EmbeddingAttempt {
+  readonly done?: ContentEmbedding;
+  readonly running?: Promise<ContentEmbedding>;
+}
+
+/**
+ * Embeds what callers write. The embedder is never on the way of durability: after its budget the text is committed as
+ * pending, while the embedding goes on and is written when it comes.
+ */
+export interface TimelyEmbedder {
+  /** Never fails for the embedder's sake. */
+  attempt(content: string, mode: EmbeddingMode, call: CallContext): Promise<EmbeddingAttempt>;
+  /** What a draft of this content says of its embedding. */
+  describe(
+    content: string,
+    attempt: EmbeddingAttempt,
+    domain: DomainRecord,
+  ): Pick<MemoryDraft, "chunkCount" | "embedding" | "leaseMs">;
+  /** To be called once the memory is committed: sees to it that a pending one is embedded. */
+  follow(memory: Memory, attempt: EmbeddingAttempt): void;
+}
+
+/** How long the writer of a pending memory keeps it to itself while its embedding is on the way. */
+const LATE_EMBEDDING_LEASE_MS = 60_000;
+
+export function createTimelyEmbedder(dependencies: {
+  readonly repository: MemoryRepository;
+  readonly contents: ContentEmbedder;
+  readonly embedBudgetMs: number;
+  /** Told of a domain that has a new pending memory nobody is embedding. */
+  readonly onPending: (domain: string) => void;
+  readonly logger: Logger;
+}): TimelyEmbedder {
+  const { repository, contents, logger, onPending } = dependencies;
+
+  async function finishLater(memory: Memory, running: Promise<ContentEmbedding>) {
+    try {
+      const embedding = await running;
+      const contentHash = await sha256(memory.content);
+      await repository.completeEmbedding(memory.domain, { id: memory.id, contentHash }, embedding);
+    } catch (error) {
+      logger.debug({ err: error, domain: memory.domain, id: memory.id }, "late embedding was lost");
+      await repository.releaseEmbedding(memory.domain, memory.id).catch(() => {});
+      onPending(memory.domain);
+    }
+  }
+
+  return {
+    async attempt(content, mode, call) {
+      if (mode === "background") return {};
+      const running = contents.embedContent(content);
+      running.catch(() => {});
+      try {
+        const done = await within(running, embedBudget(dependencies.embedBudgetMs, call.remainingMs));
+        return done === undefined ? { running } : { done };
+      } catch (error) {
+        if (!(error instanceof EmbedError)) throw error;
+        return {};
+      }
+    },
+
+    describe(content, { done, running }, domain) {
+      return {
+        chunkCount: done?.chunks.length ?? contents.countChunks(content),
+        // Vectors of a version the domain does not search in would never be found: its own server embeds it.
+        embedding: done?.version === domain.embeddingVersion ? done : undefined,
+        leaseMs: running === undefined ? 0 : LATE_EMBEDDING_LEASE_MS,
+      };
+    },
+
+    follow(memory, { running }) {
+      if (memory.embedding.state !== "pending") return;
+      if (running === undefined) onPending(memory.domain);
+      else void finishLater(memory, running);
+    },
+  };
+}
+
+async function sha256(text: string): Promise<Uint8Array> {
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text)));
+}

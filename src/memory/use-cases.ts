@@ -1,0 +1,35 @@
+import type { Logger } from "../logger.ts";
+import type { MemoryRepository } from "../storage/memory-repository.ts";
+import type { ContentEmbedder } from "./content-embedder.ts";
+import { createDomainOpener } from "./domain-opener.ts";
+import { createSearch, type Search } from "./search.ts";
+import { createStore, type Store } from "./store.ts";
+import { createTimelyEmbedder } from "./timely-embedding.ts";
+
+/** Everything that callers can do with memories. */
+export interface MemoryUseCases {
+  readonly store: Store;
+  readonly search: Search;
+}
+
+export interface MemoryUseCaseDependencies {
+  readonly repository: MemoryRepository;
+  readonly contents: ContentEmbedder;
+  /** How long a call waits for the embedder at most. */
+  readonly embedBudgetMs: number;
+  /** Whether storing makes a domain that is missing. */
+  readonly createDomains: boolean;
+  /** Told of a domain that has a new pending memory nobody is embedding. */
+  readonly onPending: (domain: string) => void;
+  readonly logger: Logger;
+}
+
+export function createMemoryUseCases(dependencies: MemoryUseCaseDependencies): MemoryUseCases {
+  const { repository } = dependencies;
+  const domains = createDomainOpener(dependencies);
+  const embeddings = createTimelyEmbedder(dependencies);
+  return {
+    store: createStore({ repository, domains, embeddings }),
+    search: createSearch(dependencies),
+  };
+}
