@@ -159,11 +159,15 @@ async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<s
   return listener.url;
 }
 
-/** @throws StartupError if migrations are pending. */
+/** @throws StartupError if migrations are pending, or tables of domains are of an older revision. */
 async function assertMigrated(database: Database): Promise<void> {
-  const names = (await pending(database, { directory: sqlDirectory })).map((migration) => migration.name);
-  if (names.length === 0) return;
+  const { migrations, domains } = await pending(database, { directory: sqlDirectory });
+  const lacks = [
+    ...migrations.map(({ name }) => name),
+    ...domains.map((name) => `the present tables of domain "${name}"`),
+  ];
+  if (lacks.length === 0) return;
   throw new StartupError(
-    `the database lacks ${names.join(", ")}: run "memory-service migrate", or set MEMORY_MIGRATE=true`,
+    `the database lacks ${lacks.join(", ")}: run "memory-service migrate", or set MEMORY_MIGRATE=true`,
   );
 }

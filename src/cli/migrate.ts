@@ -18,21 +18,29 @@ export async function migrate({ print }: { readonly print: boolean }): Promise<v
   const upToDate = "already up to date";
   if (print) {
     const pending = await readPending(config);
-    process.stdout.write(pending.length === 0 ? `-- ${upToDate}\n` : migrations.scriptOf(pending));
+    process.stdout.write(isNothing(pending) ? `-- ${upToDate}\n` : migrations.scriptOf(pending.migrations));
     return;
   }
   await withDatabase(config, async (database) => {
-    const onApplied = (name: string) => console.log(`applied ${name}`);
-    const { applied } = await migrations.migrate(database, { directory, logger: warningsOnly, onApplied });
-    if (applied.length === 0) console.log(upToDate);
+    const done = await migrations.migrate(database, {
+      directory,
+      logger: warningsOnly,
+      onApplied: (name) => console.log(`applied ${name}`),
+      onUpgraded: (domain) => console.log(`upgraded the tables of domain ${domain}`),
+    });
+    if (isNothing(done)) console.log(upToDate);
   });
 }
 
-async function readPending(config: Config): Promise<migrations.Migration[]> {
+function isNothing(work: migrations.MigrationWork<unknown>): boolean {
+  return work.migrations.length === 0 && work.domains.length === 0;
+}
+
+async function readPending(config: Config): Promise<migrations.MigrationWork<migrations.Migration>> {
   // Opening would make it.
   const absent =
     config.postgres === undefined && !existsSync(join(config.settings.MEMORY_DATA_DIR, "postgres"));
-  if (absent) return await migrations.readMigrations(directory);
+  if (absent) return { migrations: await migrations.readMigrations(directory), domains: [] };
   return await withDatabase(config, (database) => migrations.pending(database, { directory }));
 }
 

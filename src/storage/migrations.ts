@@ -7,6 +7,7 @@ import { StartupError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import type { Database, Queryable } from "./database/database.ts";
 import { SQLSTATE, sqlstateOf } from "./database/sqlstate.ts";
+import { domainUpgradeScript, outdatedDomains, upgradeDomain } from "./domain-upgrade.ts";
 
 /** The program's own migrations. */
 export const sqlDirectory = new URL("../../sql/", import.meta.url);
@@ -28,6 +29,8 @@ export interface MigrateOptions {
   readonly logger: Logger;
   /** Called with the name of each migration as soon as it is applied. */
   readonly onApplied?: (name: string) => void;
+  /** Called with the name of each domain as soon as its tables are up to date. */
+  readonly onUpgraded?: (domain: string) => void;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -48,17 +51,26 @@ const migrationsTable = `create table if not exists memory_migrations (
   applied_at timestamptz not null default now()
 )`;
 
+/** What `migrate` has done, or what it would do. */
+export interface MigrationWork<M> {
+  readonly migrations: M[];
+  /** Names of domains whose tables were, or are, of an older revision. */
+  readonly domains: string[];
+}
+
 /**
- * Brings the database up to date: applies, in the order of their numbers, the files it has not seen. Processes
- * that start at once take turns, and those after the first find nothing to do. Each file runs in a transaction
- * of its own and is recorded in `memory_migrations`, so a failure leaves the database between two files.
+ * Brings the database up to date: applies, in the order of their numbers, the files it has not seen, then upgrades
+ * the tables of the domains that were made before them. Processes that start at once take turns, and those after
+ * the first find nothing to do. Each file and each domain has a transaction of its own, and what is done is
+ * recorded in it: after a failure or an interruption the next call goes on from there.
  *
  * Needs a connection of its own for its length: behind a PgBouncer in transaction mode run it around that.
  *
- * @returns the names of the files applied.
- * @throws StartupError if a file fails or has changed since it was applied, or if the database is newer.
+ * @returns the names of what it has done.
+ * @throws StartupError if a file or a domain fails, if a file has changed since it was applied, or if the database
+ * is newer.
  */
-export async function migrate(database: Database, options: MigrateOptions): Promise<{ applied: string[] }> {
+export async function migrate(database: Database, options: MigrateOptions): Promise<MigrationWork<string>> {
   const { logger, signal } = options;
   const migrations = await readMigrations(options.directory);
   return await database.session(async (session) => {
@@ -81,31 +93,52 @@ export async function migrate(database: Database, options: MigrateOptions): Prom
       );
       options.onApplied?.(migration.name);
     }
-    return { applied };
+    const domains = await outdatedDomains(session);
+    for (const domain of domains) {
+      signal?.throwIfAborted();
+      await upgradeDomain(session, domain, logger).catch((error: unknown) => {
+        throw failure(`the tables of domain "${domain}" cannot be brought up to date`, error);
+      });
+      options.onUpgraded?.(domain);
+    }
+    return { migrations: applied, domains };
   });
 }
 
 /**
- * The migrations that `migrate` would apply, in order. Changes nothing.
+ * What `migrate` would do, in order; migrations that are pending may make further domains outdated. Changes nothing.
  *
  * @throws StartupError as `migrate` does.
  */
 export async function pending(
   database: Queryable,
   options: Pick<MigrateOptions, "directory">,
-): Promise<Migration[]> {
+): Promise<MigrationWork<Migration>> {
   const migrations = await readMigrations(options.directory);
   try {
-    return unapplied(migrations, await appliedRows(database));
+    return {
+      migrations: unapplied(migrations, await appliedRows(database)),
+      domains: await outdatedDomains(database),
+    };
   } catch (error) {
-    if (sqlstateOf(error) === SQLSTATE.undefinedTable) return migrations;
+    if (sqlstateOf(error) === SQLSTATE.undefinedTable) return { migrations, domains: [] };
     throw error;
   }
 }
 
+/** What is pending, in words for an operator, such as `1 pending: 000004_extend_domains`. Empty: nothing. */
+export function describePending({ migrations, domains }: MigrationWork<Migration>): string[] {
+  return [
+    ...(migrations.length === 0
+      ? []
+      : [`${migrations.length} pending: ${migrations.map(({ name }) => name).join(", ")}`]),
+    ...(domains.length === 0 ? [] : [`domains with tables of an older revision: ${domains.join(", ")}`]),
+  ];
+}
+
 /**
- * A script for psql that does what `migrate` does with these migrations, including the record of it. It takes no
- * lock: run it while no server starts.
+ * A script for psql that does what `migrate` does with these migrations, including the record of it and the upgrade
+ * of domains. It takes no lock: run it while no server starts.
  */
 export function scriptOf(migrations: readonly Migration[]): string {
   const parts = migrations.map(({ id, name, checksum, script, inTransaction }) => {
@@ -113,7 +146,7 @@ export function scriptOf(migrations: readonly Migration[]): string {
     const body = `${script.trimEnd()}\n\ninsert into memory_migrations (id, name, checksum) values (${values});\n`;
     return `-- ${name}\n${inTransaction ? `begin;\n\n${body}commit;\n` : body}`;
   });
-  return [`${migrationsTable};\n`, ...parts].join("\n");
+  return [`${migrationsTable};\n`, ...parts, domainUpgradeScript].join("\n");
 }
 
 /** Every migration of the directory, in the order of its number. */

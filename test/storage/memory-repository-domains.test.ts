@@ -46,8 +46,10 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
       });
       expect(await indexesOf(`${name}_memories`)).toEqual(
         [
+          "created_idx",
           "embedding_idx",
           "expires_idx",
+          "failed_idx",
           "metadata_idx",
           "pending_idx",
           "pkey",
@@ -127,7 +129,7 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
     const name = newDomainName();
     const made = await Promise.all(Array.from({ length: 50 }, () => repository.createDomain(name, 3)));
     expect(new Set(made.map((domain) => JSON.stringify(domain))).size).toBe(1);
-    expect(await indexesOf(`${name}_memories`)).toHaveLength(8);
+    expect(await indexesOf(`${name}_memories`)).toHaveLength(10);
   });
 
   test("of fifty names made at once are all made", async () => {
@@ -151,13 +153,13 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
     const wide = await repository.registerEmbeddingVersion(space, 1);
     await Promise.all(Array.from({ length: 10 }, () => repository.useEmbeddingVersion(name, wide, 4)));
     expect(await repository.findDomain(name)).toMatchObject({ dimensions: 4, embeddingVersion: wide });
-    expect(await indexesOf(`${name}_memories`)).toHaveLength(8);
+    expect(await indexesOf(`${name}_memories`)).toHaveLength(10);
   });
 
   test("of more dimensions than an HNSW index takes are searched without one", async () => {
     const name = newDomainName();
     await repository.createDomain(name, 2_001);
-    expect(await indexesOf(`${name}_memories`)).toHaveLength(7);
+    expect(await indexesOf(`${name}_memories`)).toHaveLength(9);
     const space = { model: "huge", digest: "", dimensions: 2_001, profile: "p/1" };
     const huge = await repository.registerEmbeddingVersion(space, 1);
     const vector = new Float32Array(2_001);
@@ -199,7 +201,7 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
       values ('old', 'an old apple', '[1,0,0]', '{"source": "s", "importance": 0.5}');
     `);
     await repository.createDomain(name, 3);
-    expect(await indexesOf(`${name}_memories`)).toHaveLength(8);
+    expect(await indexesOf(`${name}_memories`)).toHaveLength(10);
     const [found] = await repository.fetch(name, [{ id: "old", chunkIndex: undefined }], { content: true });
     expect(found?.memory).toMatchObject({ source: "s", importance: 0.5, embedding: { state: "pending" } });
     expect(

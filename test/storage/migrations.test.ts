@@ -34,12 +34,15 @@ describe.each(databaseEngines(empty))("migrations on $name", (engine) => {
 
   it("are applied in order, once", async () => {
     await write({ ...users, ...names, ...index });
-    expect((await pending(database, { directory })).map((migration) => migration.id)).toEqual([1, 2, 3]);
+    expect((await pending(database, { directory })).migrations.map((migration) => migration.id)).toEqual([
+      1, 2, 3,
+    ]);
     expect(await run()).toEqual({
-      applied: ["000001_create_users", "000002_add_names", "000003_index_names"],
+      migrations: ["000001_create_users", "000002_add_names", "000003_index_names"],
+      domains: [],
     });
-    expect(await run()).toEqual({ applied: [] });
-    expect(await pending(database, { directory })).toEqual([]);
+    expect(await run()).toEqual({ migrations: [], domains: [] });
+    expect(await pending(database, { directory })).toEqual({ migrations: [], domains: [] });
     expect(await recorded()).toEqual(["000001_create_users", "000002_add_names", "000003_index_names"]);
     expect(await database.query({ text: "select id, name from users" })).toEqual([{ id: 1, name: null }]);
   });
@@ -48,8 +51,10 @@ describe.each(databaseEngines(empty))("migrations on $name", (engine) => {
     await write(users);
     await run();
     await write(names);
-    expect((await pending(database, { directory })).map(({ name }) => name)).toEqual(["000002_add_names"]);
-    expect(await run()).toEqual({ applied: ["000002_add_names"] });
+    expect((await pending(database, { directory })).migrations.map(({ name }) => name)).toEqual([
+      "000002_add_names",
+    ]);
+    expect(await run()).toEqual({ migrations: ["000002_add_names"], domains: [] });
   });
 
   it("leave nothing of a file that fails, and tell which", async () => {
@@ -63,7 +68,7 @@ describe.each(databaseEngines(empty))("migrations on $name", (engine) => {
       { found: null },
     ]);
     await write({ "000002_fail.sql": "create table leftover (id int);\n" });
-    expect(await run()).toEqual({ applied: ["000002_fail"] });
+    expect(await run()).toEqual({ migrations: ["000002_fail"], domains: [] });
   });
 
   it("refuse a file that changed after it was applied", async () => {
@@ -79,7 +84,7 @@ describe.each(databaseEngines(empty))("migrations on $name", (engine) => {
     await write(users);
     await run();
     await write({ "000001_create_users.sql": users["000001_create_users.sql"].replaceAll("\n", "\r\n") });
-    expect(await run()).toEqual({ applied: [] });
+    expect(await run()).toEqual({ migrations: [], domains: [] });
   });
 
   it("refuse a database that is newer than the program", async () => {
@@ -135,7 +140,7 @@ describe.each(databaseEngines(empty))("migrations on $name", (engine) => {
         const results = await Promise.all(
           processes.map((process) => migrate(process, { directory, logger: silentLogger })),
         );
-        expect(results.flatMap((result) => result.applied).sort()).toEqual([
+        expect(results.flatMap((result) => result.migrations).sort()).toEqual([
           "000001_extension",
           "000002_add_names",
           "000003_index_names",

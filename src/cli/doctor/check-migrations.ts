@@ -1,20 +1,20 @@
 import { StartupError } from "../../errors.ts";
 import type { Database } from "../../storage/database/database.ts";
-import { pending, sqlDirectory } from "../../storage/migrations.ts";
+import { describePending, pending, sqlDirectory } from "../../storage/migrations.ts";
 import { type Check, ok, problem, warning } from "./check.ts";
 
 /** Checks whether the database fits the program; `migrates`: whether a start would apply what is pending. */
 export async function checkMigrations(database: Database, migrates: boolean): Promise<Check> {
   const name = "migrations";
-  let names: string[];
+  let parts: string[];
   try {
-    names = (await pending(database, { directory: sqlDirectory })).map((migration) => migration.name);
+    parts = describePending(await pending(database, { directory: sqlDirectory }));
   } catch (error) {
     if (!(error instanceof StartupError)) throw error;
     return problem(name, error.problem, error.remedy);
   }
-  if (names.length === 0) return ok(name, "up to date");
-  const detail = `${names.length} pending: ${names.join(", ")}`;
+  if (parts.length === 0) return ok(name, "up to date");
+  const detail = parts.join("; ");
   return migrates
     ? warning(name, detail, 'the next start applies them, or run "memory-service migrate"')
     : problem(name, `${detail}; MEMORY_MIGRATE is false`, 'run "memory-service migrate"');
