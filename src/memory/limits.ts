@@ -20,8 +20,15 @@ export const LIMITS = {
   searchLimit: 1_000,
   streamLimit: 10_000,
   searchDomains: 16,
+  /** A filter that is one condition has depth 1. */
   filterDepth: 8,
   filterConditions: 128,
+  /** Entries of each list of values in a filter. */
+  filterValues: 1_000,
+  /** Characters of each string in a filter. */
+  filterStringLength: 1_024,
+  /** Keys of a path into metadata. */
+  filterPathKeys: 16,
   pageSize: 1_000,
   batchItems: 1_000,
   /** Bytes of one request message, gRPC's usual maximum. */
