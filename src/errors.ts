@@ -83,6 +83,13 @@ export function domainNotFound(name: string, cause?: unknown): ServiceError {
   );
 }
 
+/** The one answer to a memory that is not there, or not any more. */
+export function memoryNotFound(domain: string, id: string): ServiceError {
+  return new ServiceError("MEMORY_NOT_FOUND", `memory "${id}" not found in domain "${domain}"`, {
+    metadata: { domain, id },
+  });
+}
+
 /** True for the abort of a signal, whatever the runtime made of it. */
 export function isAbort(error: unknown): boolean {
   return error instanceof Error && (error.name === "AbortError" || error.name === "TimeoutError");

@@ -1,14 +1,20 @@
 import type { Logger } from "../logger.ts";
 import type { MemoryRepository } from "../storage/memory-repository.ts";
 import type { ContentEmbedder } from "./content-embedder.ts";
+import { createDelete, type Delete } from "./delete.ts";
 import { createDomainOpener } from "./domain-opener.ts";
+import { createGet, type Get } from "./get.ts";
 import { createSearch, type Search } from "./search.ts";
 import { createStore, type Store } from "./store.ts";
 import { createTimelyEmbedder } from "./timely-embedding.ts";
+import { createUpdate, type Update } from "./update.ts";
 
 /** Everything that callers can do with memories. */
 export interface MemoryUseCases {
   readonly store: Store;
+  readonly get: Get;
+  readonly update: Update;
+  readonly delete: Delete;
   readonly search: Search;
 }
 
@@ -30,6 +36,9 @@ export function createMemoryUseCases(dependencies: MemoryUseCaseDependencies): M
   const embeddings = createTimelyEmbedder(dependencies);
   return {
     store: createStore({ repository, domains, embeddings }),
+    get: createGet({ repository }),
+    update: createUpdate({ repository, embeddings }),
+    delete: createDelete({ repository }),
     search: createSearch(dependencies),
   };
 }

@@ -7,12 +7,12 @@ import {
   type StoreResponse,
   StoreResponseSchema,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
-import { assertNoViolations, type FieldViolation, ServiceError } from "../errors.ts";
+import { assertNoViolations, ServiceError } from "../errors.ts";
 import { LIMITS } from "../memory/limits.ts";
-import type { Expiry, Memory, Microseconds } from "../memory/memory.ts";
+import type { Memory } from "../memory/memory.ts";
 import type { StoreOutcome as Outcome, StoreCommand } from "../memory/store.ts";
+import { expiryFrom, expiryViolations } from "./convert-expiry.ts";
 import { messageFromMemory } from "./convert-memory.ts";
-import { microsecondsFromDuration, microsecondsFromTimestamp } from "./convert-time.ts";
 import {
   all,
   bytesAtMost,
@@ -30,19 +30,22 @@ import {
   whenSet,
 } from "./validate.ts";
 
-const rules: Rules<StoreRequest> = {
+/** What callers say of a memory, by the same rules in every request. */
+export const memoryFieldRules = {
   content: all(bytesAtMost(LIMITS.contentBytes), meaningfulText, storableText),
-  domain: domainName,
-  id: memoryId,
   source: all(charactersAtMost(LIMITS.sourceLength), storableText),
   importance: whenSet(numberBetween(0, 1)),
   tags,
   metadata: whenSet(metadata),
+} satisfies Rules<StoreRequest>;
+
+const rules: Rules<StoreRequest> = {
+  ...memoryFieldRules,
+  domain: domainName,
+  id: memoryId,
   ifExists: knownEnum(IfExists),
   embeddingMode: knownEnum(EmbeddingMode),
 };
-
-const MAX_TTL: Microseconds = LIMITS.ttlSeconds * 1_000_000n;
 
 /** @throws ServiceError INVALID_ARGUMENT naming every field that breaks a rule. */
 export function storeCommandFromRequest(request: StoreRequest, defaultDomain: string): StoreCommand {
@@ -61,7 +64,7 @@ export function storeCommandFromRequest(request: StoreRequest, defaultDomain: st
     metadata: request.metadata ?? {},
     expiry: expiryFrom(request.expiry),
     ifExists: ifExistsOf[request.ifExists],
-    embeddingMode: request.embeddingMode === EmbeddingMode.BACKGROUND ? "background" : "inline",
+    embeddingMode: embeddingModeFrom(request.embeddingMode),
   };
 }
 
@@ -70,6 +73,10 @@ export function storeResponseFrom(result: { memory: Memory; outcome: Outcome }):
     memory: messageFromMemory(result.memory),
     outcome: outcomeOf[result.outcome],
   });
+}
+
+export function embeddingModeFrom(mode: EmbeddingMode): StoreCommand["embeddingMode"] {
+  return mode === EmbeddingMode.BACKGROUND ? "background" : "inline";
 }
 
 const ifExistsOf = {
@@ -85,33 +92,3 @@ const outcomeOf = {
   unchanged: StoreOutcome.UNCHANGED,
   kept: StoreOutcome.KEPT,
 } as const satisfies Record<Outcome, StoreOutcome>;
-
-function expiryFrom(expiry: StoreRequest["expiry"]): Expiry {
-  switch (expiry.case) {
-    case "expireTime":
-      return { kind: "at", time: microsecondsFromTimestamp(expiry.value) };
-    case "ttl":
-      return { kind: "after", ttl: microsecondsFromDuration(expiry.value) };
-    case undefined:
-      return { kind: "never" };
-  }
-}
-
-function expiryViolations(expiry: StoreRequest["expiry"]): FieldViolation[] {
-  if (expiry.case === "expireTime") {
-    const time = microsecondsFromTimestamp(expiry.value);
-    const now = BigInt(Date.now()) * 1_000n;
-    const { nanos } = expiry.value;
-    return nanos >= 0 && nanos <= 999_999_999 && time > now && time <= now + MAX_TTL
-      ? []
-      : [{ field: "expire_time", description: "must be in the future, at most 100 years ahead" }];
-  }
-  if (expiry.case === "ttl") {
-    const ttl = microsecondsFromDuration(expiry.value);
-    const { nanos } = expiry.value;
-    return nanos >= 0 && nanos <= 999_999_999 && ttl > 0n && ttl <= MAX_TTL
-      ? []
-      : [{ field: "ttl", description: "must be from 1 microsecond to 100 years" }];
-  }
-  return [];
-}

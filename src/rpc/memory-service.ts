@@ -1,27 +1,55 @@
 import { create } from "@bufbuild/protobuf";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import {
+  DeleteResponseSchema,
+  GetResponseSchema,
   type MemoryService,
   SearchResponseSchema,
   StreamSearchResponseSchema,
+  UpdateResponseSchema,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import type { CallContext } from "../memory/call-context.ts";
 import type { MemoryUseCases } from "../memory/use-cases.ts";
 import { noteCall } from "./call-log.ts";
+import { deleteCommandFromRequest, keyFromRequest } from "./convert-key.ts";
+import { messageFromMemory } from "./convert-memory.ts";
 import { messageFromHit, messageFromInfo, searchCommandFromRequest } from "./convert-search.ts";
 import { storeCommandFromRequest, storeResponseFrom } from "./convert-store.ts";
+import { updateCommandFromRequest } from "./convert-update.ts";
 
 /** The handlers of memoryservice.v1.MemoryService; methods that are missing answer Unimplemented. */
 export function createMemoryService(
-  { store, search }: MemoryUseCases,
+  memories: MemoryUseCases,
   options: { readonly defaultDomain: string },
 ): Partial<ServiceImpl<typeof MemoryService>> {
   const { defaultDomain } = options;
+  const { search } = memories;
   return {
     async store(request, context) {
       const command = storeCommandFromRequest(request, defaultDomain);
       noteCall(context, { domain: command.domain });
-      return storeResponseFrom(await store(command, callFrom(context)));
+      return storeResponseFrom(await memories.store(command, callFrom(context)));
+    },
+
+    async get(request, context) {
+      const key = keyFromRequest(request, defaultDomain);
+      noteCall(context, { domain: key.domain });
+      const memory = await memories.get(key, callFrom(context));
+      return create(GetResponseSchema, { memory: messageFromMemory(memory) });
+    },
+
+    async update(request, context) {
+      const command = updateCommandFromRequest(request, defaultDomain);
+      noteCall(context, { domain: command.domain });
+      const memory = await memories.update(command, callFrom(context));
+      return create(UpdateResponseSchema, { memory: messageFromMemory(memory) });
+    },
+
+    async delete(request, context) {
+      const command = deleteCommandFromRequest(request, defaultDomain);
+      noteCall(context, { domain: command.domain });
+      const deleted = await memories.delete(command, callFrom(context));
+      return create(DeleteResponseSchema, { deleted });
     },
 
     async search(request, context) {

@@ -73,6 +73,13 @@ export const memoryId: Rule<string> = (value) =>
     ? undefined
     : `must have 1 to ${LIMITS.idLength} characters of A-Z, a-z, 0-9, ., _, : and -, is ${quote(value)}`;
 
+/** For what an empty text does not stand for anything in. */
+export const mustBeSet: Rule<string> = (value) => (value === "" ? "must not be empty" : undefined);
+
+/** Versions count from 1. */
+export const versionNumber: Rule<bigint> = (value) =>
+  value >= 1n ? undefined : `must be at least 1, is ${value}`;
+
 export function integerBetween(min: number, max: number): Rule<number> {
   return (value) =>
     Number.isInteger(value) && value >= min && value <= max
@@ -135,7 +142,8 @@ function jsonProblem(value: JsonValue | undefined, depth: number): string | unde
   return undefined;
 }
 
-function quote(value: string): string {
+/** As it stands in descriptions: not too long, and on one line. */
+export function quote(value: string): string {
   return JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}...` : value);
 }
 

@@ -39,9 +39,18 @@ export interface MemoryDraft extends MemoryFields {
    * it before `leaseMs` are over.
    */
   readonly embedding: ContentEmbedding | "keep" | undefined;
+  /** Leaves the end of the row it replaces as it is: the same `ttl` written again would begin anew. */
+  readonly keepExpiry?: boolean;
   /** For a pending memory: how long its writer wants to embed it alone, in milliseconds. */
   readonly leaseMs: number;
 }
+
+/** What became of a memory that was to be deleted. */
+export type Deletion =
+  | { readonly kind: "deleted" }
+  | { readonly kind: "missing" }
+  /** It is still there, at this version. */
+  | { readonly kind: "other-version"; readonly version: bigint };
 
 /** A memory whose embedding is due. */
 export interface PendingMemory {
@@ -113,6 +122,8 @@ export interface MemoryRepository {
   /** Makes searches of the domain use this version; embeddings of other dimensions are dropped, their memories pending. */
   useEmbeddingVersion(domain: string, version: number, dimensions: number): Promise<DomainRecord>;
 
+  /** The memory with its content, or undefined. */
+  read(domain: string, id: string, signal?: AbortSignal): Promise<Memory | undefined>;
   /** Writes a new memory, whole or not at all; undefined if its id is taken. */
   insert(domain: string, draft: MemoryDraft, signal?: AbortSignal): Promise<Memory | undefined>;
   /**
@@ -125,6 +136,13 @@ export interface MemoryRepository {
     decide: (current: Memory | undefined) => MemoryDraft | undefined,
     signal?: AbortSignal,
   ): Promise<Memory | undefined>;
+  /** Deletes the memory, if it is at `expectedVersion` (undefined: whatever its version). */
+  delete(
+    domain: string,
+    id: string,
+    expectedVersion: bigint | undefined,
+    signal?: AbortSignal,
+  ): Promise<Deletion>;
 
   /** Takes up to `limit` memories whose embedding is due; no other worker gets them for `leaseMs`. */
   claimPending(domain: string, version: number, limit: number, leaseMs: number): Promise<PendingMemory[]>;

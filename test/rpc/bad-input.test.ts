@@ -6,6 +6,8 @@ import type {
   SearchRequestSchema,
   StoreRequestSchema,
   StreamSearchRequestSchema,
+  UpdateRequest,
+  UpdateRequestSchema,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { MemoryService } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
@@ -18,6 +20,7 @@ import { sendJson, startTestListener } from "./plumbing/harness.ts";
 
 type Store = MessageInitShape<typeof StoreRequestSchema>;
 type Search = MessageInitShape<typeof SearchRequestSchema>;
+type Update = Exclude<MessageInitShape<typeof UpdateRequestSchema>, UpdateRequest>;
 type Stream = MessageInitShape<typeof StreamSearchRequestSchema>;
 
 /** What is wrong, the request, the field that is named, and what is said of it. */
@@ -293,6 +296,118 @@ const unsupported: readonly (readonly [string, Search & Stream])[] = [
   ["query_embedding", { queryEmbedding: vector, query: "", mode: 2 }],
 ];
 
+const badKeys: readonly BadRow<{ domain?: string; id?: string }>[] = [
+  ["no id", { id: "" }, "id", "must not be empty"],
+  ["a blank id", { id: " " }, "id", /^must have 1 to 50 characters of /],
+  ["an id of 51 characters", { id: "i".repeat(51) }, "id", /^must have 1 to 50 characters of /],
+  ["an id with NUL", { id: "a\0" }, "id", /^must have 1 to 50 characters of /],
+  ...badDomains,
+];
+
+const inMask = (path: string, memory: Update["memory"]): Update => ({
+  memory: { id: "m", ...memory },
+  updateMask: { paths: [path] },
+  metadataMode: 1,
+});
+
+const knownPaths =
+  "must have no other paths than content, source, importance, tags, metadata, expire_time, has";
+
+const badUpdates: readonly BadRow<Update>[] = [
+  ["no mask", {}, "update_mask", "must not be empty without ttl"],
+  ["an empty mask", { updateMask: { paths: [] } }, "update_mask", "must not be empty without ttl"],
+  ...[
+    "nonsense",
+    "",
+    "*",
+    "id",
+    "domain",
+    "version",
+    "create_time",
+    "expireTime",
+    "metadata.a",
+    "memory.tags",
+  ].map(
+    (path): BadRow<Update> => [
+      `the path ${JSON.stringify(path)}`,
+      { updateMask: { paths: ["tags", path] } },
+      "update_mask",
+      `${knownPaths} ${JSON.stringify(path)}`,
+    ],
+  ),
+  [
+    "metadata and no mode",
+    { updateMask: { paths: ["metadata"] } },
+    "metadata_mode",
+    "must be set if update_mask has metadata",
+  ],
+  [
+    "an unknown metadata_mode",
+    { updateMask: { paths: ["tags"] }, metadataMode: unknownNumber },
+    "metadata_mode",
+    "must be one of 0, 1, 2, is 99",
+  ],
+  [
+    "an unknown embedding_mode",
+    { updateMask: { paths: ["tags"] }, embeddingMode: unknownNumber },
+    "embedding_mode",
+    "must be one of 0, 1, 2, is 99",
+  ],
+  [
+    "ttl and expire_time",
+    { updateMask: { paths: ["expire_time"] }, ttl: { seconds: 60n } },
+    "ttl",
+    "must not be set together with expire_time in update_mask",
+  ],
+  ["ttl 0", { ttl: { seconds: 0n } }, "ttl", "must be from 1 microsecond to 100 years"],
+  [
+    "expire_time in the past",
+    inMask("expire_time", { expireTime: soon(-1n) }),
+    "memory.expire_time",
+    "must be in the future, at most 100 years ahead",
+  ],
+  ["no content", inMask("content", { content: "" }), "memory.content", "must not be empty"],
+  [
+    "blank content",
+    inMask("content", { content: "\n" }),
+    "memory.content",
+    "must contain more than white space",
+  ],
+  [
+    "content of 1 MiB and a byte",
+    inMask("content", { content: "x".repeat(1_048_577) }),
+    "memory.content",
+    /at most 1048576 bytes/,
+  ],
+  ["importance 2", inMask("importance", { importance: 2 }), "memory.importance", "must be from 0 to 1, is 2"],
+  [
+    "a reserved key",
+    inMask("metadata", { metadata: { tags: [] } }),
+    "memory.metadata",
+    /^must not have the key/,
+  ],
+  [
+    "metadata of 17 levels",
+    inMask("metadata", { metadata: nested(17) }),
+    "memory.metadata",
+    "must have at most 16 levels, has more",
+  ],
+  ["an empty tag", inMask("tags", { tags: [""] }), "memory.tags", "tag 0 must not be empty"],
+  [
+    "a source with NUL",
+    inMask("source", { source: "\0" }),
+    "memory.source",
+    "must not contain the NUL character",
+  ],
+  ["no id", { memory: { id: "" }, updateMask: { paths: ["tags"] } }, "memory.id", "must not be empty"],
+  [
+    "an embedding without content",
+    { updateMask: { paths: ["tags"] }, embedding: { values: [1], embeddingVersion: 1 } },
+    "embedding",
+    "must not be set unless update_mask has content",
+  ],
+];
+
 describe.each(databaseEngines())("bad input on $name", ({ open }) => {
   let database: Database;
   let useCases: UseCases;
@@ -362,10 +477,10 @@ describe.each(databaseEngines())("bad input on $name", ({ open }) => {
     );
     expect(error.violations.map(({ field }) => field)).toEqual([
       "content",
-      "domain",
-      "id",
       "importance",
       "tags",
+      "domain",
+      "id",
       "if_exists",
     ]);
     expect(error.message).toBe("content: must not be empty (and 5 more)");
@@ -383,20 +498,62 @@ describe.each(databaseEngines())("bad input on $name", ({ open }) => {
     );
   });
 
-  test("Store with the field embedding, which is not served yet", async () => {
+  test.each(badKeys)("Get and Delete with %s", async (_name, request, field, description) => {
+    await expectRefusal(client.get({ id: "m", ...request }), field, description);
+    await expectRefusal(client.delete({ id: "m", allowMissing: true, ...request }), field, description);
+  });
+
+  test.each([0n, -1n, -9_223_372_036_854_775_808n])("expected_version %d", async (expectedVersion) => {
+    const description = `must be at least 1, is ${expectedVersion}`;
+    await expectRefusal(client.delete({ id: "m", expectedVersion }), "expected_version", description);
+    await expectRefusal(
+      client.update({ memory: { id: "m" }, updateMask: { paths: ["tags"] }, expectedVersion }),
+      "expected_version",
+      description,
+    );
+  });
+
+  test.each(badUpdates)("Update with %s", async (_name, request, field, description) => {
+    await expectRefusal(client.update({ memory: { id: "m" }, ...request }), field, description);
+  });
+
+  test("Update names all that is wrong at once", async () => {
+    const error = await errorOf(
+      client.update({
+        memory: { domain: "A", importance: 2, tags: [""], source: "\0" },
+        updateMask: { paths: ["importance", "tags", "metadata", "nonsense"] },
+        expectedVersion: 0n,
+        ttl: { seconds: 0n, nanos: 0 },
+      }),
+    );
+    expect(error.violations.map(({ field }) => field)).toEqual([
+      "memory.domain",
+      "memory.id",
+      "memory.importance",
+      "memory.tags",
+      "expected_version",
+      "update_mask",
+      "metadata_mode",
+      "ttl",
+    ]);
+  });
+
+  test("Store and Update with the field embedding, which is not served yet", async () => {
     expect(await errorOf(client.store({ content: "good", embedding: vector }))).toMatchObject({
       code: Code.Unimplemented,
       reason: "NOT_IMPLEMENTED",
       message: "the field embedding is not supported by this server yet",
     });
+    const update = { memory: { id: "m", content: "good" }, updateMask: { paths: ["content"] } };
+    expect(await errorOf(client.update({ ...update, embedding: vector }))).toMatchObject({
+      code: Code.Unimplemented,
+      reason: "NOT_IMPLEMENTED",
+    });
   });
 
   test.each([
     ["BatchStore", () => client.batchStore({ items: [{ content: "good" }] })],
-    ["Get", () => client.get({ id: "m" })],
     ["List", () => client.list({})],
-    ["Update", () => client.update({})],
-    ["Delete", () => client.delete({ id: "m" })],
     ["DeleteMatching", () => client.deleteMatching({ filter: {} })],
     ["Export", () => collect(client.export({}))],
     ["RetryFailed", () => client.retryFailed({})],

@@ -1,9 +1,11 @@
 import type { CallContext } from "../../src/memory/call-context.ts";
 import { type ContentEmbedder, createContentEmbedder } from "../../src/memory/content-embedder.ts";
+import type { Delete, DeleteCommand } from "../../src/memory/delete.ts";
 import { type EmbeddingWorker, startEmbeddingWorker } from "../../src/memory/embedding-worker.ts";
 import type { Memory } from "../../src/memory/memory.ts";
 import type { Search, SearchCommand } from "../../src/memory/search.ts";
 import type { Store, StoreCommand } from "../../src/memory/store.ts";
+import type { Update, UpdateCommand } from "../../src/memory/update.ts";
 import { createMemoryUseCases, type MemoryUseCases } from "../../src/memory/use-cases.ts";
 import type { Database } from "../../src/storage/database/database.ts";
 import type { MemoryRepository } from "../../src/storage/memory-repository.ts";
@@ -25,6 +27,14 @@ export interface UseCases {
   /** Domains that were reported to have a new pending memory. */
   readonly notified: string[];
   store(fields?: Partial<StoreCommand>, call?: Partial<CallContext>): ReturnType<Store>;
+  /** Changes the memory, replacing metadata and waiting for the embedding. */
+  update(
+    id: string,
+    changes: UpdateCommand["changes"],
+    fields?: Partial<UpdateCommand>,
+    call?: Partial<CallContext>,
+  ): ReturnType<Update>;
+  delete(id: string, fields?: Partial<DeleteCommand>): ReturnType<Delete>;
   find(fields?: Partial<SearchCommand>, call?: Partial<CallContext>): ReturnType<Search["search"]>;
   /** Ids of what a search finds. */
   idsOf(fields?: Partial<SearchCommand>): Promise<string[]>;
@@ -82,6 +92,21 @@ export function createUseCases(database: Database, options: UseCaseOptions = {})
     search,
     notified,
     store: (fields, call) => store({ ...storeCommand(domain), ...fields }, callFrom(call)),
+    update: (id, changes, fields, call) =>
+      memories.update(
+        {
+          domain,
+          id,
+          changes,
+          metadataMode: "replace",
+          expectedVersion: undefined,
+          embeddingMode: "inline",
+          ...fields,
+        },
+        callFrom(call),
+      ),
+    delete: (id, fields) =>
+      memories.delete({ domain, id, allowMissing: false, expectedVersion: undefined, ...fields }, callFrom()),
     find: (fields, call) => search.search({ ...searchCommand(domain), ...fields }, callFrom(call)),
     async idsOf(fields) {
       return (await useCases.find(fields)).hits.map(({ memory }) => memory.id);

@@ -1,6 +1,7 @@
 import { domainNotFound, ServiceError } from "../../errors.ts";
 import { type Database, DatabaseError, type Queryable, type QueryOptions } from "../database/database.ts";
 import type { DomainRecord, MemoryRepository, SemanticAnswer, SemanticQuery } from "../memory-repository.ts";
+import { deleteMemoryAt } from "./delete-memory.ts";
 import {
   createDomain,
   registerEmbeddingVersion,
@@ -11,6 +12,7 @@ import {
 import { domainTables } from "./domain-tables.ts";
 import { fetchMemories } from "./fetch-memories.ts";
 import { claimPending, postponeEmbedding, writeEmbedding, writeFailure } from "./pending-embeddings.ts";
+import { readMemory } from "./read-memory.ts";
 import { findNearest } from "./search-semantic.ts";
 import { findByText } from "./search-text.ts";
 import { replaceChunks } from "./write-chunks.ts";
@@ -93,6 +95,10 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
       return await reload(name);
     },
 
+    async read(domain, id, signal) {
+      return await inDomain(domain, readMemory(database, domain, id, { signal }));
+    },
+
     async insert(domain, draft, signal) {
       const embedding = draft.embedding === "keep" ? undefined : draft.embedding;
       const furtherChunks = embedding !== undefined && embedding.chunks.length > 1;
@@ -137,6 +143,10 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
           { signal },
         ),
       );
+    },
+
+    async delete(domain, id, expectedVersion, signal) {
+      return await inDomain(domain, deleteMemoryAt(database, domain, id, expectedVersion, { signal }));
     },
 
     async claimPending(domain, version, limit, leaseMs) {

@@ -30,25 +30,38 @@ export async function insertMemory(
   return rows[0] && memoryFromRow(domain, rows[0], draft.content);
 }
 
-/** Writes a draft over the row of the same id: create time stays, the version grows. */
+/**
+ * Writes a draft over the row of the same id: create time stays, the version grows. Its chunks are another statement.
+ * Content that stays is not written: its words would be indexed anew.
+ */
 export async function overwriteMemory(
   database: Queryable,
   domain: string,
   draft: MemoryDraft,
 ): Promise<Memory> {
   const { memories } = domainTables(domain);
-  const keep = draft.embedding === "keep";
+  const keepContent = draft.embedding === "keep";
+  const keepExpiry = draft.keepExpiry === true;
+  const [id, content, metadata, time, ttlOf, ...embedding] = parametersOf(draft);
   const rows = await database.query<MemoryRow>(
     {
+      name: `${keepContent ? "change" : "overwrite"}_memory:${domain}`,
       text: `update ${memories} as m set
-          content = $2, metadata = $3::jsonb, expires_at = ${expiresAt}, ttl = ${ttl}, chunk_count = $6,
-          ${keep ? "" : `embedding = $7::vector, embedding_state = ${embeddingState}, embedding_version = $8::integer,`}
-          ${keep ? "" : `embedding_error = null, embedding_attempts = 0, embed_after = now() + $9::float8 * interval '1 millisecond',`}
+          metadata = $2::jsonb,
+          expires_at = case when $3 then m.expires_at else ${expiresAt} end,
+          ttl = case when $3 then m.ttl else ${ttl} end,
+          ${
+            keepContent
+              ? ""
+              : `content = $10, chunk_count = $6, embedding = $7::vector, embedding_state = ${embeddingState},
+                embedding_version = $8::integer, embedding_error = null, embedding_attempts = 0,
+                embed_after = now() + $9::float8 * interval '1 millisecond',`
+          }
           updated_at = now(), version = m.version + 1
         where m.id = $1
         returning ${memoryColumns("m")}`,
     },
-    keep ? parametersOf(draft).slice(0, 6) : parametersOf(draft),
+    [id, metadata, keepExpiry, time, ttlOf, ...(keepContent ? [] : [...embedding, content])],
   );
   const row = rows[0];
   if (row === undefined) throw new Error(`memory ${draft.id} vanished while its row was locked`);
@@ -85,7 +98,7 @@ const expiresAt = "coalesce(memory_time($4::bigint), now() + $5::bigint * interv
 const ttl = "$5::bigint * interval '1 microsecond'";
 const embeddingState = "case when $7::vector is null then 'pending' else 'ready' end";
 
-function parametersOf(draft: MemoryDraft): Parameter[] {
+function parametersOf(draft: MemoryDraft) {
   const embedding: ContentEmbedding | undefined = draft.embedding === "keep" ? undefined : draft.embedding;
   return [
     draft.id,
@@ -97,5 +110,5 @@ function parametersOf(draft: MemoryDraft): Parameter[] {
     embedding?.chunks[0]?.vector ?? null,
     embedding?.version ?? null,
     draft.leaseMs,
-  ];
+  ] as const satisfies readonly Parameter[];
 }

@@ -1,0 +1,109 @@
+import { assertNoViolations, domainNotFound, memoryNotFound } from "../errors.ts";
+import type { DomainRecord, MemoryDraft, MemoryRepository } from "../storage/memory-repository.ts";
+import type { CallContext } from "./call-context.ts";
+import type { MemoryKey } from "./get.ts";
+import { LIMITS } from "./limits.ts";
+import type { JsonObject, Memory, MemoryFields } from "./memory.ts";
+import type { EmbeddingAttempt, EmbeddingMode, TimelyEmbedder } from "./timely-embedding.ts";
+import { versionMismatch } from "./version.ts";
+
+export interface UpdateCommand extends MemoryKey {
+  /** The fields to change, and what they become; `importance: undefined` removes it. */
+  readonly changes: Partial<MemoryFields>;
+  /** merge: key by key, where null removes one; replace: all of them. */
+  readonly metadataMode: "merge" | "replace";
+  /** Undefined: whatever its version. */
+  readonly expectedVersion: bigint | undefined;
+  readonly embeddingMode: EmbeddingMode;
+}
+
+/** @throws ServiceError MEMORY_NOT_FOUND, DOMAIN_NOT_FOUND, VERSION_MISMATCH, MEMORY_ALREADY_EXISTS, INVALID_ARGUMENT */
+export type Update = (command: UpdateCommand, call: CallContext) => Promise<Memory>;
+
+/** Changes some fields of one memory in one step, under its lock. */
+export function createUpdate(dependencies: {
+  readonly repository: MemoryRepository;
+  readonly embeddings: TimelyEmbedder;
+}): Update {
+  const { repository, embeddings } = dependencies;
+
+  /** Embeds new content before the lock; not for a change that can be seen to fail, nor for what is there already. */
+  async function attemptFor(command: UpdateCommand, call: CallContext): Promise<EmbeddingAttempt> {
+    const { content } = command.changes;
+    if (content === undefined || command.embeddingMode === "background") return {};
+    const current = await repository.read(command.domain, command.id, call.signal);
+    assertExpected(command, current);
+    return content === current.content ? {} : await embeddings.attempt(content, command.embeddingMode, call);
+  }
+
+  return async (command, call) => {
+    const { domain: name, id } = command;
+    const domain = await repository.findDomain(name, call.signal);
+    if (domain === undefined) throw domainNotFound(name);
+    const attempt = await attemptFor(command, call);
+    call.signal.throwIfAborted();
+
+    const memory = await repository.change(
+      name,
+      id,
+      (current) => {
+        assertExpected(command, current);
+        return draftOf(command, current, attempt, domain);
+      },
+      call.signal,
+    );
+    if (memory === undefined) throw new Error("a change that writes returned nothing");
+    if (command.changes.content !== undefined) embeddings.follow(memory, attempt);
+    return memory;
+  };
+
+  function draftOf(
+    command: UpdateCommand,
+    current: Memory,
+    attempt: EmbeddingAttempt,
+    domain: DomainRecord,
+  ): MemoryDraft {
+    const { changes } = command;
+    const { content, metadata } = changes;
+    return {
+      ...current,
+      ...changes,
+      ...(metadata !== undefined && command.metadataMode === "merge"
+        ? { metadata: mergedMetadata(current.metadata, metadata) }
+        : {}),
+      keepExpiry: changes.expiry === undefined,
+      ...(content === undefined || content === current.content
+        ? { embedding: "keep", leaseMs: 0 }
+        : embeddings.describe(content, attempt, domain)),
+    };
+  }
+}
+
+function assertExpected(
+  { domain, id, expectedVersion }: UpdateCommand,
+  current: Memory | undefined,
+): asserts current is Memory {
+  if (current === undefined) throw memoryNotFound(domain, id);
+  if (expectedVersion !== undefined && expectedVersion !== current.version) {
+    throw versionMismatch({ domain, id }, expectedVersion, current.version);
+  }
+}
+
+/** Two that keep the bound may break it together; what was beyond it before may still shrink. */
+function mergedMetadata(current: JsonObject, sent: JsonObject): JsonObject {
+  const merged = Object.fromEntries(
+    Object.entries({ ...current, ...sent }).filter(
+      ([key, value]) => value !== null || !Object.hasOwn(sent, key),
+    ),
+  );
+  const bytes = Buffer.byteLength(JSON.stringify(merged));
+  if (bytes > LIMITS.metadataBytes && bytes > Buffer.byteLength(JSON.stringify(current))) {
+    assertNoViolations([
+      {
+        field: "memory.metadata",
+        description: `must have at most ${LIMITS.metadataBytes} bytes of UTF-8 when merged, would have ${bytes}`,
+      },
+    ]);
+  }
+  return merged;
+}

@@ -1,0 +1,196 @@
+import { create } from "@bufbuild/protobuf";
+import { durationFromMs, TimestampSchema } from "@bufbuild/protobuf/wkt";
+import { Code, createClient } from "@connectrpc/connect";
+import { Memory_Embedding_State } from "memory-service-client/memoryservice/v1/memory_pb.js";
+import {
+  EmbeddingMode,
+  MemoryService,
+  UpdateRequest_MetadataMode as MetadataMode,
+  StoreOutcome,
+} from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import type { Database } from "../../src/storage/database/database.ts";
+import { databaseEngines } from "../support/databases.ts";
+import { newDomainName } from "../support/drafts.ts";
+import { createServiceClient, errorOf, memoryServiceRoutes } from "../support/service.ts";
+import { createUseCases, type UseCases } from "../support/use-cases.ts";
+import { startTestListener, transports } from "./plumbing/harness.ts";
+
+// The promises of the comments in proto/, through encoding and decoding; the rules in all their cases are in
+// test/memory.
+describe.each(databaseEngines())("MemoryService on $name", ({ open }) => {
+  let database: Database;
+  let useCases: UseCases;
+  let client: ReturnType<typeof createServiceClient>;
+
+  beforeAll(async () => {
+    database = await open({ poolSize: 8 });
+  });
+  afterAll(() => database.close());
+  beforeEach(() => {
+    useCases = createUseCases(database);
+    client = createServiceClient(useCases);
+  });
+
+  const missing = (id: string) => ({
+    code: Code.NotFound,
+    reason: "MEMORY_NOT_FOUND",
+    message: `memory "${id}" not found in domain "${useCases.domain}"`,
+    metadata: { id, domain: useCases.domain },
+  });
+  const stale = {
+    code: Code.Aborted,
+    reason: "VERSION_MISMATCH",
+    metadata: { id: "m", expected_version: "7", current_version: "1" },
+    retries: false,
+  };
+
+  test("Get answers with the memory as Store did", async () => {
+    const { memory } = await client.store({ id: "m", content: "apple", metadata: { k: [1, null] } });
+    expect((await client.get({ id: "m" })).memory).toEqual(memory);
+    expect((await client.get({ id: "m", domain: useCases.domain })).memory).toEqual(memory);
+    expect(await errorOf(client.get({ id: "other" }))).toMatchObject(missing("other"));
+  });
+
+  test("Update changes what the mask names, and ignores all else", async () => {
+    const { memory } = await client.store({
+      id: "m",
+      content: "apple",
+      source: "s",
+      importance: 0.5,
+      tags: ["a"],
+      metadata: { a: 1 },
+      expiry: { case: "ttl", value: durationFromMs(3_600_000) },
+    });
+    const updated = await client.update({
+      memory: { id: "m", content: "\0", source: "new", tags: ["b", "b"], version: 99n, importance: 17 },
+      updateMask: { paths: ["source", "tags", "source"] },
+    });
+    expect(updated.memory).toEqual({
+      ...memory,
+      source: "new",
+      tags: ["b"],
+      version: 2n,
+      updateTime: updated.memory?.updateTime,
+    });
+    const cleared = await client.update({
+      memory: { id: "m" },
+      updateMask: { paths: ["source", "tags", "importance", "metadata", "expire_time"] },
+      metadataMode: MetadataMode.REPLACE,
+      expectedVersion: 2n,
+    });
+    expect(cleared.memory).toMatchObject({ content: "apple", source: "", tags: [], version: 3n });
+    expect(cleared.memory?.importance).toBeUndefined();
+    expect(cleared.memory?.metadata).toBeUndefined();
+    expect(cleared.memory?.expireTime).toBeUndefined();
+    expect((await client.get({ id: "m" })).memory).toEqual(cleared.memory);
+  });
+
+  test("Update merges metadata, or replaces them", async () => {
+    await client.store({ id: "m", content: "apple", metadata: { a: 1, b: 2 } });
+    const update = async (metadata: Record<string, number | null>, metadataMode: MetadataMode) =>
+      (
+        await client.update({
+          memory: { id: "m", metadata },
+          updateMask: { paths: ["metadata"] },
+          metadataMode,
+        })
+      ).memory?.metadata;
+    expect(await update({ b: null, c: 3 }, MetadataMode.MERGE)).toEqual({ a: 1, c: 3 });
+    expect(await update({ d: null }, MetadataMode.REPLACE)).toEqual({ d: null });
+  });
+
+  test("Update embeds changed content, or leaves that for later", async () => {
+    await client.store({ id: "m", content: "apple @10" });
+    const update = (content: string, embeddingMode: EmbeddingMode) =>
+      client.update({ memory: { id: "m", content }, updateMask: { paths: ["content"] }, embeddingMode });
+    expect((await update("pear @20", EmbeddingMode.UNSPECIFIED)).memory).toMatchObject({
+      content: "pear @20",
+      embedding: { state: Memory_Embedding_State.READY },
+    });
+    expect((await update("fig @30", EmbeddingMode.BACKGROUND)).memory).toMatchObject({
+      content: "fig @30",
+      embedding: { state: Memory_Embedding_State.PENDING },
+    });
+  });
+
+  test("Update renews a ttl with an empty mask, and takes a time to the microsecond", async () => {
+    await client.store({ id: "m", content: "apple" });
+    const renewed = await client.update({ memory: { id: "m" }, ttl: { seconds: 61n, nanos: 1_999 } });
+    const { updateTime, expireTime } = renewed.memory ?? {};
+    const micros = (at?: { seconds: bigint; nanos: number }) =>
+      (at?.seconds ?? 0n) * 1_000_000n + BigInt((at?.nanos ?? 0) / 1_000);
+    expect(micros(expireTime) - micros(updateTime)).toBe(61_000_001n);
+
+    const end = create(TimestampSchema, {
+      seconds: BigInt(Math.floor(Date.now() / 1_000)) + 60n,
+      nanos: 7_000,
+    });
+    const timed = await client.update({
+      memory: { id: "m", expireTime: end },
+      updateMask: { paths: ["expire_time"] },
+    });
+    expect(timed.memory?.expireTime).toEqual(end);
+  });
+
+  test("Update tells a missing memory and a stale version", async () => {
+    await client.store({ id: "m", content: "apple" });
+    const update = (id: string, expectedVersion: bigint | undefined) =>
+      client.update({
+        memory: { id, source: "new" },
+        updateMask: { paths: ["source"] },
+        ...(expectedVersion === undefined ? {} : { expectedVersion }),
+      });
+    expect(await errorOf(update("other", undefined))).toMatchObject(missing("other"));
+    expect(await errorOf(update("m", 7n))).toMatchObject({
+      ...stale,
+      message: `memory "m" in domain "${useCases.domain}" is at version 1, not 7`,
+    });
+  });
+
+  test("Delete tells what it did", async () => {
+    await client.store({ id: "m", content: "apple" });
+    expect(await errorOf(client.delete({ id: "m", expectedVersion: 7n }))).toMatchObject(stale);
+    expect((await client.delete({ id: "m", expectedVersion: 1n })).deleted).toBe(true);
+    expect((await client.delete({ id: "m", allowMissing: true })).deleted).toBe(false);
+    expect(await errorOf(client.delete({ id: "m" }))).toMatchObject(missing("m"));
+  });
+
+  test("a domain that is not there is told by all of them, and not made", async () => {
+    const domain = newDomainName();
+    const calls = [
+      client.get({ domain, id: "m" }),
+      client.delete({ domain, id: "m", allowMissing: true }),
+      client.update({ memory: { domain, id: "m" }, updateMask: { paths: ["source"] } }),
+    ];
+    for (const call of calls) {
+      expect(await errorOf(call)).toMatchObject({
+        code: Code.NotFound,
+        reason: "DOMAIN_NOT_FOUND",
+        metadata: { domain },
+      });
+    }
+    expect(await useCases.repository.findDomain(domain)).toBeUndefined();
+  });
+
+  test.each(Object.entries(transports))("a memory's life by %s", async (_name, transport) => {
+    const { url } = await startTestListener(memoryServiceRoutes(useCases));
+    const remote = createClient(MemoryService, transport(url));
+    await remote.store({ id: "m", content: "apple", metadata: { a: 1 } });
+    const { memory } = await remote.update({
+      memory: { id: "m", metadata: { b: 2 }, content: "pear" },
+      updateMask: { paths: ["metadata", "content"] },
+      metadataMode: MetadataMode.MERGE,
+      expectedVersion: 1n,
+    });
+    expect(memory).toMatchObject({ content: "pear", metadata: { a: 1, b: 2 }, version: 2n });
+    expect((await remote.get({ id: "m" })).memory).toEqual(memory);
+    expect(await errorOf(remote.delete({ id: "m", expectedVersion: 7n }))).toMatchObject({
+      code: Code.Aborted,
+      metadata: { current_version: "2" },
+    });
+    expect((await remote.delete({ id: "m" })).deleted).toBe(true);
+    expect(await errorOf(remote.get({ id: "m" }))).toMatchObject(missing("m"));
+    expect((await remote.store({ id: "m", content: "new" })).outcome).toBe(StoreOutcome.CREATED);
+  });
+});
