@@ -12,7 +12,7 @@ export interface RawQuery {
 
 /** As deep as the server searches, and as shallow as a program that only wants ten (pgvector's default). */
 export const RAW_QUERIES: readonly RawQuery[] = [
-  { label: "raw pool, 200 nearest", limit: 200, efSearch: 200 },
+  { label: "raw pool, 100 nearest", limit: 100, efSearch: 200 },
   { label: "raw pool, 10 nearest", limit: 10, efSearch: 40 },
 ];
 

@@ -4,11 +4,11 @@ import type { Candidate } from "../storage/memory-repository.ts";
  * Candidates that each leg finds for limits up to 100. Fixed, so that the answer for a smaller limit is the
  * beginning of the answer for a larger one.
  */
-export const CANDIDATE_DEPTH = 200;
+export const CANDIDATE_DEPTH = 100;
 
 /** Above limit 100 the depth is twice the limit, and ranks may differ from those of smaller limits. */
 export function candidateDepth(limit: number): number {
-  return Math.max(CANDIDATE_DEPTH, 2 * limit);
+  return limit <= CANDIDATE_DEPTH ? CANDIDATE_DEPTH : 2 * limit;
 }
 
 /** The constant of reciprocal rank fusion, from Cormack, Clarke and Buettcher, SIGIR 2009. */

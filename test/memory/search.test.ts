@@ -367,13 +367,13 @@ describe.each(databaseEngines())("Search on $name", ({ open }) => {
       const deleting: MemoryRepository = {
         ...useCases.repository,
         async fetch(domain, ...rest) {
-          await database.query({ text: `delete from "${domain}_memories" where id < 'm0198' and id > 'm'` });
+          await database.query({ text: `delete from "${domain}_memories" where id < 'm0098' and id > 'm'` });
           return await useCases.repository.fetch(domain, ...rest);
         },
       };
       const other = start({ wrap: () => deleting });
       const { hits, info } = await other.find({ domain: useCases.domain, query: "apple", mode: "text" });
-      expect(hits.map(({ id }) => id)).toEqual(["m0198", "m0199", "m0200"]);
+      expect(hits.map(({ id }) => id)).toEqual(["m0098", "m0099", "m0100"]);
       expect(info.limitFilled).toBe(false);
     });
   });

@@ -4,7 +4,7 @@
  */
 export const connectionSettings: Readonly<Record<string, string>> = {
   TimeZone: "UTC",
-  // Candidates kept while an HNSW index is searched; the repository's candidate depth is 200 too.
+  // Candidates kept while an HNSW index is searched: twice the usual depth, for recall.
   "hnsw.ef_search": "200",
   // Keep scanning while a filter eats the candidates, up to the number of tuples below.
   "hnsw.iterative_scan": "relaxed_order",

@@ -1,15 +1,10 @@
 import { CANDIDATE_DEPTH } from "../../memory/rank.ts";
-import type { Queryable, QueryOptions, Row } from "../database/database.ts";
+import type { Queryable, QueryOptions } from "../database/database.ts";
 import type { Candidate, SemanticAnswer, SemanticQuery } from "../memory-repository.ts";
 import { domainTables, isAlive } from "./domain-tables.ts";
 
-interface NearestRow extends Row {
-  readonly id: string;
-  readonly chunk_index: number;
-  readonly distance: number;
-  /** False: a chunk of a memory that has expired. */
-  readonly alive: boolean;
-}
+/** Memory id, chunk index, cosine distance; false: a chunk of a memory that has expired. */
+type NearestChunk = readonly [id: string, chunkIndex: number, distance: number, alive: boolean];
 
 /**
  * The nearest chunk 0s and the nearest further chunks, each through its own vector index. The depth stands in the
@@ -17,6 +12,8 @@ interface NearestRow extends Row {
  *
  * The version's condition is written so that its index cannot serve it: a planner without statistics takes the version
  * for rare, and reads and sorts the whole table.
+ *
+ * All come in one row: a row each would cost as much as a fifth of the search on the embedded engine.
  *
  * Chunks of expired memories are left out only after the nearest were found; they are gone at the next sweep.
  */
@@ -28,7 +25,7 @@ export async function findNearest(
 ): Promise<Omit<SemanticAnswer, "approximate">> {
   const { memories, chunks } = domainTables(domain);
   const depth = Math.trunc(query.depth);
-  const rows = await database.query<NearestRow>(
+  const [row] = await database.query<{ found: NearestChunk[] | null }>(
     {
       ...(depth === CANDIDATE_DEPTH ? { name: `nearest:${domain}` } : {}),
       text: `with nearest as materialized (
@@ -44,33 +41,36 @@ export async function findNearest(
           order by c.embedding <=> $1::vector
           limit ${depth}
         )
-        select id, 0 as chunk_index, distance, true as alive from nearest
-        union all
-        select c.memory_id, c.chunk_index, c.distance,
-          exists (select from ${memories} m where m.id = c.memory_id and ${isAlive("m")})
-        from nearest_chunks c`,
+        select json_agg(chunk) as found
+        from (
+          select json_build_array(n.id, 0, n.distance, true) as chunk from nearest n
+          union all
+          select json_build_array(c.memory_id, c.chunk_index, c.distance,
+            exists (select from ${memories} m where m.id = c.memory_id and ${isAlive("m")}))
+          from nearest_chunks c
+        ) chunks`,
     },
     [query.embedding, query.embeddingVersion],
     options,
   );
-  const nearest = bestChunks(rows.filter((row) => row.alive));
+  const found = row?.found ?? [];
+  const nearest = bestChunks(found.filter(([, , , alive]) => alive));
   const candidates = nearest.slice(0, depth).filter(({ score }) => score >= (query.minSimilarity ?? -1));
   // Below the threshold, or with fewer rows from each scan than it may give, there is nothing more to find.
-  const firstChunks = rows.filter((row) => row.chunk_index === 0).length;
+  const firstChunks = found.filter(([, chunkIndex]) => chunkIndex === 0).length;
   const exhausted =
     candidates.length < Math.min(nearest.length, depth) ||
-    Math.max(firstChunks, rows.length - firstChunks) < depth;
+    Math.max(firstChunks, found.length - firstChunks) < depth;
   return { candidates, exhausted };
 }
 
 /** Each memory once, with its nearest chunk; ties by id, so that equal searches give equal answers. */
-function bestChunks(rows: readonly NearestRow[]): Candidate[] {
-  const best = new Map<string, NearestRow>();
-  for (const row of rows) {
-    const known = best.get(row.id);
-    if (known === undefined || row.distance < known.distance) best.set(row.id, row);
+function bestChunks(chunks: readonly NearestChunk[]): Candidate[] {
+  const best = new Map<string, Candidate>();
+  for (const [id, chunkIndex, distance] of chunks) {
+    const known = best.get(id);
+    if (known === undefined || 1 - distance > known.score)
+      best.set(id, { id, score: 1 - distance, chunkIndex });
   }
-  return [...best.values()]
-    .sort((a, b) => a.distance - b.distance || (a.id < b.id ? -1 : 1))
-    .map((row) => ({ id: row.id, score: 1 - row.distance, chunkIndex: row.chunk_index }));
+  return [...best.values()].sort((a, b) => b.score - a.score || (a.id < b.id ? -1 : 1));
 }
