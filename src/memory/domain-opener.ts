@@ -4,7 +4,7 @@ import type { ContentEmbedder } from "./content-embedder.ts";
 
 /** Finds the domains that are written to, and makes those that are missing. */
 export interface DomainOpener {
-  /** @throws ServiceError DOMAIN_NOT_FOUND if there is none and none may be made. */
+  /** @throws ServiceError DOMAIN_NOT_FOUND if there is none and none may be made; DOMAIN_LIMIT_REACHED. */
   open(name: string, signal: AbortSignal): Promise<DomainRecord>;
   /** The same for a domain that was there a moment ago: dropped behind this server's back, it is missing like any other. */
   reopen(name: string): Promise<DomainRecord>;
@@ -14,6 +14,8 @@ export function createDomainOpener(dependencies: {
   readonly repository: MemoryRepository;
   readonly contents: ContentEmbedder;
   readonly createDomains: boolean;
+  /** How many there may be; undefined: any number. */
+  readonly maxDomains?: number | undefined;
 }): DomainOpener {
   const { repository, contents } = dependencies;
   const underWay = new Map<string, Promise<DomainRecord>>();
@@ -36,8 +38,9 @@ export function createDomainOpener(dependencies: {
 
   async function make(name: string): Promise<DomainRecord> {
     const dimensions = (await contents.current())?.dimensions;
-    const created = await repository.createDomain(name, dimensions);
-    return created.embeddingVersion === undefined ? await contents.align(created) : created;
+    const { maxDomains } = dependencies;
+    const { domain } = await repository.createDomain(name, dimensions, { maxDomains });
+    return domain.embeddingVersion === undefined ? await contents.align(domain) : domain;
   }
 
   return {

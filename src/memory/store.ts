@@ -1,6 +1,11 @@
 import { v7 as uuidv7 } from "uuid";
 import { ServiceError } from "../errors.ts";
-import type { DomainRecord, MemoryDraft, MemoryRepository } from "../storage/memory-repository.ts";
+import {
+  type DomainRecord,
+  DuplicateContentError,
+  type MemoryDraft,
+  type MemoryRepository,
+} from "../storage/memory-repository.ts";
 import type { CallContext } from "./call-context.ts";
 import type { DomainOpener } from "./domain-opener.ts";
 import type { Memory, MemoryFields } from "./memory.ts";
@@ -18,12 +23,15 @@ export interface StoreCommand extends MemoryFields {
   readonly embeddingMode: EmbeddingMode;
 }
 
-export type StoreOutcome = "created" | "replaced" | "unchanged" | "kept";
+export type StoreOutcome = "created" | "replaced" | "unchanged" | "kept" | "duplicate";
 
-export type Store = (
-  command: StoreCommand,
-  call: CallContext,
-) => Promise<{ readonly memory: Memory; readonly outcome: StoreOutcome }>;
+export interface StoreResult {
+  /** As it is stored now; of a duplicate, the one that has the content. */
+  readonly memory: Memory;
+  readonly outcome: StoreOutcome;
+}
+
+export type Store = (command: StoreCommand, call: CallContext) => Promise<StoreResult>;
 
 /** Between finding an id taken and locking its row the row may go; so few tries that a defect does not loop. */
 const MAX_TRIES = 5;
@@ -63,13 +71,16 @@ async function write(
   command: StoreCommand,
   draft: MemoryDraft,
   signal: AbortSignal,
-) {
+): Promise<StoreResult> {
   for (let tries = 1; ; tries++) {
     try {
       const created = await repository.insert(command.domain, draft, signal);
-      if (created !== undefined) return { memory: created, outcome: "created" as const };
+      if (created !== undefined) return { memory: created, outcome: "created" };
       return await settle(repository, command, draft, signal);
     } catch (error) {
+      if (error instanceof DuplicateContentError) {
+        return { memory: error.memory, outcome: "duplicate" };
+      }
       const conflict = error instanceof ServiceError && error.reason === "CONFLICT";
       if (!conflict || tries >= MAX_TRIES) throw error;
     }

@@ -25,6 +25,8 @@ export interface MemoryUseCaseDependencies {
   readonly embedBudgetMs: number;
   /** Whether storing makes a domain that is missing. */
   readonly createDomains: boolean;
+  /** How many domains there may be; undefined: any number. */
+  readonly maxDomains?: number | undefined;
   /** Told of a domain that has a new pending memory nobody is embedding. */
   readonly onPending: (domain: string) => void;
   readonly logger: Logger;

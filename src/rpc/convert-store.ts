@@ -91,4 +91,5 @@ const outcomeOf = {
   replaced: StoreOutcome.REPLACED,
   unchanged: StoreOutcome.UNCHANGED,
   kept: StoreOutcome.KEPT,
+  duplicate: StoreOutcome.DUPLICATE,
 } as const satisfies Record<Outcome, StoreOutcome>;

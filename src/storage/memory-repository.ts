@@ -1,15 +1,47 @@
 import type { EmbeddingSpace } from "../embedding/embedder.ts";
-import type { Memory, MemoryFields } from "../memory/memory.ts";
+import { ServiceError } from "../errors.ts";
+import type { Memory, MemoryFields, Microseconds } from "../memory/memory.ts";
+
+/** What a domain is made with. */
+export interface DomainSettings {
+  /** What is kept in it, for people. */
+  readonly description: string;
+  /** PostgreSQL text search configuration, such as `english`. */
+  readonly textSearchConfig: string;
+  /** Undefined: the server's default, whatever that becomes. */
+  readonly embeddingModel: string | undefined;
+  /** Dimensions asked for; undefined: the model's own. */
+  readonly requestedDimensions: number | undefined;
+  /** Whether it keeps each content once. Never changes. */
+  readonly deduplicateContent: boolean;
+}
+
+/** Of a domain that Store makes. */
+export const DEFAULT_DOMAIN_SETTINGS: DomainSettings = {
+  description: "",
+  textSearchConfig: "english",
+  embeddingModel: undefined,
+  requestedDimensions: undefined,
+  deduplicateContent: false,
+};
 
 /** A domain as the catalogue knows it. */
-export interface DomainRecord {
+export interface DomainRecord extends DomainSettings {
+  /** Another one than that of a dropped domain of the same name. */
+  readonly id: bigint;
   readonly name: string;
+  readonly createTime: Microseconds;
   /** Dimensions of its embedding columns; undefined until a model's are known. */
   readonly dimensions: number | undefined;
   /** The embedding version that searches compare with; undefined until the first embedding. */
   readonly embeddingVersion: number | undefined;
-  /** PostgreSQL text search configuration, such as `english`. */
-  readonly textSearchConfig: string;
+}
+
+export interface CreateDomainOptions {
+  /** Default: DEFAULT_DOMAIN_SETTINGS. Left alone if the domain exists. */
+  readonly settings?: DomainSettings;
+  /** How many domains there may be with it; default: any number. */
+  readonly maxDomains?: number | undefined;
 }
 
 /** Where a chunk lies in its content, in code points: from `start` up to, not including, `end`. */
@@ -51,6 +83,22 @@ export type Deletion =
   | { readonly kind: "missing" }
   /** It is still there, at this version. */
   | { readonly kind: "other-version"; readonly version: bigint };
+
+/** A domain that keeps each content once has this one already, under another id; nothing was written. */
+export class DuplicateContentError extends ServiceError {
+  /** The memory that has the content. */
+  readonly memory: Memory;
+
+  constructor(memory: Memory) {
+    const { domain, id } = memory;
+    super(
+      "MEMORY_ALREADY_EXISTS",
+      `domain "${domain}" keeps each content once and has this one as memory "${id}"`,
+      { metadata: { domain, id, fields: "content" } },
+    );
+    this.memory = memory;
+  }
+}
 
 /** A memory whose embedding is due. */
 export interface PendingMemory {
@@ -115,8 +163,16 @@ export interface MemoryRepository {
   listDomains(signal?: AbortSignal): Promise<DomainRecord[]>;
   /** The domain, at most seconds old, or undefined. */
   findDomain(name: string, signal?: AbortSignal): Promise<DomainRecord | undefined>;
-  /** Makes the domain unless it exists. */
-  createDomain(name: string, dimensions: number | undefined): Promise<DomainRecord>;
+  /**
+   * Makes the domain unless it exists; its tables are seen to in any case.
+   *
+   * @throws ServiceError DOMAIN_LIMIT_REACHED, also for one of many that make domains at once.
+   */
+  createDomain(
+    name: string,
+    dimensions: number | undefined,
+    options?: CreateDomainOptions,
+  ): Promise<{ readonly domain: DomainRecord; readonly created: boolean }>;
   /** Number of the version for this space and chunker; registers it if it is new. */
   registerEmbeddingVersion(space: EmbeddingSpace, chunker: number): Promise<number>;
   /** Makes searches of the domain use this version; embeddings of other dimensions are dropped, their memories pending. */
@@ -124,11 +180,14 @@ export interface MemoryRepository {
 
   /** The memory with its content, or undefined. */
   read(domain: string, id: string, signal?: AbortSignal): Promise<Memory | undefined>;
-  /** Writes a new memory, whole or not at all; undefined if its id is taken. */
+  /** Writes a new memory, whole or not at all; undefined if its id is taken, or its content where it must be unique. */
   insert(domain: string, draft: MemoryDraft, signal?: AbortSignal): Promise<Memory | undefined>;
   /**
    * Locks the memory, shows it to `decide` (undefined: none), and writes the draft it returns, if any: over the
-   * memory (which keeps its create time and gets the next version) or as a new one. Returns what is stored then.
+   * memory (which keeps its create time and gets the next version) or as a new one. Returns what is stored then. May ask
+   * `decide` again after a conflict.
+   *
+   * @throws DuplicateContentError; ServiceError CONFLICT.
    */
   change(
     domain: string,

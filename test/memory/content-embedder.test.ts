@@ -1,8 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { type Embedder, EmbedError } from "../../src/embedding/embedder.ts";
 import { createContentEmbedder, embedBudget, within } from "../../src/memory/content-embedder.ts";
-import type { DomainRecord, MemoryRepository } from "../../src/storage/memory-repository.ts";
+import type { MemoryRepository } from "../../src/storage/memory-repository.ts";
 import { silentLogger } from "../support/databases.ts";
+import { domainRecord } from "../support/drafts.ts";
 import {
   createScriptedEmbedder,
   type ScriptedEmbedder,
@@ -21,7 +22,7 @@ function createVersions() {
       return known.indexOf(key) + 1;
     },
     async useEmbeddingVersion(name, embeddingVersion, dimensions) {
-      return { name, embeddingVersion, dimensions, textSearchConfig: "english" };
+      return domainRecord({ name, embeddingVersion, dimensions });
     },
   };
   return { registered, repository: repository as MemoryRepository };
@@ -152,12 +153,7 @@ describe("the embedding version", () => {
 
   test("moves a domain that uses another or none, and leaves the others", async () => {
     const { contents } = start();
-    const domain: DomainRecord = {
-      name: "d",
-      dimensions: undefined,
-      embeddingVersion: undefined,
-      textSearchConfig: "english",
-    };
+    const domain = domainRecord({ name: "d" });
     const moved = { ...domain, dimensions: 3, embeddingVersion: 1 };
     expect(await contents.align(domain)).toEqual(moved);
     expect(await contents.align({ ...moved, embeddingVersion: 7 })).toEqual(moved);

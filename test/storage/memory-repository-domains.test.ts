@@ -1,11 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Database } from "../../src/storage/database/database.ts";
-import type { MemoryRepository } from "../../src/storage/memory-repository.ts";
+import { DEFAULT_DOMAIN_SETTINGS, type MemoryRepository } from "../../src/storage/memory-repository.ts";
 import { createPostgresMemoryRepository } from "../../src/storage/postgres/memory-repository.ts";
 import { databaseEngines } from "../support/databases.ts";
-import { at, draft, embedding, newDomainName } from "../support/drafts.ts";
+import { at, domainRecord, draft, embedding, newDomainName } from "../support/drafts.ts";
 
 const INVALID_PARAMETER_VALUE = "22023";
+const german = { ...DEFAULT_DOMAIN_SETTINGS, textSearchConfig: "german" };
 
 describe.each(databaseEngines())("domains on $name", ({ open }) => {
   let database: Database;
@@ -39,10 +40,13 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
     "are made, with all their indexes, under the name %s",
     async (name) => {
       expect(await repository.createDomain(name, 3)).toEqual({
-        name,
-        dimensions: 3,
-        embeddingVersion: undefined,
-        textSearchConfig: "english",
+        created: true,
+        domain: domainRecord({
+          id: expect.any(BigInt),
+          name,
+          createTime: expect.any(BigInt),
+          dimensions: 3,
+        }),
       });
       expect(await indexesOf(`${name}_memories`)).toEqual(
         [
@@ -118,9 +122,12 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
     const name = newDomainName();
     const first = await repository.createDomain(name, 3);
     const memory = await repository.insert(name, draft({ id: "m" }));
-    expect(await repository.createDomain(name, 5)).toEqual(first);
+    const again = await repository.createDomain(name, 5, {
+      settings: { ...german, deduplicateContent: true },
+    });
+    expect(again).toEqual({ domain: first.domain, created: false });
     await query("select create_domain_memories_table($1)", [name]);
-    expect(await repository.findDomain(name)).toEqual(first);
+    expect(await repository.findDomain(name)).toEqual(first.domain);
     const [found] = await repository.fetch(name, [{ id: "m", chunkIndex: undefined }], { content: true });
     expect(found?.memory).toEqual(memory);
   });
@@ -128,7 +135,8 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
   test("made fifty times at once are made once", async () => {
     const name = newDomainName();
     const made = await Promise.all(Array.from({ length: 50 }, () => repository.createDomain(name, 3)));
-    expect(new Set(made.map((domain) => JSON.stringify(domain))).size).toBe(1);
+    expect(new Set(made.map(({ domain }) => domain.id)).size).toBe(1);
+    expect(made.filter(({ created }) => created)).toHaveLength(1);
     expect(await indexesOf(`${name}_memories`)).toHaveLength(10);
   });
 
@@ -144,6 +152,43 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
     const known = (await repository.listDomains()).map((domain) => domain.name);
     expect(known).toEqual(expect.arrayContaining(names));
     expect([...known].sort()).toEqual(known);
+  });
+
+  test("keep the settings they were made with", async () => {
+    const name = newDomainName();
+    const settings = {
+      ...german,
+      description: "Über Äpfel",
+      embeddingModel: "bge-m3",
+      requestedDimensions: 3,
+      deduplicateContent: true,
+    };
+    const { domain } = await repository.createDomain(name, 3, { settings });
+    expect(domain).toMatchObject(settings);
+    expect(await indexesOf(`${name}_memories`)).toContain(`${name}_memories_content_idx`);
+    await repository.insert(name, draft({ id: "m", content: "zwei Häuser" }));
+    expect(await repository.searchText(name, { query: "Haus", depth: 5, minScore: undefined })).toMatchObject(
+      [{ id: "m" }],
+    );
+  });
+
+  test("made by fifty at once are not more than allowed", async () => {
+    const existing = (await repository.listDomains()).length;
+    const options = { maxDomains: existing + 3 };
+    const results = await Promise.allSettled(
+      Array.from({ length: 50 }, () => repository.createDomain(newDomainName(), 3, options)),
+    );
+    const failed = results.filter((result) => result.status === "rejected").map(({ reason }) => reason);
+    expect(failed).toHaveLength(47);
+    for (const error of failed) {
+      expect(error).toMatchObject({
+        reason: "DOMAIN_LIMIT_REACHED",
+        message: `there are ${existing + 3} domains already, and may be no more`,
+      });
+    }
+    const [known] = await repository.listDomains();
+    // One that exists is not one more.
+    expect(await repository.createDomain(known?.name ?? "", 3, options)).toMatchObject({ created: false });
   });
 
   test("moved to other dimensions by many at once are moved once", async () => {

@@ -1,5 +1,10 @@
 import { randomUUID } from "node:crypto";
-import type { ContentEmbedding, MemoryDraft } from "../../src/storage/memory-repository.ts";
+import {
+  type ContentEmbedding,
+  DEFAULT_DOMAIN_SETTINGS,
+  type DomainRecord,
+  type MemoryDraft,
+} from "../../src/storage/memory-repository.ts";
 
 /** A memory to be written, pending and due at once, with whatever a test cares about. */
 export function draft(fields: Partial<MemoryDraft> = {}): MemoryDraft {
@@ -40,4 +45,17 @@ export function newDomainName(): string {
 /** Microseconds since 1970, of now and a little more. */
 export function microsecondsFromNow(seconds: number): bigint {
   return (BigInt(Date.now()) + BigInt(Math.round(seconds * 1_000))) * 1_000n;
+}
+
+/** A domain as the catalogue knows it, with whatever a test cares about. */
+export function domainRecord(fields: Partial<DomainRecord> = {}): DomainRecord {
+  return {
+    ...DEFAULT_DOMAIN_SETTINGS,
+    id: 1n,
+    name: newDomainName(),
+    createTime: 0n,
+    dimensions: undefined,
+    embeddingVersion: undefined,
+    ...fields,
+  };
 }

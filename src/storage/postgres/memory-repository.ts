@@ -1,6 +1,7 @@
-import { domainNotFound, ServiceError } from "../../errors.ts";
+import { domainNotFound } from "../../errors.ts";
 import { type Database, DatabaseError, type Queryable, type QueryOptions } from "../database/database.ts";
 import type { DomainRecord, MemoryRepository, SemanticAnswer, SemanticQuery } from "../memory-repository.ts";
+import { changeMemory } from "./change-memory.ts";
 import { deleteMemoryAt } from "./delete-memory.ts";
 import {
   createDomain,
@@ -16,7 +17,7 @@ import { readMemory } from "./read-memory.ts";
 import { findNearest } from "./search-semantic.ts";
 import { findByText } from "./search-text.ts";
 import { replaceChunks } from "./write-chunks.ts";
-import { deleteMemory, insertMemory, lockMemory, overwriteMemory } from "./write-memory.ts";
+import { insertMemory } from "./write-memory.ts";
 
 /** How long a domain's record is believed: its version may be moved by another server. */
 const DOMAIN_CACHE_MS = 5_000;
@@ -78,9 +79,11 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
 
     findDomain,
 
-    async createDomain(name, dimensions) {
-      await createDomain(database, name, dimensions);
-      return await reload(name);
+    async createDomain(name, dimensions, options) {
+      const created = await database.transaction((transaction) =>
+        createDomain(transaction, name, dimensions, options),
+      );
+      return { domain: await reload(name), created };
     },
 
     async registerEmbeddingVersion(space, chunker) {
@@ -117,32 +120,7 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
     },
 
     async change(domain, id, decide, signal) {
-      return await inDomain(
-        domain,
-        database.transaction(
-          async (transaction) => {
-            const found = await lockMemory(transaction, domain, id);
-            const current = found?.expired === false ? found.memory : undefined;
-            const draft = decide(current);
-            if (draft === undefined) return current;
-            if (found?.expired === true) await deleteMemory(transaction, domain, id);
-            const written =
-              current === undefined
-                ? await insertMemory(transaction, domain, draft)
-                : await overwriteMemory(transaction, domain, draft);
-            if (written === undefined) {
-              throw new ServiceError("CONFLICT", `memory "${id}" is being stored by somebody else`, {
-                retryAfterMs: 50,
-              });
-            }
-            if (draft.embedding !== "keep") {
-              await replaceChunks(transaction, domain, id, draft.embedding);
-            }
-            return written;
-          },
-          { signal },
-        ),
-      );
+      return await inDomain(domain, changeMemory(database, domain, id, decide, { signal }));
     },
 
     async delete(domain, id, expectedVersion, signal) {

@@ -4,7 +4,10 @@ import type { ContentEmbedding, MemoryDraft } from "../memory-repository.ts";
 import { domainTables, isAlive } from "./domain-tables.ts";
 import { type MemoryRow, memoryColumns, memoryFromRow, metadataToStore } from "./memory-row.ts";
 
-/** Inserts the row of a memory (its chunks are another statement); undefined if the id is taken. */
+/**
+ * Inserts the row of a memory (its chunks are another statement); undefined if its id is taken or, in a domain that
+ * deduplicates, its content.
+ */
 export async function insertMemory(
   database: Queryable,
   domain: string,
@@ -21,7 +24,7 @@ export async function insertMemory(
         values (
           $1, $2, $3::jsonb, ${expiresAt}, ${ttl}, $6,
           $7::vector, ${embeddingState}, $8::integer, now() + $9::float8 * interval '1 millisecond')
-        on conflict (id) do nothing
+        on conflict do nothing
         returning ${memoryColumns("m")}`,
     },
     parametersOf(draft),
