@@ -42,5 +42,10 @@ export const DEFAULT_LIMIT = 5;
 /** Hits of a StreamSearch that names no limit. */
 export const DEFAULT_STREAM_LIMIT = 100;
 
+/** Memories of a page that names no size. */
+export const DEFAULT_PAGE_SIZE = 50;
+/** Of a message, what is left to its repeated part. */
+export const MAX_RESPONSE_BYTES = LIMITS.messageBytes - 64 * 1024;
+
 export const DOMAIN_NAME = /^[a-z][a-z0-9_-]{0,39}$/;
 export const MEMORY_ID = /^[A-Za-z0-9._:-]{1,50}$/;

@@ -1,4 +1,4 @@
-import type { JsonObject, JsonValue } from "./memory.ts";
+import type { JsonObject, JsonValue, Memory } from "./memory.ts";
 
 /**
  * Bytes of JSON values as a google.protobuf.Struct: not at all those of their JSON text, where a `0` takes one
@@ -10,6 +10,16 @@ export function structBytes(value: JsonObject): number {
     bytes += fieldBytes(textBytes(key) + fieldBytes(valueBytes(inner)));
   }
   return bytes;
+}
+
+/** What a memory takes beside its texts and metadata, at most: times, numbers, tags of fields. */
+const MEMORY_BYTES = 256;
+
+/** Bytes of a memory in an answer, or a little more. */
+export function memoryBytes(memory: Memory, preview = ""): number {
+  const { id, domain, content, source, tags, embedding } = memory;
+  const texts = [id, domain, content, source, ...tags, embedding.failureReason, preview];
+  return texts.reduce((sum, text) => sum + textBytes(text), MEMORY_BYTES + structBytes(memory.metadata));
 }
 
 /** Bytes of a text as a field of a message. */

@@ -4,6 +4,8 @@ import type { ContentEmbedder } from "./content-embedder.ts";
 import { createDelete, type Delete } from "./delete.ts";
 import { createDomainOpener } from "./domain-opener.ts";
 import { createGet, type Get } from "./get.ts";
+import { createList, type List } from "./list.ts";
+import { createPageTokens } from "./page-token.ts";
 import { createSearch, type Search } from "./search.ts";
 import { createStore, type Store } from "./store.ts";
 import { createTimelyEmbedder } from "./timely-embedding.ts";
@@ -13,6 +15,7 @@ import { createUpdate, type Update } from "./update.ts";
 export interface MemoryUseCases {
   readonly store: Store;
   readonly get: Get;
+  readonly list: List;
   readonly update: Update;
   readonly delete: Delete;
   readonly search: Search;
@@ -35,10 +38,12 @@ export interface MemoryUseCaseDependencies {
 export function createMemoryUseCases(dependencies: MemoryUseCaseDependencies): MemoryUseCases {
   const { repository } = dependencies;
   const domains = createDomainOpener(dependencies);
+  const tokens = createPageTokens(() => repository.pageTokenKey());
   const embeddings = createTimelyEmbedder(dependencies);
   return {
     store: createStore({ repository, domains, embeddings }),
     get: createGet({ repository }),
+    list: createList({ repository, tokens }),
     update: createUpdate({ repository, embeddings }),
     delete: createDelete({ repository }),
     search: createSearch(dependencies),

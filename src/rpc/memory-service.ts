@@ -12,6 +12,7 @@ import type { CallContext } from "../memory/call-context.ts";
 import type { MemoryUseCases } from "../memory/use-cases.ts";
 import { noteCall } from "./call-log.ts";
 import { deleteCommandFromRequest, keyFromRequest } from "./convert-key.ts";
+import { listCommandFromRequest, listResponseFrom } from "./convert-list.ts";
 import { messageFromMemory } from "./convert-memory.ts";
 import { messageFromHit, messageFromInfo, searchCommandFromRequest } from "./convert-search.ts";
 import { storeCommandFromRequest, storeResponseFrom } from "./convert-store.ts";
@@ -36,6 +37,12 @@ export function createMemoryService(
       noteCall(context, { domain: key.domain });
       const memory = await memories.get(key, callFrom(context));
       return create(GetResponseSchema, { memory: messageFromMemory(memory) });
+    },
+
+    async list(request, context) {
+      const command = listCommandFromRequest(request, defaultDomain);
+      noteCall(context, { domain: command.domain });
+      return listResponseFrom(await memories.list(command, callFrom(context)));
     },
 
     async update(request, context) {

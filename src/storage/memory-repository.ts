@@ -1,5 +1,7 @@
 import type { EmbeddingSpace } from "../embedding/embedder.ts";
 import { ServiceError } from "../errors.ts";
+import type { Filter } from "../memory/filter.ts";
+import type { ListOrder } from "../memory/list.ts";
 import type { Memory, MemoryFields, Microseconds } from "../memory/memory.ts";
 
 /** What a domain is made with. */
@@ -75,6 +77,25 @@ export interface MemoryDraft extends MemoryFields {
   readonly keepExpiry?: boolean;
   /** For a pending memory: how long its writer wants to embed it alone, in milliseconds. */
   readonly leaseMs: number;
+}
+
+/** A page of memories, by a time and the id. */
+export interface ListQuery {
+  readonly filter: Filter | undefined;
+  readonly order: ListOrder;
+  /** The last memory of the page before; undefined: from the beginning. */
+  readonly after: { readonly time: Microseconds; readonly id: string } | undefined;
+  readonly limit: number;
+  /** Whether to read contents, or their beginnings only. */
+  readonly content: boolean;
+}
+
+export interface ListedMemory {
+  readonly memory: Memory;
+  /** Beginning of the content where the content itself was not asked for; "" otherwise. */
+  readonly preview: string;
+  /** Whether it is followed by another within the limit, be that returned or not. */
+  readonly more: boolean;
 }
 
 /** What became of a memory that was to be deleted. */
@@ -163,6 +184,8 @@ export interface MemoryRepository {
   listDomains(signal?: AbortSignal): Promise<DomainRecord[]>;
   /** The domain, at most seconds old, or undefined. */
   findDomain(name: string, signal?: AbortSignal): Promise<DomainRecord | undefined>;
+  /** The domain as it is now, or undefined. */
+  readDomain(name: string, signal?: AbortSignal): Promise<DomainRecord | undefined>;
   /**
    * Makes the domain unless it exists; its tables are seen to in any case.
    *
@@ -177,6 +200,9 @@ export interface MemoryRepository {
   registerEmbeddingVersion(space: EmbeddingSpace, chunker: number): Promise<number>;
   /** Makes searches of the domain use this version; embeddings of other dimensions are dropped, their memories pending. */
   useEmbeddingVersion(domain: string, version: number, dimensions: number): Promise<DomainRecord>;
+
+  /** The key of page tokens, which all servers of the database share. */
+  pageTokenKey(): Promise<Uint8Array>;
 
   /** The memory with its content, or undefined. */
   read(domain: string, id: string, signal?: AbortSignal): Promise<Memory | undefined>;
@@ -195,6 +221,8 @@ export interface MemoryRepository {
     decide: (current: Memory | undefined) => MemoryDraft | undefined,
     signal?: AbortSignal,
   ): Promise<Memory | undefined>;
+  /** Lists memories in order: up to the limit, or fewer (but one at least) that take about as much as a message may. */
+  list(domain: string, query: ListQuery, signal?: AbortSignal): Promise<ListedMemory[]>;
   /** Deletes the memory, if it is at `expectedVersion` (undefined: whatever its version). */
   delete(
     domain: string,

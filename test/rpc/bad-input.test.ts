@@ -3,6 +3,7 @@ import { base64Decode } from "@bufbuild/protobuf/wire";
 import { TimestampSchema } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
 import type {
+  ListRequestSchema,
   SearchRequestSchema,
   StoreRequestSchema,
   StreamSearchRequestSchema,
@@ -20,6 +21,7 @@ import { sendJson, startTestListener } from "./plumbing/harness.ts";
 
 type Store = MessageInitShape<typeof StoreRequestSchema>;
 type Search = MessageInitShape<typeof SearchRequestSchema>;
+type List = MessageInitShape<typeof ListRequestSchema>;
 type Update = Exclude<MessageInitShape<typeof UpdateRequestSchema>, UpdateRequest>;
 type Stream = MessageInitShape<typeof StreamSearchRequestSchema>;
 
@@ -304,6 +306,22 @@ const badKeys: readonly BadRow<{ domain?: string; id?: string }>[] = [
   ...badDomains,
 ];
 
+const badLists: readonly BadRow<List>[] = [
+  ...badDomains,
+  ["page_size 0", { pageSize: 0 }, "page_size", "must be from 1 to 1000, is 0"],
+  ["page_size -1", { pageSize: -1 }, "page_size", "must be from 1 to 1000, is -1"],
+  ["page_size 1,001", { pageSize: 1_001 }, "page_size", "must be from 1 to 1000, is 1001"],
+  ["an unknown order", { orderBy: unknownNumber }, "order_by", "must be one of 0, 1, 2, 3, 4, is 99"],
+  ["an unknown view", { view: unknownNumber }, "view", "must be one of 0, 1, 2, is 99"],
+  ["a filter without a condition", { filter: {} }, "filter", /condition/],
+  [
+    "a filter of an empty list",
+    { filter: { condition: { case: "allOf", value: { filters: [] } } } },
+    "filter.all_of.filters",
+    /./,
+  ],
+];
+
 const inMask = (path: string, memory: Update["memory"]): Update => ({
   memory: { id: "m", ...memory },
   updateMask: { paths: [path] },
@@ -513,6 +531,22 @@ describe.each(databaseEngines())("bad input on $name", ({ open }) => {
     );
   });
 
+  test.each(badLists)("List with %s", async (_name, request, field, description) => {
+    await expectRefusal(client.list(request), field, description);
+  });
+
+  test.each(["nonsense", " ", "\0", "AAAA", "A".repeat(100_000)])(
+    "List with the page_token %j",
+    async (pageToken) => {
+      expect(await errorOf(client.list({ pageToken }))).toMatchObject({
+        code: Code.InvalidArgument,
+        reason: "INVALID_PAGE_TOKEN",
+        violations: [{ field: "page_token" }],
+        retries: false,
+      });
+    },
+  );
+
   test.each(badUpdates)("Update with %s", async (_name, request, field, description) => {
     await expectRefusal(client.update({ memory: { id: "m" }, ...request }), field, description);
   });
@@ -553,7 +587,6 @@ describe.each(databaseEngines())("bad input on $name", ({ open }) => {
 
   test.each([
     ["BatchStore", () => client.batchStore({ items: [{ content: "good" }] })],
-    ["List", () => client.list({})],
     ["DeleteMatching", () => client.deleteMatching({ filter: {} })],
     ["Export", () => collect(client.export({}))],
     ["RetryFailed", () => client.retryFailed({})],

@@ -1,11 +1,15 @@
-import { create } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { durationFromMs, TimestampSchema } from "@bufbuild/protobuf/wkt";
 import { Code, createClient } from "@connectrpc/connect";
-import { Memory_Embedding_State } from "memory-service-client/memoryservice/v1/memory_pb.js";
+import { FilterSchema } from "memory-service-client/memoryservice/v1/filter_pb.js";
+import { Memory_Embedding_State, View } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import {
   EmbeddingMode,
+  type ListRequest,
+  type ListRequestSchema,
   MemoryService,
   UpdateRequest_MetadataMode as MetadataMode,
+  ListRequest_OrderBy as OrderBy,
   StoreOutcome,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
@@ -148,6 +152,59 @@ describe.each(databaseEngines())("MemoryService on $name", ({ open }) => {
     });
   });
 
+  test("List turns pages in the order asked for, by a token", async () => {
+    for (let i = 0; i < 5; i++)
+      await client.store({ id: `m${i}`, content: `apple ${i}`, tags: [`t${i % 2}`] });
+    await client.update({ memory: { id: "m1", source: "new" }, updateMask: { paths: ["source"] } });
+    const listAll = async (request: Exclude<MessageInitShape<typeof ListRequestSchema>, ListRequest>) => {
+      const ids: string[] = [];
+      let pageToken = "";
+      do {
+        const page = await client.list({ ...request, pageToken });
+        ids.push(...page.memories.map(({ id }) => id));
+        pageToken = page.nextPageToken;
+      } while (pageToken !== "");
+      return ids;
+    };
+    const newest = ["m4", "m3", "m2", "m1", "m0"];
+    expect(await listAll({ pageSize: 2 })).toEqual(newest);
+    expect(await listAll({ orderBy: OrderBy.CREATE_TIME_DESC })).toEqual(newest);
+    expect(await listAll({ orderBy: OrderBy.CREATE_TIME_ASC, pageSize: 1 })).toEqual(newest.toReversed());
+    expect(await listAll({ orderBy: OrderBy.UPDATE_TIME_DESC })).toEqual(["m1", "m4", "m3", "m2", "m0"]);
+    expect(await listAll({ orderBy: OrderBy.UPDATE_TIME_ASC })).toEqual(["m0", "m2", "m3", "m4", "m1"]);
+    const filter = create(FilterSchema, { condition: { case: "tagsAny", value: { values: ["t0"] } } });
+    expect(await listAll({ filter, pageSize: 1 })).toEqual(["m4", "m2", "m0"]);
+  });
+
+  test("List answers as Get does, or with the beginning of contents", async () => {
+    const { memory } = await client.store({ id: "m", content: "é".repeat(400), metadata: { k: 1 } });
+    expect((await client.list({})).memories).toEqual([memory]);
+    expect((await client.list({ view: View.SNIPPET })).memories).toEqual([
+      { ...memory, content: "", preview: "é".repeat(300) },
+    ]);
+  });
+
+  test("List refuses the token of another list", async () => {
+    for (const id of ["a", "b", "c"]) await client.store({ id, content: id });
+    const { nextPageToken } = await client.list({ pageSize: 2 });
+    const filter = create(FilterSchema, { condition: { case: "sources", value: { values: [""] } } });
+    const others: Exclude<MessageInitShape<typeof ListRequestSchema>, ListRequest>[] = [
+      { pageToken: `${nextPageToken}x` },
+      { pageToken: nextPageToken, orderBy: OrderBy.CREATE_TIME_ASC },
+      { pageToken: nextPageToken, filter },
+    ];
+    for (const request of others) {
+      expect(await errorOf(client.list(request))).toMatchObject({
+        code: Code.InvalidArgument,
+        reason: "INVALID_PAGE_TOKEN",
+        violations: [{ field: "page_token" }],
+      });
+    }
+    expect((await client.list({ pageToken: nextPageToken, pageSize: 7 })).memories).toMatchObject([
+      { id: "a" },
+    ]);
+  });
+
   test("Delete tells what it did", async () => {
     await client.store({ id: "m", content: "apple" });
     expect(await errorOf(client.delete({ id: "m", expectedVersion: 7n }))).toMatchObject(stale);
@@ -160,6 +217,7 @@ describe.each(databaseEngines())("MemoryService on $name", ({ open }) => {
     const domain = newDomainName();
     const calls = [
       client.get({ domain, id: "m" }),
+      client.list({ domain }),
       client.delete({ domain, id: "m", allowMissing: true }),
       client.update({ memory: { domain, id: "m" }, updateMask: { paths: ["source"] } }),
     ];
@@ -185,6 +243,7 @@ describe.each(databaseEngines())("MemoryService on $name", ({ open }) => {
     });
     expect(memory).toMatchObject({ content: "pear", metadata: { a: 1, b: 2 }, version: 2n });
     expect((await remote.get({ id: "m" })).memory).toEqual(memory);
+    expect(await remote.list({})).toMatchObject({ memories: [memory], nextPageToken: "" });
     expect(await errorOf(remote.delete({ id: "m", expectedVersion: 7n }))).toMatchObject({
       code: Code.Aborted,
       metadata: { current_version: "2" },

@@ -2,6 +2,7 @@ import type { CallContext } from "../../src/memory/call-context.ts";
 import { type ContentEmbedder, createContentEmbedder } from "../../src/memory/content-embedder.ts";
 import type { Delete, DeleteCommand } from "../../src/memory/delete.ts";
 import { type EmbeddingWorker, startEmbeddingWorker } from "../../src/memory/embedding-worker.ts";
+import type { List, ListCommand } from "../../src/memory/list.ts";
 import type { Memory } from "../../src/memory/memory.ts";
 import type { Search, SearchCommand } from "../../src/memory/search.ts";
 import type { Store, StoreCommand } from "../../src/memory/store.ts";
@@ -34,6 +35,8 @@ export interface UseCases {
     fields?: Partial<UpdateCommand>,
     call?: Partial<CallContext>,
   ): ReturnType<Update>;
+  /** The first page of 50, newest first. */
+  list(fields?: Partial<ListCommand>): ReturnType<List>;
   delete(id: string, fields?: Partial<DeleteCommand>): ReturnType<Delete>;
   find(fields?: Partial<SearchCommand>, call?: Partial<CallContext>): ReturnType<Search["search"]>;
   /** Ids of what a search finds. */
@@ -105,6 +108,7 @@ export function createUseCases(database: Database, options: UseCaseOptions = {})
         },
         callFrom(call),
       ),
+    list: (fields) => memories.list({ ...listCommand(domain), ...fields }, callFrom()),
     delete: (id, fields) =>
       memories.delete({ domain, id, allowMissing: false, expectedVersion: undefined, ...fields }, callFrom()),
     find: (fields, call) => search.search({ ...searchCommand(domain), ...fields }, callFrom(call)),
@@ -144,6 +148,17 @@ export function storeCommand(domain: string): StoreCommand {
     expiry: { kind: "never" },
     ifExists: "fail",
     embeddingMode: "inline",
+  };
+}
+
+function listCommand(domain: string): ListCommand {
+  return {
+    domain,
+    filter: undefined,
+    order: { by: "create_time", descending: true },
+    pageSize: 50,
+    pageToken: "",
+    content: true,
   };
 }
 

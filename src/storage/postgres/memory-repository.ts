@@ -12,6 +12,8 @@ import {
 } from "./domain-catalogue.ts";
 import { domainTables } from "./domain-tables.ts";
 import { fetchMemories } from "./fetch-memories.ts";
+import { listMemories } from "./list-memories.ts";
+import { readPageTokenKey } from "./page-token-key.ts";
 import { claimPending, postponeEmbedding, writeEmbedding, writeFailure } from "./pending-embeddings.ts";
 import { readMemory } from "./read-memory.ts";
 import { findNearest } from "./search-semantic.ts";
@@ -35,17 +37,24 @@ const UNDEFINED_TABLE = "42P01";
 export function createPostgresMemoryRepository(database: Database): MemoryRepository {
   const cache = new Map<string, { readonly record: DomainRecord; readonly until: number }>();
 
+  /** Read once: it does not change. */
+  let pageTokenKey: Promise<Uint8Array> | undefined;
+
   function remember(record: DomainRecord): DomainRecord {
     cache.set(record.name, { record, until: performance.now() + DOMAIN_CACHE_MS });
     return record;
   }
 
-  async function findDomain(name: string, signal?: AbortSignal): Promise<DomainRecord | undefined> {
-    const cached = cache.get(name);
-    if (cached !== undefined && cached.until > performance.now()) return cached.record;
+  async function readDomain(name: string, signal?: AbortSignal): Promise<DomainRecord | undefined> {
     const record = await selectDomain(database, name, { signal });
     if (record === undefined) cache.delete(name);
     return record && remember(record);
+  }
+
+  async function findDomain(name: string, signal?: AbortSignal): Promise<DomainRecord | undefined> {
+    const cached = cache.get(name);
+    if (cached !== undefined && cached.until > performance.now()) return cached.record;
+    return await readDomain(name, signal);
   }
 
   async function domainOf(name: string, signal?: AbortSignal): Promise<DomainRecord> {
@@ -79,6 +88,16 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
 
     findDomain,
 
+    readDomain,
+
+    pageTokenKey() {
+      pageTokenKey ??= readPageTokenKey(database).catch((error: unknown) => {
+        pageTokenKey = undefined;
+        throw error;
+      });
+      return pageTokenKey;
+    },
+
     async createDomain(name, dimensions, options) {
       const created = await database.transaction((transaction) =>
         createDomain(transaction, name, dimensions, options),
@@ -100,6 +119,10 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
 
     async read(domain, id, signal) {
       return await inDomain(domain, readMemory(database, domain, id, { signal }));
+    },
+
+    async list(domain, query, signal) {
+      return await inDomain(domain, listMemories(database, domain, query, { signal }));
     },
 
     async insert(domain, draft, signal) {
