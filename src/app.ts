@@ -11,13 +11,16 @@ import { Health as HealthService } from "./generated/grpc/health/v1/health_pb.ts
 import { watchHealth } from "./health.ts";
 import type { Logger } from "./logger.ts";
 import { createContentEmbedder } from "./memory/content-embedder.ts";
+import { createDomainUseCases } from "./memory/domains.ts";
 import { startEmbeddingWorker } from "./memory/embedding-worker.ts";
+import { startTextReindexer } from "./memory/text-reindexer.ts";
 import { createMemoryUseCases } from "./memory/use-cases.ts";
 import { createMetrics } from "./observability/metrics.ts";
 import { createTraceInterceptor } from "./observability/trace-calls.ts";
 import { traceDatabase } from "./observability/trace-database.ts";
 import { traceEmbedder } from "./observability/trace-embedder.ts";
 import { openDatabase } from "./open-database.ts";
+import { createDomainService } from "./rpc/domain-service.ts";
 import { createErrorInterceptor } from "./rpc/errors.ts";
 import { createHealth } from "./rpc/health.ts";
 import { defaultMaxMessageBytes, defaultMaxTimeoutMs, startListener } from "./rpc/listener.ts";
@@ -102,15 +105,29 @@ async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<s
     logger,
   });
   cleanup.defer(() => worker.close());
+  const maxDomains = settings.MEMORY_MAX_DOMAINS || undefined;
   const memories = createMemoryUseCases({
     repository,
     contents,
     embedBudgetMs: settings.MEMORY_EMBED_BUDGET_MS,
     createDomains: settings.MEMORY_CREATE_DOMAINS,
+    maxDomains,
     onPending: (domain) => worker.notify(domain),
     logger,
   });
   const memoryService = createMemoryService(memories, { defaultDomain });
+
+  const reindexer = startTextReindexer({ repository, logger });
+  cleanup.defer(() => reindexer.close());
+  const domains = createDomainUseCases({
+    repository,
+    contents,
+    defaultDomain,
+    maxDomains,
+    onReindexing: () => reindexer.notify(),
+    logger,
+  });
+  const domainService = createDomainService(domains, { defaultDomain });
 
   const serverService = createServerService({
     version,
@@ -118,6 +135,7 @@ async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<s
     engineVersion: await readEngineVersion(database),
     defaultDomain,
     createDomains: settings.MEMORY_CREATE_DOMAINS,
+    maxDomains,
     model: settings.OLLAMA_EMBEDDING_MODEL,
     embedder,
     contents,
@@ -134,7 +152,7 @@ async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<s
     port: settings.MEMORY_PORT,
     routes: (router) => {
       router.service(MemoryService, memoryService);
-      router.service(DomainService, {});
+      router.service(DomainService, domainService);
       router.service(ServerService, serverService);
       health.routes(router);
       reflection(router);

@@ -209,6 +209,14 @@ export const SETTINGS = {
     default: true,
     description: "Whether Store makes a domain that does not exist.",
   }),
+  MEMORY_MAX_DOMAINS: integer({
+    default: 0,
+    min: 0,
+    max: 100_000,
+    unit: "domains",
+    description:
+      "Most domains that Store and CreateDomain may make, those that exist counted; 0: any number.",
+  }),
   OLLAMA_API_URL: url({ default: "http://127.0.0.1:11434", description: "Where Ollama answers." }),
   OLLAMA_EMBEDDING_MODEL: text({ default: "nomic-embed-text", description: "Embedding model." }),
   MEMORY_PULL_MODEL: boolean({

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Embedder, EmbedError } from "../embedding/embedder.ts";
 import { isAbort, ServiceError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
-import type { MemoryRepository, PendingMemory } from "../storage/memory-repository.ts";
+import { type MemoryRepository, type PendingMemory, StaleDomainError } from "../storage/memory-repository.ts";
 import type { ContentEmbedder } from "./content-embedder.ts";
 
 /** Memories a worker takes at once: two full batches of the scheduler. */
@@ -119,6 +119,8 @@ export function startEmbeddingWorker(dependencies: {
       await repository.completeEmbedding(domain, memory, embedding);
     } catch (error) {
       if (isAbort(error)) return false;
+      // Made again meanwhile, or moved by another server: the memory, if it is there, is due again soon.
+      if (error instanceof StaleDomainError) return false;
       if (!(error instanceof EmbedError)) throw error;
       if (error.kind === "unavailable" || error.kind === "model-missing") return false;
       if (memory.attempts < MAX_ATTEMPTS) {

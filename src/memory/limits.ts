@@ -10,6 +10,8 @@ export const LIMITS = {
   idLength: 50,
   /** As DOMAIN_NAME says. */
   domainLength: 40,
+  /** Of a domain's description. */
+  descriptionLength: 1_024,
   sourceLength: 256,
   tagCount: 64,
   tagLength: 64,
@@ -49,3 +51,6 @@ export const MAX_RESPONSE_BYTES = LIMITS.messageBytes - 64 * 1024;
 
 export const DOMAIN_NAME = /^[a-z][a-z0-9_-]{0,39}$/;
 export const MEMORY_ID = /^[A-Za-z0-9._:-]{1,50}$/;
+
+/** Domains of a page that names no size. */
+export const DEFAULT_DOMAIN_PAGE_SIZE = 50;

@@ -1,6 +1,11 @@
 import { EmbedError } from "../embedding/embedder.ts";
 import { domainNotFound, ServiceError } from "../errors.ts";
-import type { DomainRecord, MemoryRepository, Snippet } from "../storage/memory-repository.ts";
+import {
+  type DomainRecord,
+  type MemoryRepository,
+  type Snippet,
+  StaleDomainError,
+} from "../storage/memory-repository.ts";
 import type { CallContext } from "./call-context.ts";
 import { type ContentEmbedder, embedBudget, type QueryEmbedding, within } from "./content-embedder.ts";
 import { LIMITS } from "./limits.ts";
@@ -116,6 +121,15 @@ export function createSearch(dependencies: {
   }
 
   async function rank(command: SearchCommand, call: CallContext) {
+    try {
+      return await rankOnce(command, call);
+    } catch (error) {
+      if (!(error instanceof StaleDomainError)) throw error;
+      return await rankOnce(command, call);
+    }
+  }
+
+  async function rankOnce(command: SearchCommand, call: CallContext) {
     const domain = await repository.findDomain(command.domain, call.signal);
     if (domain === undefined) throw domainNotFound(command.domain);
     const depth = candidateDepth(command.limit);

@@ -5,6 +5,7 @@ import {
   DuplicateContentError,
   type MemoryDraft,
   type MemoryRepository,
+  StaleDomainError,
 } from "../storage/memory-repository.ts";
 import type { CallContext } from "./call-context.ts";
 import type { DomainOpener } from "./domain-opener.ts";
@@ -55,6 +56,9 @@ export function createStore(dependencies: {
       return await write(repository, command, draft, call.signal);
     };
     const result = await writeIn(domain).catch(async (error: unknown) => {
+      if (error instanceof StaleDomainError) {
+        return await writeIn(await domains.open(command.domain, call.signal));
+      }
       const gone = error instanceof ServiceError && error.reason === "DOMAIN_NOT_FOUND";
       if (!gone) throw error;
       return await writeIn(await domains.reopen(command.domain));
@@ -82,7 +86,7 @@ async function write(
         return { memory: error.memory, outcome: "duplicate" };
       }
       const conflict = error instanceof ServiceError && error.reason === "CONFLICT";
-      if (!conflict || tries >= MAX_TRIES) throw error;
+      if (!conflict || error instanceof StaleDomainError || tries >= MAX_TRIES) throw error;
     }
   }
 }

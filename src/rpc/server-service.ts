@@ -1,19 +1,19 @@
 import { create } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { EmbeddingVersion } from "memory-service-client/memoryservice/v1/memory_pb.js";
-import { EmbeddingVersionSchema } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import { SearchInfo_TextRanker } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import {
   GetServerInfoResponse_Engine as Engine,
   GetServerInfoResponseSchema,
   type ServerService,
 } from "memory-service-client/memoryservice/v1/server_service_pb.js";
-import type { Embedder, EmbeddingSpace } from "../embedding/embedder.ts";
+import type { Embedder } from "../embedding/embedder.ts";
 import { CHUNKER_REVISION } from "../memory/chunk.ts";
 import { type ContentEmbedder, within } from "../memory/content-embedder.ts";
 import { LIMITS } from "../memory/limits.ts";
 import type { Database } from "../storage/database/database.ts";
 import type { MemoryRepository } from "../storage/memory-repository.ts";
+import { messageFromSpace } from "./convert-embedding-version.ts";
 
 /** What a server tells about itself. */
 export interface ServerServiceDependencies {
@@ -24,6 +24,8 @@ export interface ServerServiceDependencies {
   readonly engineVersion: string;
   readonly defaultDomain: string;
   readonly createDomains: boolean;
+  /** Undefined: as many as the database bears. */
+  readonly maxDomains?: number | undefined;
   /** The configured model, as `nomic-embed-text`. */
   readonly model: string;
   readonly embedder: Pick<Embedder, "status" | "space">;
@@ -61,7 +63,6 @@ const limits = {
   filterDepth: LIMITS.filterDepth,
   filterConditions: LIMITS.filterConditions,
   messageBytes: LIMITS.messageBytes,
-  domains: 0,
 };
 
 /** The handlers of memoryservice.v1.ServerService; they answer without the database and without the embedder. */
@@ -77,7 +78,7 @@ export function createServerService(
       contents.current().catch(() => undefined),
       VERSION_WAIT_MS,
     );
-    return messageFromSpace(space, current?.version);
+    return messageFromSpace(space, { version: current?.version ?? 0, chunker: CHUNKER_REVISION });
   }
 
   return {
@@ -88,7 +89,7 @@ export function createServerService(
         engine: engines[dependencies.engine],
         engineVersion: dependencies.engineVersion,
         defaultDomain: dependencies.defaultDomain,
-        limits,
+        limits: { ...limits, domains: dependencies.maxDomains ?? 0 },
         features: {
           createDomains: dependencies.createDomains,
           textRanker: textRankers[dependencies.textRanker],
@@ -102,16 +103,4 @@ export function createServerService(
       });
     },
   };
-}
-
-/** `version` is 0 while the database has not numbered it. */
-function messageFromSpace(space: EmbeddingSpace, version: number | undefined): EmbeddingVersion {
-  return create(EmbeddingVersionSchema, {
-    version: version ?? 0,
-    model: space.model,
-    modelDigest: space.digest,
-    dimensions: space.dimensions,
-    profile: space.profile,
-    chunker: `paragraphs/${CHUNKER_REVISION}`,
-  });
 }

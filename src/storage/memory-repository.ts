@@ -39,6 +39,34 @@ export interface DomainRecord extends DomainSettings {
   readonly embeddingVersion: number | undefined;
 }
 
+/** What can be changed of a domain later; undefined: stays as it is. */
+export interface DomainChanges {
+  readonly description?: string | undefined;
+  /** Words of contents that are there are indexed anew by `reindexWords`, and found by both ways until then. */
+  readonly textSearchConfig?: string | undefined;
+}
+
+/** Figures of a domain at one moment. */
+export interface DomainFigures {
+  readonly memories: bigint;
+  /** Without an embedding of the version that searches use, and not failed. */
+  readonly pending: bigint;
+  readonly failed: bigint;
+  /** Tables and indexes on disk. */
+  readonly sizeBytes: bigint;
+  /** Undefined if there is no memory. */
+  readonly lastWriteTime: Microseconds | undefined;
+  readonly asOf: Microseconds;
+  /** building: one is built, or words are indexed anew. degraded: one is missing or not valid. */
+  readonly indexState: "ready" | "building" | "degraded";
+}
+
+/** What made embeddings, by the number that the catalogue gave it. */
+export interface EmbeddingVersionRecord extends EmbeddingSpace {
+  readonly version: number;
+  readonly chunker: number;
+}
+
 export interface CreateDomainOptions {
   /** Default: DEFAULT_DOMAIN_SETTINGS. Left alone if the domain exists. */
   readonly settings?: DomainSettings;
@@ -121,6 +149,20 @@ export class DuplicateContentError extends ServiceError {
   }
 }
 
+/**
+ * A write or a search was made for the domain as it was: it was dropped and made again, or moved to other dimensions,
+ * by somebody else. What is known of it now is asked anew.
+ */
+export class StaleDomainError extends ServiceError {
+  constructor(domain: string, cause: unknown) {
+    super("CONFLICT", `domain "${domain}" was changed meanwhile`, {
+      metadata: { domain },
+      retryAfterMs: 50,
+      cause,
+    });
+  }
+}
+
 /** A memory whose embedding is due. */
 export interface PendingMemory {
   readonly id: string;
@@ -196,6 +238,29 @@ export interface MemoryRepository {
     dimensions: number | undefined,
     options?: CreateDomainOptions,
   ): Promise<{ readonly domain: DomainRecord; readonly created: boolean }>;
+  /** Up to `limit` domains whose names come after `after`, by name, as they are now. */
+  pageDomains(after: string, limit: number, signal?: AbortSignal): Promise<DomainRecord[]>;
+  /** Counts; of a million memories that takes a while. */
+  measureDomain(domain: DomainRecord): Promise<DomainFigures>;
+  /** Changes settings of the domain; undefined if there is none. */
+  updateDomain(name: string, changes: DomainChanges): Promise<DomainRecord | undefined>;
+  /**
+   * Deletes the domain with all its memories; returns how many it had, undefined if there is none. `again`: makes an
+   * empty one of this name in the same moment.
+   */
+  deleteDomain(
+    name: string,
+    again: { readonly dimensions: number | undefined } | undefined,
+  ): Promise<bigint | undefined>;
+  /** Names of the domains whose words are to be indexed anew. */
+  listReindexing(signal?: AbortSignal): Promise<string[]>;
+  /** Indexes the words of up to `limit` further memories anew. False: nothing is left to do, or somebody else does it. */
+  reindexWords(name: string, limit: number): Promise<boolean>;
+  /** The text search configurations that the database has, by name. */
+  listTextSearchConfigs(signal?: AbortSignal): Promise<string[]>;
+  /** What these numbers stand for; unknown ones are missing. */
+  readEmbeddingVersions(versions: readonly number[], signal?: AbortSignal): Promise<EmbeddingVersionRecord[]>;
+
   /** Number of the version for this space and chunker; registers it if it is new. */
   registerEmbeddingVersion(space: EmbeddingSpace, chunker: number): Promise<number>;
   /** Makes searches of the domain use this version; embeddings of other dimensions are dropped, their memories pending. */

@@ -66,6 +66,10 @@ test("tells the limits that the comments of the contract promise", async () => {
   });
 });
 
+test("tells how many domains there may be", async () => {
+  expect((await clientFor({ maxDomains: 7 }).getServerInfo({})).limits?.domains).toBe(7);
+});
+
 test.each([true, false])(
   "tells whether Store makes domains (%s), and what ranks words",
   async (createDomains) => {

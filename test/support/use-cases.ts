@@ -54,6 +54,7 @@ export interface UseCaseOptions {
   /** Default 1 hour: nothing is left to chance on a slow machine. */
   readonly embedBudgetMs?: number;
   readonly createDomains?: boolean;
+  readonly maxDomains?: number;
   /** Puts something between the use cases and the repository. */
   readonly wrap?: (repository: MemoryRepository) => MemoryRepository;
 }
@@ -75,6 +76,7 @@ export function createUseCases(database: Database, options: UseCaseOptions = {})
     contents,
     embedBudgetMs,
     createDomains,
+    maxDomains: options.maxDomains,
     onPending,
     logger: silentLogger,
   });

@@ -4,6 +4,7 @@ import { DatabaseError } from "./database.ts";
 /** The SQLSTATEs that the program tells apart. */
 export const SQLSTATE = {
   featureNotSupported: "0A000",
+  dataException: "22000",
   stringDataRightTruncation: "22001",
   notNullViolation: "23502",
   foreignKeyViolation: "23503",

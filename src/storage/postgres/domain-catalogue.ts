@@ -4,7 +4,9 @@ import type { Queryable, QueryOptions, Row } from "../database/database.ts";
 import {
   type CreateDomainOptions,
   DEFAULT_DOMAIN_SETTINGS,
+  type DomainChanges,
   type DomainRecord,
+  type EmbeddingVersionRecord,
 } from "../memory-repository.ts";
 
 interface DomainRow extends Row {
@@ -103,6 +105,100 @@ async function lockCatalogue(transaction: Queryable): Promise<void> {
   await transaction.query({
     text: "select pg_advisory_xact_lock(hashtextextended('memory-service domains', 0))",
   });
+}
+
+/** Up to `limit` domains whose names come after `after`, by name. */
+export async function selectDomainPage(
+  database: Queryable,
+  after: string,
+  limit: number,
+  options?: QueryOptions,
+): Promise<DomainRecord[]> {
+  const rows = await database.query<DomainRow>(
+    {
+      name: "select_domain_page",
+      // Byte by byte, as the names are compared elsewhere, whatever the collation of the database.
+      text: `select ${domainColumns} from memory_domains where name collate "C" > $1
+        order by name collate "C" limit $2`,
+    },
+    [after, limit],
+    options,
+  );
+  return rows.map(domainFromRow);
+}
+
+/**
+ * Inside a transaction: changes settings; undefined if there is no such domain. From the commit on, what is written is
+ * indexed by the new text search configuration; writers wait for that moment, searches do not.
+ */
+export async function updateDomain(
+  transaction: Queryable,
+  name: string,
+  { description, textSearchConfig }: DomainChanges,
+): Promise<DomainRecord | undefined> {
+  await transaction.query({ text: "select lock_memory_domain($1)" }, [name]);
+  const rows = await transaction.query<DomainRow>(
+    {
+      text: `update memory_domains set
+          description = coalesce($2, description),
+          former_text_search_configs = case when text_search_config = $3 or $3 is null
+            then former_text_search_configs
+            else array_remove(former_text_search_configs || text_search_config, $3) end,
+          text_reindexed_to = case when text_search_config = $3 or $3 is null then text_reindexed_to end,
+          text_search_config = coalesce($3, text_search_config)
+        where name = $1
+        returning ${domainColumns}`,
+    },
+    [name, description ?? null, textSearchConfig ?? null],
+  );
+  if (rows[0] === undefined) return undefined;
+  await transaction.query(
+    { text: "select create_domain_text_vector(d) from memory_domains d where name = $1" },
+    [name],
+  );
+  return domainFromRow(rows[0]);
+}
+
+/** Inside a transaction: drops the domain; how many memories it had, undefined if there was none. */
+export async function dropDomain(transaction: Queryable, name: string): Promise<bigint | undefined> {
+  const [row] = await transaction.query<{ memories: bigint | null }>(
+    { text: "select drop_domain_memories_table($1) as memories" },
+    [name],
+  );
+  return row?.memories ?? undefined;
+}
+
+/** Those that the search path shows and that can be written without quotes, by name. */
+export async function selectTextSearchConfigs(
+  database: Queryable,
+  options?: QueryOptions,
+): Promise<string[]> {
+  const rows = await database.query<{ name: string }>(
+    {
+      text: `select cfgname::text as name from pg_ts_config
+        where pg_ts_config_is_visible(oid) and cfgname ~ '^[a-z_][a-z0-9_]*$' order by 1`,
+    },
+    [],
+    options,
+  );
+  return rows.map(({ name }) => name);
+}
+
+export async function selectEmbeddingVersions(
+  database: Queryable,
+  versions: readonly number[],
+  options?: QueryOptions,
+): Promise<EmbeddingVersionRecord[]> {
+  const rows = await database.query<Row & EmbeddingVersionRecord>(
+    {
+      name: "select_embedding_versions",
+      text: `select version, model, digest, dimensions, profile, chunker from memory_embedding_versions
+        where version = any($1::integer[])`,
+    },
+    [versions],
+    options,
+  );
+  return rows.map((row) => ({ ...row }));
 }
 
 /** Inside a transaction: retypes the embedding columns if need be, then moves the domain to the version. */

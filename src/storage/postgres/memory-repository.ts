@@ -1,21 +1,35 @@
 import { domainNotFound } from "../../errors.ts";
 import { type Database, DatabaseError, type Queryable, type QueryOptions } from "../database/database.ts";
-import type { DomainRecord, MemoryRepository, SemanticAnswer, SemanticQuery } from "../memory-repository.ts";
+import { SQLSTATE } from "../database/sqlstate.ts";
+import {
+  type DomainRecord,
+  type MemoryRepository,
+  type SemanticAnswer,
+  type SemanticQuery,
+  StaleDomainError,
+} from "../memory-repository.ts";
 import { changeMemory } from "./change-memory.ts";
 import { deleteMemoryAt } from "./delete-memory.ts";
 import {
   createDomain,
+  dropDomain,
   registerEmbeddingVersion,
   selectDomain,
+  selectDomainPage,
   selectDomains,
+  selectEmbeddingVersions,
+  selectTextSearchConfigs,
   setEmbeddingVersion,
+  updateDomain,
 } from "./domain-catalogue.ts";
 import { domainTables } from "./domain-tables.ts";
 import { fetchMemories } from "./fetch-memories.ts";
 import { listMemories } from "./list-memories.ts";
+import { measureDomain } from "./measure-domain.ts";
 import { readPageTokenKey } from "./page-token-key.ts";
 import { claimPending, postponeEmbedding, writeEmbedding, writeFailure } from "./pending-embeddings.ts";
 import { readMemory } from "./read-memory.ts";
+import { reindexWords, selectReindexing } from "./reindex-words.ts";
 import { findNearest } from "./search-semantic.ts";
 import { findByText } from "./search-text.ts";
 import { replaceChunks } from "./write-chunks.ts";
@@ -30,8 +44,6 @@ const EF_SEARCH = 200;
 const MAX_EF_SEARCH = 1_000;
 /** Rows up to which a very deep search scans all: 30,000 rows took 75 ms, the index 84 ms at a recall of .989. */
 const EXACT_ROWS = 50_000;
-
-const UNDEFINED_TABLE = "42P01";
 
 /** The repository on PostgreSQL with pgvector, or on the embedded engine: the same SQL for both. */
 export function createPostgresMemoryRepository(database: Database): MemoryRepository {
@@ -68,14 +80,21 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
     return await domainOf(name);
   }
 
-  /** A domain dropped by another server is noticed by its missing table. */
+  /**
+   * A domain dropped by another server is noticed by its missing table, one that was made again or moved by vectors of
+   * other dimensions (pgvector's only data exception in these statements).
+   */
   async function inDomain<T>(name: string, work: Promise<T>): Promise<T> {
     try {
       return await work;
     } catch (error) {
-      if (!(error instanceof DatabaseError && error.sqlstate === UNDEFINED_TABLE)) throw error;
+      if (!(error instanceof DatabaseError)) throw error;
+      if (error.sqlstate !== SQLSTATE.undefinedTable && error.sqlstate !== SQLSTATE.dataException)
+        throw error;
       cache.delete(name);
-      throw domainNotFound(name, error);
+      throw error.sqlstate === SQLSTATE.undefinedTable
+        ? domainNotFound(name, error)
+        : new StaleDomainError(name, error);
     }
   }
 
@@ -103,6 +122,55 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
         createDomain(transaction, name, dimensions, options),
       );
       return { domain: await reload(name), created };
+    },
+
+    async pageDomains(after, limit, signal) {
+      return (await selectDomainPage(database, after, limit, { signal })).map(remember);
+    },
+
+    async measureDomain(domain) {
+      return await inDomain(domain.name, measureDomain(database, domain));
+    },
+
+    async updateDomain(name, changes) {
+      const record = await inDomain(
+        name,
+        database.transaction((transaction) => updateDomain(transaction, name, changes)),
+      );
+      return record && remember(record);
+    },
+
+    async deleteDomain(name, again) {
+      try {
+        return await database.transaction(async (transaction) => {
+          const memories = await dropDomain(transaction, name);
+          if (memories !== undefined && again !== undefined) {
+            await createDomain(transaction, name, again.dimensions);
+          }
+          return memories;
+        });
+      } finally {
+        cache.delete(name);
+      }
+    },
+
+    async listReindexing(signal) {
+      return await selectReindexing(database, { signal });
+    },
+
+    async reindexWords(name, limit) {
+      return await inDomain(
+        name,
+        database.transaction((transaction) => reindexWords(transaction, name, limit)),
+      );
+    },
+
+    async listTextSearchConfigs(signal) {
+      return await selectTextSearchConfigs(database, { signal });
+    },
+
+    async readEmbeddingVersions(versions, signal) {
+      return await selectEmbeddingVersions(database, versions, { signal });
     },
 
     async registerEmbeddingVersion(space, chunker) {
@@ -189,8 +257,7 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
     },
 
     async searchText(domain, query, signal) {
-      const { textSearchConfig } = await domainOf(domain, signal);
-      return await inDomain(domain, findByText(database, domain, textSearchConfig, query, { signal }));
+      return await inDomain(domain, findByText(database, domain, query, { signal }));
     },
 
     async fetch(domain, hits, options, signal) {

@@ -10,7 +10,6 @@ const NORMALISE_BY_LOG_LENGTH = 1;
 export async function findByText(
   database: Queryable,
   domain: string,
-  textSearchConfig: string,
   query: TextQuery,
   options?: QueryOptions,
 ): Promise<Candidate[]> {
@@ -19,14 +18,14 @@ export async function findByText(
   const rows = await database.query<{ id: string; score: number }>(
     {
       ...(depth === CANDIDATE_DEPTH ? { name: `text:${domain}` } : {}),
-      text: `with query as materialized (select memory_text_query($1::regconfig, $2) as words)
+      text: `with query as materialized (select memory_domain_text_query($1, $2) as words)
         select m.id, ts_rank(m.text_vector, query.words, ${NORMALISE_BY_LOG_LENGTH})::float8 as score
         from query, ${memories} m
         where m.text_vector @@ query.words and ${isAlive("m")}
         order by score desc, id
         limit ${depth}`,
     },
-    [textSearchConfig, query.query],
+    [domain, query.query],
     options,
   );
   // Not a condition of the statement: it would rank every match twice (a quarter of the time at 100,000 rows).

@@ -1,0 +1,204 @@
+import { assertNoViolations, domainNotFound, ServiceError } from "../errors.ts";
+import type { Logger } from "../logger.ts";
+import {
+  DEFAULT_DOMAIN_SETTINGS,
+  type DomainChanges,
+  type DomainFigures,
+  type DomainRecord,
+  type DomainSettings,
+  type EmbeddingVersionRecord,
+  type MemoryRepository,
+} from "../storage/memory-repository.ts";
+import type { ContentEmbedder } from "./content-embedder.ts";
+import { createFiguresReader } from "./domain-figures.ts";
+import { createPageTokens } from "./page-token.ts";
+
+/** A domain with everything that is told of it. */
+export interface DomainReport {
+  readonly domain: DomainRecord;
+  /** What made the embeddings that searches use; undefined until there are some. */
+  readonly embeddingVersion: EmbeddingVersionRecord | undefined;
+  readonly figures: DomainFigures;
+}
+
+export interface CreateDomainCommand extends Omit<DomainSettings, "textSearchConfig"> {
+  readonly name: string;
+  /** Undefined: the server's default. */
+  readonly textSearchConfig: string | undefined;
+}
+
+/** Everything that callers can do with domains. */
+export interface DomainUseCases {
+  /** @throws ServiceError DOMAIN_ALREADY_EXISTS (with other settings), DOMAIN_LIMIT_REACHED, INVALID_ARGUMENT */
+  create(
+    command: CreateDomainCommand,
+    signal: AbortSignal,
+  ): Promise<{ readonly report: DomainReport; readonly created: boolean }>;
+  /** @throws ServiceError DOMAIN_NOT_FOUND */
+  get(name: string, signal: AbortSignal): Promise<DomainReport>;
+  /** By name. @throws ServiceError INVALID_PAGE_TOKEN */
+  list(
+    page: { readonly size: number; readonly token: string },
+    signal: AbortSignal,
+  ): Promise<{ readonly reports: DomainReport[]; readonly nextPageToken: string }>;
+  /** @throws ServiceError DOMAIN_NOT_FOUND, INVALID_ARGUMENT */
+  update(command: { readonly name: string } & DomainChanges, signal: AbortSignal): Promise<DomainReport>;
+  /** Returns how many memories it had. @throws ServiceError DOMAIN_NOT_FOUND */
+  delete(name: string): Promise<bigint>;
+}
+
+/** What the tokens of this list are bound to. */
+const LISTED = ["domains"] as const;
+
+export function createDomainUseCases(dependencies: {
+  readonly repository: MemoryRepository;
+  readonly contents: ContentEmbedder;
+  /** The one that comes back empty when it is deleted. */
+  readonly defaultDomain: string;
+  /** How many domains there may be; undefined: any number. */
+  readonly maxDomains?: number | undefined;
+  /** Told that words of some domain are to be indexed anew. */
+  readonly onReindexing: () => void;
+  readonly logger: Logger;
+}): DomainUseCases {
+  const { repository, contents, maxDomains, logger } = dependencies;
+  const pageTokens = createPageTokens(() => repository.pageTokenKey());
+  const figures = createFiguresReader(repository);
+
+  async function reportOf(domain: DomainRecord, signal: AbortSignal): Promise<DomainReport> {
+    const [versions, counted] = await Promise.all([
+      versionsOf([domain], signal),
+      untilAborted(figures.read(domain), signal),
+    ]);
+    return { domain, embeddingVersion: versions.get(domain.embeddingVersion ?? 0), figures: counted };
+  }
+
+  async function versionsOf(domains: readonly DomainRecord[], signal: AbortSignal) {
+    const numbers = new Set(domains.flatMap(({ embeddingVersion }) => embeddingVersion ?? []));
+    const versions = numbers.size === 0 ? [] : await repository.readEmbeddingVersions([...numbers], signal);
+    return new Map(versions.map((version) => [version.version, version]));
+  }
+
+  async function assertTextSearchConfig(config: string, field: string, signal: AbortSignal) {
+    const known = await repository.listTextSearchConfigs(signal);
+    if (known.includes(config)) return;
+    assertNoViolations([
+      { field, description: `must be a text search configuration of the database: ${known.join(", ")}` },
+    ]);
+  }
+
+  /** Searches it in the embedder's version from the beginning, where that is known. */
+  async function make(name: string, settings: DomainSettings) {
+    const dimensions = (await contents.current())?.dimensions;
+    const made = await repository.createDomain(name, dimensions, { settings, maxDomains });
+    return { ...made, domain: made.created ? await contents.align(made.domain) : made.domain };
+  }
+
+  return {
+    async create(command, signal) {
+      const { embeddingModel, requestedDimensions } = command;
+      if (embeddingModel !== undefined) throw notSupported("embedding_model");
+      if (requestedDimensions !== undefined) throw notSupported("dimensions");
+      const textSearchConfig = command.textSearchConfig ?? DEFAULT_DOMAIN_SETTINGS.textSearchConfig;
+      if (command.textSearchConfig !== undefined) {
+        await assertTextSearchConfig(textSearchConfig, "text_search_config", signal);
+      }
+      const settings = { ...command, textSearchConfig };
+      const known = await repository.readDomain(command.name, signal);
+      const { domain, created } =
+        known === undefined ? await make(command.name, settings) : { domain: known, created: false };
+      if (!created) assertSameSettings(domain, settings);
+      else logger.info({ domain: domain.name }, "created a domain");
+      return { report: await reportOf(domain, signal), created };
+    },
+
+    async get(name, signal) {
+      const domain = await repository.readDomain(name, signal);
+      if (domain === undefined) throw domainNotFound(name);
+      return await reportOf(domain, signal);
+    },
+
+    async list({ size, token }, signal) {
+      const [after = ""] = token === "" ? [] : await pageTokens.open(LISTED, token);
+      // One more than asked for tells whether there is another page.
+      const found = await repository.pageDomains(after, size + 1, signal);
+      const page = found.slice(0, size);
+      const [versions, counted] = await Promise.all([
+        versionsOf(page, signal),
+        figures.readAll(page, signal),
+      ]);
+      const last = page.at(-1);
+      return {
+        reports: page.flatMap((domain) => {
+          const figuresOf = counted.get(domain.id);
+          if (figuresOf === undefined) return [];
+          return { domain, embeddingVersion: versions.get(domain.embeddingVersion ?? 0), figures: figuresOf };
+        }),
+        nextPageToken:
+          found.length > size && last !== undefined ? await pageTokens.seal(LISTED, [last.name]) : "",
+      };
+    },
+
+    async update({ name, description, textSearchConfig }, signal) {
+      if (textSearchConfig !== undefined) {
+        await assertTextSearchConfig(textSearchConfig, "domain.text_search_config", signal);
+      }
+      signal.throwIfAborted();
+      const domain = await repository.updateDomain(name, { description, textSearchConfig });
+      if (domain === undefined) throw domainNotFound(name);
+      if (textSearchConfig !== undefined) {
+        figures.forget(domain);
+        dependencies.onReindexing();
+      }
+      return await reportOf(domain, signal);
+    },
+
+    async delete(name) {
+      const again =
+        name === dependencies.defaultDomain
+          ? { dimensions: (await contents.current())?.dimensions }
+          : undefined;
+      const memories = await repository.deleteDomain(name, again);
+      if (memories === undefined) throw domainNotFound(name);
+      logger.warn({ domain: name, memories: Number(memories) }, "deleted a domain");
+      if (again !== undefined) {
+        const domain = await repository.readDomain(name);
+        if (domain !== undefined) await contents.align(domain);
+      }
+      return memories;
+    },
+  };
+}
+
+/** Waits no longer than the caller does; the promise goes on. */
+async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted();
+  const left = Promise.withResolvers<never>();
+  const leave = () => left.reject(signal.reason);
+  signal.addEventListener("abort", leave, { once: true });
+  try {
+    return await Promise.race([promise, left.promise]);
+  } finally {
+    signal.removeEventListener("abort", leave);
+  }
+}
+
+/** The description is not compared: it can be changed at any time. */
+function assertSameSettings(domain: DomainRecord, settings: DomainSettings): void {
+  const differing = [
+    ...(domain.textSearchConfig === settings.textSearchConfig ? [] : ["text_search_config"]),
+    ...(domain.embeddingModel === settings.embeddingModel ? [] : ["embedding_model"]),
+    ...(domain.requestedDimensions === settings.requestedDimensions ? [] : ["dimensions"]),
+    ...(domain.deduplicateContent === settings.deduplicateContent ? [] : ["deduplicate_content"]),
+  ];
+  if (differing.length === 0) return;
+  throw new ServiceError(
+    "DOMAIN_ALREADY_EXISTS",
+    `domain "${domain.name}" exists and differs in ${differing.join(", ")}`,
+    { metadata: { domain: domain.name, fields: differing.join(",") } },
+  );
+}
+
+function notSupported(field: string): ServiceError {
+  return new ServiceError("NOT_IMPLEMENTED", `the field ${field} is not supported by this server yet`);
+}

@@ -1,0 +1,63 @@
+import { create } from "@bufbuild/protobuf";
+import type { ServiceImpl } from "@connectrpc/connect";
+import {
+  CreateDomainResponseSchema,
+  DeleteDomainResponseSchema,
+  type DomainService,
+  GetDomainResponseSchema,
+  ListDomainsResponseSchema,
+  UpdateDomainResponseSchema,
+} from "memory-service-client/memoryservice/v1/domain_service_pb.js";
+import type { DomainUseCases } from "../memory/domains.ts";
+import { DEFAULT_DOMAIN_SETTINGS } from "../storage/memory-repository.ts";
+import { noteCall } from "./call-log.ts";
+import {
+  createCommandFromRequest,
+  deletedNameFromRequest,
+  domainFromRequest,
+  messageFromDomain,
+  pageFromRequest,
+  updateCommandFromRequest,
+} from "./convert-domain.ts";
+
+/** The handlers of memoryservice.v1.DomainService. */
+export function createDomainService(
+  domains: DomainUseCases,
+  { defaultDomain }: { readonly defaultDomain: string },
+): ServiceImpl<typeof DomainService> {
+  return {
+    async createDomain(request, context) {
+      const command = createCommandFromRequest(request);
+      noteCall(context, { domain: command.name });
+      const { report, created } = await domains.create(command, context.signal);
+      return create(CreateDomainResponseSchema, { domain: messageFromDomain(report), created });
+    },
+
+    async getDomain(request, context) {
+      const name = domainFromRequest(request, defaultDomain);
+      noteCall(context, { domain: name });
+      return create(GetDomainResponseSchema, {
+        domain: messageFromDomain(await domains.get(name, context.signal)),
+      });
+    },
+
+    async listDomains(request, context) {
+      const { reports, nextPageToken } = await domains.list(pageFromRequest(request), context.signal);
+      return create(ListDomainsResponseSchema, { domains: reports.map(messageFromDomain), nextPageToken });
+    },
+
+    async updateDomain(request, context) {
+      const { textSearchConfig } = DEFAULT_DOMAIN_SETTINGS;
+      const command = updateCommandFromRequest(request, defaultDomain, textSearchConfig);
+      noteCall(context, { domain: command.name });
+      const report = await domains.update(command, context.signal);
+      return create(UpdateDomainResponseSchema, { domain: messageFromDomain(report) });
+    },
+
+    async deleteDomain(request, context) {
+      const name = deletedNameFromRequest(request);
+      noteCall(context, { domain: name });
+      return create(DeleteDomainResponseSchema, { deletedMemories: await domains.delete(name) });
+    },
+  };
+}

@@ -1,0 +1,44 @@
+import { createClient, createRouterTransport } from "@connectrpc/connect";
+import { DomainService } from "memory-service-client/memoryservice/v1/domain_service_pb.js";
+import { createDomainUseCases, type DomainUseCases } from "../../src/memory/domains.ts";
+import { startTextReindexer, type TextReindexer } from "../../src/memory/text-reindexer.ts";
+import { createDomainService } from "../../src/rpc/domain-service.ts";
+import { createErrorInterceptor } from "../../src/rpc/errors.ts";
+import { silentLogger } from "./databases.ts";
+import type { UseCases } from "./use-cases.ts";
+
+/** DomainService as src/app.ts wires it, beside the use cases of memories, with their domain as the default one. */
+export interface DomainServer {
+  readonly domains: DomainUseCases;
+  /** A client of it: every message is encoded and decoded, nothing leaves the process. */
+  readonly client: ReturnType<typeof createClient<typeof DomainService>>;
+  /** Starts the background work, which has to be closed. */
+  startReindexer(): TextReindexer;
+}
+
+export function createDomainServer(
+  { repository, contents, domain }: UseCases,
+  options: { readonly maxDomains?: number } = {},
+): DomainServer {
+  let reindexer: TextReindexer | undefined;
+  const domains = createDomainUseCases({
+    repository,
+    contents,
+    defaultDomain: domain,
+    onReindexing: () => reindexer?.notify(),
+    logger: silentLogger,
+    ...options,
+  });
+  const service = createDomainService(domains, { defaultDomain: domain });
+  const transport = createRouterTransport((router) => void router.service(DomainService, service), {
+    router: { interceptors: [createErrorInterceptor({ logger: silentLogger })] },
+  });
+  return {
+    domains,
+    client: createClient(DomainService, transport),
+    startReindexer() {
+      reindexer = startTextReindexer({ repository, logger: silentLogger });
+      return reindexer;
+    },
+  };
+}
