@@ -1,10 +1,7 @@
-import { createHash } from "node:crypto";
-import { readdir, readFile } from "node:fs/promises";
-import { join } from "node:path";
-import { StartupError } from "../src/errors.ts";
 import type { Database } from "../src/storage/database/database.ts";
 import { domainTables } from "../src/storage/postgres/domain-tables.ts";
 import { createMemoryClient, type MemoryClient } from "./client.ts";
+import { type Collection, type CollectionLine, domainName, memoryId, readCollections } from "./collection.ts";
 import { type Engine, type EngineName, versionOf } from "./engines.ts";
 import { STORE_CALLERS } from "./load-rows.ts";
 import { describeMachine, type Machine } from "./machine.ts";
@@ -17,18 +14,6 @@ export interface CollectionsOptions {
   /** Holds a directory for each collection, with documents.jsonl and queries.jsonl. */
   readonly directory: string;
   readonly progress: (line: string) => void;
-}
-
-interface Line {
-  readonly scope: string;
-  readonly id: string;
-  readonly text: string;
-}
-
-interface Collection {
-  readonly name: string;
-  readonly documents: readonly Line[];
-  readonly queries: readonly Line[];
 }
 
 export interface CollectionFigures {
@@ -144,22 +129,6 @@ async function measureCollection(client: MemoryClient, collection: Collection) {
   };
 }
 
-/** A domain for each scope: `cranfield` and `0` are `cranfield-0`. What may not be in a name becomes `-`. */
-export function domainName(collection: string, scope: string): string {
-  const full = `${collection}-${scope}`;
-  const plain = full.toLowerCase().replace(/[^a-z0-9_-]/g, "-");
-  const name = /^[a-z]/.test(plain) ? plain : `c${plain}`;
-  if (name === full && name.length <= 40) return name;
-  // Two scopes that only differ in what was changed must not meet in one domain.
-  return `${name.slice(0, 31)}-${createHash("sha256").update(full).digest("hex").slice(0, 8)}`;
-}
-
-/** What may not be in an id becomes `_`. */
-export function memoryId(id: string): string {
-  const plain = id.replace(/[^A-Za-z0-9._:-]/g, "_");
-  return plain.length <= 50 ? plain : createHash("sha256").update(id).digest("hex").slice(0, 50);
-}
-
 function domainsOf(collection: Collection | undefined): string[] {
   return [...new Set(collection?.documents.map((document) => domainName(collection.name, document.scope)))];
 }
@@ -178,27 +147,7 @@ async function countRows(database: Database, domains: readonly string[]) {
   return { stored, embedded };
 }
 
-async function readCollections(directory: string): Promise<Collection[]> {
-  const entries = await readdir(directory, { withFileTypes: true });
-  const names = entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
-  const collections = names.sort().map(async (name) => ({
-    name,
-    documents: await readLines(join(directory, name, "documents.jsonl")),
-    queries: await readLines(join(directory, name, "queries.jsonl")),
-  }));
-  if (collections.length === 0) throw new StartupError(`${directory} holds no collection`);
-  return await Promise.all(collections);
-}
-
-async function readLines(path: string): Promise<Line[]> {
-  const text = await readFile(path, "utf8");
-  return text
-    .split("\n")
-    .filter((line) => line !== "")
-    .map((line) => JSON.parse(line));
-}
-
-function lineAt(lines: readonly Line[], index: number): Line {
+function lineAt(lines: readonly CollectionLine[], index: number): CollectionLine {
   const line = lines[index];
   if (line === undefined) throw new RangeError(`no line ${index}`);
   return line;
