@@ -70,7 +70,6 @@ export async function insertRows(
         content,
         ...extras(texts, n),
         importance: undefined,
-        metadata: {},
         expiry: { kind: "never" },
         chunkCount: 1,
         embedding: { version, chunks: [{ start: 0, end: content.length, vector: vectorOf(n) }] },
@@ -86,6 +85,9 @@ export async function insertRows(
   return { load, indexSeconds: (performance.now() - start) / 1_000 };
 }
 
+/** Slots are even shares of the rows that have nothing to do with what the rows say. */
+export const SLOTS = 1_000;
+
 function extras(texts: TextSource, n: number) {
-  return { source: "bench", tags: [texts.topic(n)] };
+  return { source: "bench", tags: [texts.topic(n)], metadata: { slot: (n * 7_919) % SLOTS } };
 }

@@ -8,6 +8,7 @@ import {
 } from "../storage/memory-repository.ts";
 import type { CallContext } from "./call-context.ts";
 import { type ContentEmbedder, embedBudget, type QueryEmbedding, within } from "./content-embedder.ts";
+import type { Filter } from "./filter.ts";
 import { LIMITS } from "./limits.ts";
 import type { Memory } from "./memory.ts";
 import { structBytes, textBytes } from "./message-size.ts";
@@ -26,6 +27,8 @@ export interface SearchCommand {
   readonly minSimilarity: number | undefined;
   /** Score that text candidates must reach, in the text ranker's scale. */
   readonly minTextScore: number | undefined;
+  /** Which memories to consider; undefined: all. */
+  readonly filter: Filter | undefined;
   /** False: contents are left out of the answer, snippets stay. */
   readonly content: boolean;
 }
@@ -136,7 +139,7 @@ export function createSearch(dependencies: {
     const findText = () =>
       repository.searchText(
         domain.name,
-        { query: command.query, depth, minScore: command.minTextScore },
+        { query: command.query, depth, minScore: command.minTextScore, filter: command.filter },
         call.signal,
       );
 
@@ -164,6 +167,7 @@ export function createSearch(dependencies: {
         embeddingVersion: query.version,
         depth,
         minSimilarity: command.minSimilarity,
+        filter: command.filter,
       },
       call.signal,
     );

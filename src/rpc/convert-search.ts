@@ -19,6 +19,7 @@ import type {
   SearchInfo as Info,
   SearchCommand,
 } from "../memory/search.ts";
+import { filterFromMessage } from "./convert-filter.ts";
 import { messageFromMemory } from "./convert-memory.ts";
 import {
   all,
@@ -64,7 +65,9 @@ export function searchCommandFromRequest(
   const { rules, defaultLimit } = bounds[kind];
   // First: an unsupported field may change the rules of others, as `query_embedding` does for `query`.
   assertSupported(request);
-  assertNoViolations(violationsOf(request, rules));
+  const violations = violationsOf(request, rules);
+  const filter = request.filter && filterFromMessage(request.filter, "filter", violations);
+  assertNoViolations(violations);
   const mode = modeOf[request.mode];
   return {
     domain: request.domain || defaultDomain,
@@ -74,6 +77,7 @@ export function searchCommandFromRequest(
     allowFallback: request.allowFallback ?? mode === "hybrid",
     minSimilarity: request.minSimilarity,
     minTextScore: request.minTextScore,
+    filter,
     content: request.view !== View.SNIPPET,
   };
 }
@@ -136,7 +140,6 @@ function assertSupported(request: AnySearchRequest): void {
   const unsupported = {
     domains: request.domains.length > 0,
     all_domains: request.allDomains,
-    filter: request.filter !== undefined,
     ranking: request.ranking !== undefined,
     explain: request.explain,
     query_embedding: request.queryEmbedding !== undefined,

@@ -201,6 +201,8 @@ export interface SemanticQuery {
   /** How many candidates to find. */
   readonly depth: number;
   readonly minSimilarity: number | undefined;
+  /** Which memories to consider; undefined: all. */
+  readonly filter?: Filter | undefined;
 }
 
 export interface SemanticAnswer {
@@ -215,6 +217,8 @@ export interface TextQuery {
   readonly query: string;
   readonly depth: number;
   readonly minScore: number | undefined;
+  /** Which memories to consider; undefined: all. */
+  readonly filter?: Filter | undefined;
 }
 
 /**

@@ -279,6 +279,13 @@ const badSearches: readonly BadRow<Search & Stream>[] = [
     "min_text_score",
     /^must be at least 0, is Infinity$/,
   ],
+  ["an empty filter", { filter: {} }, "filter", "must have a condition"],
+  [
+    "a filter with a wrong path",
+    { filter: { condition: { case: "metadata", value: { test: { case: "exists", value: true } } } } },
+    "filter.metadata.path",
+    "must have 1 to 16 entries, has 0",
+  ],
   ["limit 0", { limit: 0 }, "limit", /^must be from 1 to 10{3,4}, is 0$/],
   ["limit -1", { limit: -1 }, "limit", /^must be from 1 to 10{3,4}, is -1$/],
   ["limit -2^31", { limit: -2_147_483_648 }, "limit", /^must be from 1 to 10{3,4}, is -2147483648$/],
@@ -291,7 +298,6 @@ const vector = { values: [1, 0, 0], embeddingVersion: 1 };
 const unsupported: readonly (readonly [string, Search & Stream])[] = [
   ["domains", { domains: ["a"] }],
   ["all_domains", { allDomains: true }],
-  ["filter", { filter: {} }],
   ["ranking", { ranking: {} }],
   ["explain", { explain: true }],
   ["query_embedding", { queryEmbedding: vector }],

@@ -173,6 +173,7 @@ export function searchCommand(domain: string): SearchCommand {
     allowFallback: true,
     minSimilarity: undefined,
     minTextScore: undefined,
+    filter: undefined,
     content: true,
   };
 }

@@ -1,13 +1,7 @@
 import { domainNotFound } from "../../errors.ts";
 import { type Database, DatabaseError, type Queryable, type QueryOptions } from "../database/database.ts";
 import { SQLSTATE } from "../database/sqlstate.ts";
-import {
-  type DomainRecord,
-  type MemoryRepository,
-  type SemanticAnswer,
-  type SemanticQuery,
-  StaleDomainError,
-} from "../memory-repository.ts";
+import { type DomainRecord, type MemoryRepository, StaleDomainError } from "../memory-repository.ts";
 import { changeMemory } from "./change-memory.ts";
 import { deleteMemoryAt } from "./delete-memory.ts";
 import {
@@ -22,7 +16,7 @@ import {
   setEmbeddingVersion,
   updateDomain,
 } from "./domain-catalogue.ts";
-import { domainTables } from "./domain-tables.ts";
+import { createDomainSizes } from "./domain-size.ts";
 import { fetchMemories } from "./fetch-memories.ts";
 import { listMemories } from "./list-memories.ts";
 import { measureDomain } from "./measure-domain.ts";
@@ -30,7 +24,7 @@ import { readPageTokenKey } from "./page-token-key.ts";
 import { claimPending, postponeEmbedding, writeEmbedding, writeFailure } from "./pending-embeddings.ts";
 import { readMemory } from "./read-memory.ts";
 import { reindexWords, selectReindexing } from "./reindex-words.ts";
-import { findNearest } from "./search-semantic.ts";
+import { searchSemantic } from "./search-semantic.ts";
 import { findByText } from "./search-text.ts";
 import { replaceChunks } from "./write-chunks.ts";
 import { insertMemory } from "./write-memory.ts";
@@ -38,15 +32,9 @@ import { insertMemory } from "./write-memory.ts";
 /** How long a domain's record is believed: its version may be moved by another server. */
 const DOMAIN_CACHE_MS = 5_000;
 
-/** The connections' own `hnsw.ef_search`: a deeper search needs settings of its own. */
-const EF_SEARCH = 200;
-/** The largest `hnsw.ef_search` of pgvector. */
-const MAX_EF_SEARCH = 1_000;
-/** Rows up to which a very deep search scans all: 30,000 rows took 75 ms, the index 84 ms at a recall of .989. */
-const EXACT_ROWS = 50_000;
-
 /** The repository on PostgreSQL with pgvector, or on the embedded engine: the same SQL for both. */
 export function createPostgresMemoryRepository(database: Database): MemoryRepository {
+  const sizeOf = createDomainSizes(database);
   const cache = new Map<string, { readonly record: DomainRecord; readonly until: number }>();
 
   /** Read once: it does not change. */
@@ -253,7 +241,7 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
     },
 
     async searchSemantic(domain, query, signal) {
-      return await inDomain(domain, searchSemantic(database, domain, query, { signal }));
+      return await inDomain(domain, searchSemantic(database, domain, query, sizeOf, { signal }));
     },
 
     async searchText(domain, query, signal) {
@@ -264,38 +252,4 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
       return await inDomain(domain, fetchMemories(database, domain, hits, options.content, { signal }));
     },
   };
-}
-
-/** Within the connections' settings: one prepared statement. Deeper: a transaction with settings of its own. */
-async function searchSemantic(
-  database: Database,
-  domain: string,
-  query: SemanticQuery,
-  options: QueryOptions,
-): Promise<SemanticAnswer> {
-  if (query.depth <= EF_SEARCH) {
-    return { ...(await findNearest(database, domain, query, options)), approximate: false };
-  }
-  return await database.transaction(async (transaction) => {
-    const exact = query.depth > MAX_EF_SEARCH && (await estimatedRows(transaction, domain)) <= EXACT_ROWS;
-    await transaction.execute(
-      exact
-        ? "set local enable_indexscan = off"
-        : `set local hnsw.ef_search = ${Math.min(query.depth, MAX_EF_SEARCH)};
-           set local hnsw.max_scan_tuples = ${Math.max(20_000, query.depth * 4)}`,
-    );
-    return {
-      ...(await findNearest(transaction, domain, query)),
-      approximate: !exact && query.depth > MAX_EF_SEARCH,
-    };
-  }, options);
-}
-
-/** The planner's estimate: counting would cost as much as the search. -1 (never analysed) counts as small. */
-async function estimatedRows(database: Queryable, domain: string): Promise<number> {
-  const rows = await database.query<{ rows: number }>(
-    { text: "select reltuples::float8 as rows from pg_class where oid = $1::regclass" },
-    [domainTables(domain).memories],
-  );
-  return rows[0]?.rows ?? 0;
 }

@@ -1,76 +1,69 @@
-import { CANDIDATE_DEPTH } from "../../memory/rank.ts";
 import type { Queryable, QueryOptions } from "../database/database.ts";
-import type { Candidate, SemanticAnswer, SemanticQuery } from "../memory-repository.ts";
-import { domainTables, isAlive } from "./domain-tables.ts";
+import type { SemanticAnswer, SemanticQuery } from "../memory-repository.ts";
+import type { DomainSize } from "./domain-size.ts";
+import { findNearest, type IndexScan } from "./find-nearest.ts";
+import { estimateShare } from "./sample-filter.ts";
 
-/** Memory id, chunk index, cosine distance; false: a chunk of a memory that has expired. */
-type NearestChunk = readonly [id: string, chunkIndex: number, distance: number, alive: boolean];
+/** The `hnsw.ef_search` of a small domain: twice the usual depth, for recall. */
+const MIN_EF_SEARCH = 200;
+/** The largest of pgvector. */
+const MAX_EF_SEARCH = 1_000;
+/** Tuples that a scan looks at before it gives up: pgvector's default. */
+const MAX_SCAN_TUPLES = 20_000;
+/** Embeddings up to which those that pass a filter are compared one by one. */
+const EXACT_ROWS = 20_000;
+/** The same for more hits than the index can order: 30,000 rows took 75 ms, the index 84 ms at a recall of .989. */
+const EXACT_ROWS_DEEP = 50_000;
 
 /**
- * The nearest chunk 0s and the nearest further chunks, each through its own vector index. The depth stands in the
- * text, not in a parameter: a generic plan would not know that it is small, and would sort the whole table.
- *
- * The version's condition is written so that its index cannot serve it: a planner without statistics takes the version
- * for rare, and reads and sorts the whole table.
- *
- * All come in one row: a row each would cost as much as a fifth of the search on the embedded engine.
- *
- * Chunks of expired memories are left out only after the nearest were found; they are gone at the next sweep.
+ * Finds the nearest memories. Without a filter by the index, unless more are wanted than it can order and the domain is
+ * small. With a filter exactly where few pass it, since the index would look at most of the domain before it had
+ * found them; else by the index, and exactly after all if that gave up before it had found enough.
  */
-export async function findNearest(
+export async function searchSemantic(
   database: Queryable,
   domain: string,
   query: SemanticQuery,
-  options?: QueryOptions,
-): Promise<Omit<SemanticAnswer, "approximate">> {
-  const { memories, chunks } = domainTables(domain);
-  const depth = Math.trunc(query.depth);
-  const [row] = await database.query<{ found: NearestChunk[] | null }>(
-    {
-      ...(depth === CANDIDATE_DEPTH ? { name: `nearest:${domain}` } : {}),
-      text: `with nearest as materialized (
-          select m.id, m.embedding <=> $1::vector as distance
-          from ${memories} m
-          where (m.embedding_version = $2) is true and ${isAlive("m")}
-          order by m.embedding <=> $1::vector
-          limit ${depth}
-        ), nearest_chunks as materialized (
-          select c.memory_id, c.chunk_index, c.embedding <=> $1::vector as distance
-          from ${chunks} c
-          where c.embedding_version = $2
-          order by c.embedding <=> $1::vector
-          limit ${depth}
-        )
-        select json_agg(chunk) as found
-        from (
-          select json_build_array(n.id, 0, n.distance, true) as chunk from nearest n
-          union all
-          select json_build_array(c.memory_id, c.chunk_index, c.distance,
-            exists (select from ${memories} m where m.id = c.memory_id and ${isAlive("m")}))
-          from nearest_chunks c
-        ) chunks`,
-    },
-    [query.embedding, query.embeddingVersion],
-    options,
-  );
-  const found = row?.found ?? [];
-  const nearest = bestChunks(found.filter(([, , , alive]) => alive));
-  const candidates = nearest.slice(0, depth).filter(({ score }) => score >= (query.minSimilarity ?? -1));
-  // Below the threshold, or with fewer rows from each scan than it may give, there is nothing more to find.
-  const firstChunks = found.filter(([, chunkIndex]) => chunkIndex === 0).length;
-  const exhausted =
-    candidates.length < Math.min(nearest.length, depth) ||
-    Math.max(firstChunks, found.length - firstChunks) < depth;
-  return { candidates, exhausted };
+  sizeOf: (domain: string, options: QueryOptions) => Promise<DomainSize>,
+  options: QueryOptions,
+): Promise<SemanticAnswer> {
+  const exactly = async () => {
+    const { candidates, filled, cut } = await findNearest(
+      database,
+      domain,
+      query,
+      { kind: "exact" },
+      options,
+    );
+    return { candidates, exhausted: cut || !filled, approximate: false };
+  };
+  const size = await sizeOf(domain, options);
+  const embeddings = size.memories + size.chunks;
+  const deep = query.depth > MAX_EF_SEARCH;
+  const exactRows = deep ? EXACT_ROWS_DEEP : EXACT_ROWS;
+  if (query.filter === undefined ? deep && embeddings <= exactRows : embeddings <= exactRows) {
+    return await exactly();
+  }
+  if (query.filter !== undefined) {
+    const share = await estimateShare(database, domain, query.filter, size.memories, options);
+    if (share * embeddings <= exactRows) return await exactly();
+  }
+
+  const scan = indexScan(query, embeddings);
+  const { candidates, filled, cut } = await findNearest(database, domain, query, scan, options);
+  if (!filled && !cut && query.filter !== undefined) return await exactly();
+  return { candidates, exhausted: cut || (!filled && embeddings <= scan.maxTuples), approximate: deep };
 }
 
-/** Each memory once, with its nearest chunk; ties by id, so that equal searches give equal answers. */
-function bestChunks(chunks: readonly NearestChunk[]): Candidate[] {
-  const best = new Map<string, Candidate>();
-  for (const [id, chunkIndex, distance] of chunks) {
-    const known = best.get(id);
-    if (known === undefined || 1 - distance > known.score)
-      best.set(id, { id, score: 1 - distance, chunkIndex });
-  }
-  return [...best.values()].sort((a, b) => b.score - a.score || (a.id < b.id ? -1 : 1));
+/**
+ * A larger domain needs a deeper look for the same recall. Measured at 100,000 rows, recall@10 against exact search and
+ * time: 200 gives .93 in 11 ms, 400 .957 in 15, 600 .972 in 22, 1,000 .98 in 29.
+ */
+function indexScan({ depth, filter }: SemanticQuery, embeddings: number): IndexScan {
+  const grown = filter === undefined ? Math.round(2 * Math.sqrt(embeddings)) : MAX_EF_SEARCH;
+  return {
+    kind: "index",
+    efSearch: Math.min(MAX_EF_SEARCH, Math.max(MIN_EF_SEARCH, depth, grown)),
+    maxTuples: Math.max(MAX_SCAN_TUPLES, depth * 4),
+  };
 }
