@@ -119,8 +119,11 @@ export function createSearch(dependencies: {
       if (error.kind === "too-long" || error.kind === "rejected") return "query_not_embeddable";
     }
     if (query === undefined) return "embedder_unavailable";
-    if (domain.embeddingVersion === undefined) return "no_embeddings";
-    return query.version === domain.embeddingVersion ? query : "embedding_version_mismatch";
+    if (query.version === domain.embeddingVersion) return query;
+    // What is known of the domain may be seconds old: another server has perhaps moved it, or made it again.
+    const now = await repository.readDomain(domain.name, call.signal);
+    if (now?.embeddingVersion === undefined) return "no_embeddings";
+    return query.version === now.embeddingVersion ? query : "embedding_version_mismatch";
   }
 
   async function rank(command: SearchCommand, call: CallContext) {

@@ -11,7 +11,7 @@ import type { CallContext } from "./call-context.ts";
 import type { DomainOpener } from "./domain-opener.ts";
 import type { Memory, MemoryFields } from "./memory.ts";
 import { differingFields } from "./same-memory.ts";
-import type { EmbeddingMode, TimelyEmbedder } from "./timely-embedding.ts";
+import type { EmbeddingAttempt, EmbeddingMode, TimelyEmbedder } from "./timely-embedding.ts";
 
 /** What to do if a memory of the same id is there and differs. */
 export type IfExists = "fail" | "replace" | "keep";
@@ -45,6 +45,12 @@ export function createStore(dependencies: {
 }): Store {
   const { repository, domains, embeddings } = dependencies;
 
+  /** The domain as it is now, if what is known of it does not fit the embedding: that may be seconds old. */
+  async function asEmbedded(domain: DomainRecord, { done }: EmbeddingAttempt, signal: AbortSignal) {
+    if (done === undefined || done.version === domain.embeddingVersion) return domain;
+    return (await repository.readDomain(domain.name, signal)) ?? domain;
+  }
+
   return async (command, call) => {
     const domain = await domains.open(command.domain, call.signal);
     const attempt = await embeddings.attempt(command.content, command.embeddingMode, call);
@@ -55,14 +61,16 @@ export function createStore(dependencies: {
       const draft = { ...command, id, ...embeddings.describe(command.content, attempt, current) };
       return await write(repository, command, draft, call.signal);
     };
-    const result = await writeIn(domain).catch(async (error: unknown) => {
-      if (error instanceof StaleDomainError) {
-        return await writeIn(await domains.open(command.domain, call.signal));
-      }
-      const gone = error instanceof ServiceError && error.reason === "DOMAIN_NOT_FOUND";
-      if (!gone) throw error;
-      return await writeIn(await domains.reopen(command.domain));
-    });
+    const result = await writeIn(await asEmbedded(domain, attempt, call.signal)).catch(
+      async (error: unknown) => {
+        if (error instanceof StaleDomainError) {
+          return await writeIn(await domains.open(command.domain, call.signal));
+        }
+        const gone = error instanceof ServiceError && error.reason === "DOMAIN_NOT_FOUND";
+        if (!gone) throw error;
+        return await writeIn(await domains.reopen(command.domain));
+      },
+    );
 
     const { memory, outcome } = result;
     if (outcome === "created" || outcome === "replaced") embeddings.follow(memory, attempt);
