@@ -8,6 +8,7 @@ import {
   toBinary,
 } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
+import { DomainService } from "memory-service-client/memoryservice/v1/domain_service_pb.js";
 import { MemoryService } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 
 /** A caller in another process, on one HTTP/2 connection: grpc-js, as most Node services use it. */
@@ -18,6 +19,9 @@ export interface MemoryClient {
   search(
     request: MessageInitShape<typeof MemoryService.method.search.input>,
   ): Promise<MessageShape<typeof MemoryService.method.search.output>>;
+  getDomain(
+    request: MessageInitShape<typeof DomainService.method.getDomain.input>,
+  ): Promise<MessageShape<typeof DomainService.method.getDomain.output>>;
   close(): void;
 }
 
@@ -49,6 +53,7 @@ export function createMemoryClient(url: string): MemoryClient {
   return {
     store: (request) => call(MemoryService.method.store, request),
     search: (request) => call(MemoryService.method.search, request),
+    getDomain: (request) => call(DomainService.method.getDomain, request),
     close: () => client.close(),
   };
 }

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { Memory_Embedding_State, View } from "memory-service-client/memoryservice/v1/memory_pb.js";
+import { View } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import {
   EmbeddingMode,
   type Ranking,
@@ -84,7 +84,8 @@ const modes = {
 
 const STORE_CALLERS = 16;
 const SEARCH_CALLERS = 2;
-const POLL_MS = 500;
+/** A server counts a domain anew every few seconds. */
+const POLL_MS = 2_000;
 /** An embedder that has made nothing for so long will not. */
 const PATIENCE_MS = 120_000;
 /** Nobody listens there: words alone need no embedder. */
@@ -112,7 +113,10 @@ export async function evaluate(options: EvaluationOptions): Promise<Evaluation> 
   const domainOf = (scope: string) => (options.oneDomain ? "everything" : domainName(collection.name, scope));
 
   progress(`${collection.name}: storing ${collection.documents.length} documents`);
-  const { refused, ids } = await store(client, collection, domainOf, needsEmbedder, progress);
+  const domains = [...new Set(collection.documents.map(({ scope }) => domainOf(scope)))];
+  const embeddingMode = needsEmbedder ? EmbeddingMode.INLINE : EmbeddingMode.BACKGROUND;
+  const { refused, ids } = await store(client, collection, domainOf, embeddingMode);
+  if (needsEmbedder) await untilEmbedded(client, domains, progress);
 
   const scores = new Map<ModeName, Score[]>();
   let info: SearchInfo | undefined;
@@ -130,7 +134,7 @@ export async function evaluate(options: EvaluationOptions): Promise<Evaluation> 
     sha256: collection.sha256,
     documents: collection.documents.length,
     refused,
-    domains: new Set(collection.documents.map(({ scope }) => domainOf(scope))).size,
+    domains: domains.length,
     model: needsEmbedder ? options.model : null,
     engine: engine.name,
     settings: {
@@ -147,68 +151,49 @@ async function store(
   client: MemoryClient,
   collection: Collection,
   domainOf: (scope: string) => string,
-  needsEmbedder: boolean,
-  progress: (line: string) => void,
+  embeddingMode: EmbeddingMode,
 ) {
   const refused: Record<string, number> = {};
-  const pending = new Set<number>();
   const ids = new Map<string, string>();
-  const request = (n: number) => {
-    const document = collection.documents[n];
-    if (document === undefined) throw new RangeError(`no document ${n}`);
-    const id = memoryId(document.id);
-    ids.set(id, document.id);
-    return {
-      domain: domainOf(document.scope),
-      id,
-      content: document.text,
-      embeddingMode: needsEmbedder ? EmbeddingMode.INLINE : EmbeddingMode.BACKGROUND,
-    };
-  };
   await measureLoad({
     callers: STORE_CALLERS,
     calls: collection.documents.length,
     call: async (n) => {
-      const { memory } = await client.store(request(n));
-      if (memory?.embedding?.state !== Memory_Embedding_State.READY) pending.add(n);
+      const document = collection.documents[n];
+      if (document === undefined) throw new RangeError(`no document ${n}`);
+      const id = memoryId(document.id);
+      ids.set(id, document.id);
+      await client.store({ domain: domainOf(document.scope), id, content: document.text, embeddingMode });
     },
     onFailure: (error) => {
       const reason = error instanceof Error ? error.message : String(error);
       refused[reason] = (refused[reason] ?? 0) + 1;
     },
   });
-  if (needsEmbedder) await untilEmbedded(client, request, pending, progress);
   return { refused, ids };
 }
 
-/** Stores what is pending again, which changes nothing and tells its state. */
 async function untilEmbedded(
   client: MemoryClient,
-  request: (n: number) => Parameters<MemoryClient["store"]>[0],
-  pending: Set<number>,
+  domains: readonly string[],
   progress: (line: string) => void,
 ): Promise<void> {
-  let since = performance.now();
-  while (pending.size > 0) {
-    const before = pending.size;
-    for (const n of [...pending]) {
-      const { memory } = await client.store(request(n));
-      if (memory?.embedding?.state === Memory_Embedding_State.FAILED) {
-        throw new StartupError(`document ${memory.id} cannot be embedded: ${memory.embedding.failureReason}`);
-      }
-      if (memory?.embedding?.state !== Memory_Embedding_State.READY) break;
-      pending.delete(n);
-    }
-    if (pending.size < before) since = performance.now();
-    else if (performance.now() - since > PATIENCE_MS) {
-      throw new StartupError(`the embedder has made none of ${pending.size} embeddings for two minutes`, {
+  let last = { pending: Number.POSITIVE_INFINITY, since: performance.now() };
+  for (;;) {
+    const states = await Promise.all(domains.map((name) => client.getDomain({ name })));
+    const sum = (key: "pendingCount" | "failedCount") =>
+      states.reduce((count, { domain }) => count + Number(domain?.[key] ?? 0), 0);
+    const [pending, failed] = [sum("pendingCount"), sum("failedCount")];
+    if (failed > 0) throw new StartupError(`${failed} documents cannot be embedded`);
+    if (pending === 0) return;
+    if (pending < last.pending) last = { pending, since: performance.now() };
+    else if (performance.now() - last.since > PATIENCE_MS) {
+      throw new StartupError(`the embedder has made none of ${pending} embeddings for two minutes`, {
         remedy: "look whether it runs and has the model (--embedder, --model)",
       });
     }
-    if (pending.size > 0) {
-      progress(`${pending.size} embeddings are still to be made`);
-      await sleep(POLL_MS);
-    }
+    progress(`${pending} embeddings are still to be made`);
+    await sleep(POLL_MS);
   }
 }
 
