@@ -20,11 +20,17 @@ export function rowOf({ values, dimensions }: VectorTable, n: number): Float32Ar
   return values.subarray(n * dimensions, (n + 1) * dimensions);
 }
 
-/** The rows nearest to `query` by cosine similarity, found by comparing with every one. */
-export function nearestRows(table: VectorTable, query: Float32Array, limit: number): number[] {
+/** The rows nearest to `query` by cosine similarity, found by comparing with every one that passes. */
+export function nearestRows(
+  table: VectorTable,
+  query: Float32Array,
+  limit: number,
+  passes: (row: number) => boolean = () => true,
+): number[] {
   const { dimensions, count, values } = table;
   const best: { row: number; similarity: number }[] = [];
   for (let row = 0; row < count; row++) {
+    if (!passes(row)) continue;
     let similarity = 0;
     const start = row * dimensions;
     for (let i = 0; i < dimensions; i++) similarity += (values[start + i] ?? 0) * (query[i] ?? 0);

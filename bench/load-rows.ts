@@ -85,9 +85,13 @@ export async function insertRows(
   return { load, indexSeconds: (performance.now() - start) / 1_000 };
 }
 
-/** Slots are even shares of the rows that have nothing to do with what the rows say. */
+/** Even shares of the rows, which have nothing to do with what the rows say. */
 export const SLOTS = 1_000;
 
+export function slotOf(n: number): number {
+  return (n * 7_919) % SLOTS;
+}
+
 function extras(texts: TextSource, n: number) {
-  return { source: "bench", tags: [texts.topic(n)], metadata: { slot: (n * 7_919) % SLOTS } };
+  return { source: "bench", tags: [texts.topic(n)], metadata: { slot: slotOf(n) } };
 }

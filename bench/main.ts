@@ -2,6 +2,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 import { StartupError } from "../src/errors.ts";
 import { benchmarkCollections, formatCollectionsResult } from "./collections.ts";
 import { chooseEngines, type EngineName } from "./engines.ts";
+import { benchmarkFilters, formatFilterResult, type VectorKind } from "./filters.ts";
 import { benchmarkSearch, formatSearchResult, type ModeName } from "./search.ts";
 
 interface CommonOptions {
@@ -19,6 +20,14 @@ interface SearchOptions extends CommonOptions {
   readonly seed: number;
   readonly freshQueries?: true;
   readonly cpuProf?: string;
+  readonly keep?: true;
+}
+
+interface FilterOptions extends CommonOptions {
+  readonly rows: number;
+  readonly queries: number;
+  readonly vectors: VectorKind;
+  readonly seed: number;
   readonly keep?: true;
 }
 
@@ -55,6 +64,27 @@ withCommonOptions(program.command("search"))
       progress,
     });
     print(options, "search", results, formatSearchResult);
+  });
+
+withCommonOptions(program.command("filters"))
+  .description("recall and times of filtered semantic search at several selectivities")
+  .option("--rows <number>", "memories in the domain", positive, 10_000)
+  .option("--queries <number>", "for each filter", positive, 100)
+  .addOption(
+    new Option("--vectors <kind>", "in clusters, as texts have them, or of words, nearly orthogonal")
+      .choices(["clustered", "words"])
+      .default("clustered"),
+  )
+  .option("--seed <number>", "of the generated texts and vectors", positive, 1)
+  .option("--keep", "leave the database behind")
+  .action(async (options: FilterOptions) => {
+    const results = await benchmarkFilters({
+      ...options,
+      engines: enginesFrom(options),
+      keep: options.keep ?? false,
+      progress,
+    });
+    print(options, "filters", results, formatFilterResult);
   });
 
 withCommonOptions(program.command("collections"))

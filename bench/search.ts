@@ -242,7 +242,7 @@ interface VectorSource {
 }
 
 /** The vectors that the server gets for a text. */
-function createVectorSource(fake: FakeOllama): VectorSource {
+export function createVectorSource(fake: FakeOllama): VectorSource {
   const profile = profileForModel(MODEL);
   return {
     dimensions: fake.embedding("", MODEL).length,

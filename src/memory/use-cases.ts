@@ -2,6 +2,7 @@ import type { Logger } from "../logger.ts";
 import type { MemoryRepository } from "../storage/memory-repository.ts";
 import type { ContentEmbedder } from "./content-embedder.ts";
 import { createDelete, type Delete } from "./delete.ts";
+import { createDeleteMatching, type DeleteMatching } from "./delete-matching.ts";
 import { createDomainOpener } from "./domain-opener.ts";
 import { createGet, type Get } from "./get.ts";
 import { createList, type List } from "./list.ts";
@@ -18,6 +19,7 @@ export interface MemoryUseCases {
   readonly list: List;
   readonly update: Update;
   readonly delete: Delete;
+  readonly deleteMatching: DeleteMatching;
   readonly search: Search;
 }
 
@@ -46,6 +48,7 @@ export function createMemoryUseCases(dependencies: MemoryUseCaseDependencies): M
     list: createList({ repository, tokens }),
     update: createUpdate({ repository, embeddings }),
     delete: createDelete({ repository }),
+    deleteMatching: createDeleteMatching({ repository }),
     search: createSearch(dependencies),
   };
 }

@@ -1,6 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import {
+  DeleteMatchingResponseSchema,
   DeleteResponseSchema,
   GetResponseSchema,
   type MemoryService,
@@ -11,6 +12,7 @@ import {
 import type { CallContext } from "../memory/call-context.ts";
 import type { MemoryUseCases } from "../memory/use-cases.ts";
 import { noteCall } from "./call-log.ts";
+import { deleteMatchingCommandFromRequest } from "./convert-delete-matching.ts";
 import { deleteCommandFromRequest, keyFromRequest } from "./convert-key.ts";
 import { listCommandFromRequest, listResponseFrom } from "./convert-list.ts";
 import { messageFromMemory } from "./convert-memory.ts";
@@ -57,6 +59,12 @@ export function createMemoryService(
       noteCall(context, { domain: command.domain });
       const deleted = await memories.delete(command, callFrom(context));
       return create(DeleteResponseSchema, { deleted });
+    },
+
+    async deleteMatching(request, context) {
+      const command = deleteMatchingCommandFromRequest(request, defaultDomain);
+      noteCall(context, { domain: command.domain });
+      return create(DeleteMatchingResponseSchema, await memories.deleteMatching(command, callFrom(context)));
     },
 
     async search(request, context) {

@@ -107,6 +107,22 @@ export interface MemoryDraft extends MemoryFields {
   readonly leaseMs: number;
 }
 
+/** The next memories to delete of those that match. */
+export interface MatchingStep {
+  readonly filter: Filter;
+  /** The last memory of the step before; undefined: from the beginning. */
+  readonly after: string | undefined;
+  readonly limit: number;
+}
+
+export interface DeletionStep {
+  readonly matched: bigint;
+  /** Fewer than matched if others deleted or changed some meanwhile. */
+  readonly deleted: bigint;
+  /** The last one that matched; undefined: none did. */
+  readonly last: string | undefined;
+}
+
 /** A page of memories, by a time and the id. */
 export interface ListQuery {
   readonly filter: Filter | undefined;
@@ -299,6 +315,11 @@ export interface MemoryRepository {
     expectedVersion: bigint | undefined,
     signal?: AbortSignal,
   ): Promise<Deletion>;
+
+  /** How many memories match. */
+  countMatching(domain: string, filter: Filter, signal?: AbortSignal): Promise<bigint>;
+  /** Deletes the next memories that match, in the order of their ids, all of them or none. */
+  deleteMatching(domain: string, step: MatchingStep, signal?: AbortSignal): Promise<DeletionStep>;
 
   /** Takes up to `limit` memories whose embedding is due; no other worker gets them for `leaseMs`. */
   claimPending(domain: string, version: number, limit: number, leaseMs: number): Promise<PendingMemory[]>;

@@ -3,6 +3,7 @@ import { base64Decode } from "@bufbuild/protobuf/wire";
 import { TimestampSchema } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
 import type {
+  DeleteMatchingRequestSchema,
   ListRequestSchema,
   SearchRequestSchema,
   StoreRequestSchema,
@@ -23,6 +24,7 @@ type Store = MessageInitShape<typeof StoreRequestSchema>;
 type Search = MessageInitShape<typeof SearchRequestSchema>;
 type List = MessageInitShape<typeof ListRequestSchema>;
 type Update = Exclude<MessageInitShape<typeof UpdateRequestSchema>, UpdateRequest>;
+type DeleteMatching = MessageInitShape<typeof DeleteMatchingRequestSchema>;
 type Stream = MessageInitShape<typeof StreamSearchRequestSchema>;
 
 /** What is wrong, the request, the field that is named, and what is said of it. */
@@ -553,6 +555,21 @@ describe.each(databaseEngines())("bad input on $name", ({ open }) => {
     },
   );
 
+  test.each([
+    ["no filter", {}, "filter", "must be set: DeleteDomain empties a domain"],
+    ["no filter in a dry run", { dryRun: true }, "filter", "must be set: DeleteDomain empties a domain"],
+    ["an empty filter", { filter: {} }, "filter", "must have a condition"],
+    ...badDomains.map(([name, { domain }, field, description]): BadRow<DeleteMatching> => {
+      const filter = { condition: { case: "ids" as const, value: { values: ["m"] } } };
+      return [name, { domain, filter }, field, description];
+    }),
+  ] satisfies BadRow<DeleteMatching>[])(
+    "DeleteMatching with %s",
+    async (_name, request, field, description) => {
+      await expectRefusal(client.deleteMatching(request), field, description);
+    },
+  );
+
   test.each(badUpdates)("Update with %s", async (_name, request, field, description) => {
     await expectRefusal(client.update({ memory: { id: "m" }, ...request }), field, description);
   });
@@ -593,7 +610,6 @@ describe.each(databaseEngines())("bad input on $name", ({ open }) => {
 
   test.each([
     ["BatchStore", () => client.batchStore({ items: [{ content: "good" }] })],
-    ["DeleteMatching", () => client.deleteMatching({ filter: {} })],
     ["Export", () => collect(client.export({}))],
     ["RetryFailed", () => client.retryFailed({})],
   ])("the method %s, which is not served yet", async (_name, call) => {

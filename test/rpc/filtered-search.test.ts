@@ -85,6 +85,21 @@ describe.each(databaseEngines())("a filtered search over gRPC on $name", ({ open
     });
   });
 
+  test("names what DeleteMatching then deletes", async () => {
+    const { client } = await connect();
+    for (const id of ["d1", "d2"]) await useCases.store({ id, content: "apple @180", tags: ["doomed"] });
+    const filter: Filter = { condition: { case: "tagsAny", value: { values: ["doomed"] } } };
+    expect(await client.deleteMatching({ filter, dryRun: true })).toMatchObject({ matched: 2n, deleted: 0n });
+    const { hits } = await client.search({ query: "apple @180", filter });
+    expect(hits.map(({ memory }) => memory?.id).sort()).toEqual(["d1", "d2"]);
+    expect(await client.deleteMatching({ filter })).toMatchObject({ matched: 2n, deleted: 2n });
+    expect((await client.search({ query: "apple @180", filter })).hits).toEqual([]);
+    expect(await errorOf(client.deleteMatching({ domain: "missing", filter }))).toMatchObject({
+      code: Code.NotFound,
+      reason: "DOMAIN_NOT_FOUND",
+    });
+  });
+
   // What is nested deeper than the decoder goes never reaches the handler.
   describe("of many levels", () => {
     const jsonOf = (levels: number) =>

@@ -90,6 +90,10 @@ const some = <T>(item: fc.Arbitrary<T>) => fc.array(item, { minLength: 1, maxLen
 
 const metadataTest: fc.Arbitrary<MetadataTest> = fc.oneof(
   fc.record({ kind: fc.constant("one_of" as const), values: some(json) }),
+  fc.record({
+    kind: fc.constant("one_of" as const),
+    values: fc.array(json, { minLength: 17, maxLength: 20 }),
+  }),
   fc.record({ kind: fc.constant("range" as const), range: numberRange }),
   fc.record({ kind: fc.constant("exists" as const), exists: fc.boolean() }),
   fc.record({ kind: fc.constant("contains" as const), element: scalar }),
@@ -110,6 +114,10 @@ const { filter } = fc.letrec<{ filter: Filter }>((tie) => ({
     fc.record({ kind: fc.constant("ids" as const), ids: some(fc.constantFrom(...ids, "", "other")) }),
     fc.record({ kind: fc.constant("sources" as const), sources: some(word) }),
     fc.record({ kind: fc.constantFrom("tags_any" as const, "tags_all" as const), tags: some(word) }),
+    fc.record({
+      kind: fc.constant("tags_any" as const),
+      tags: fc.array(word, { minLength: 17, maxLength: 20 }),
+    }),
     fc.record({ kind: fc.constant("importance" as const), range: numberRange }),
     fc.record({
       kind: fc.constantFrom("create_time" as const, "update_time" as const),
@@ -140,9 +148,9 @@ describe.each(databaseEngines())("filters in SQL on $name", ({ open }) => {
       },
       [row.id, JSON.stringify(row.metadata), row.createTime, row.updateTime, row.state, expired],
     );
-  const find = async (queryable: Queryable, wanted: Filter) => {
+  const find = async (queryable: Queryable, wanted: Filter, selective = false) => {
     const parameters: Parameter[] = [];
-    const condition = isMatching(wanted, parameters, "m");
+    const condition = isMatching(wanted, parameters, "m", { selective });
     const rows = await queryable.query<{ id: string }>(
       { text: `select m.id from "${domain}_memories" m where ${condition}` },
       parameters,
@@ -179,7 +187,7 @@ describe.each(databaseEngines())("filters in SQL on $name", ({ open }) => {
           if (expected.length > 0 && expected.length < rows.length) telling++;
           const found = await database.transaction(async (transaction) => {
             await transaction.execute(`set local ${setting} = off`);
-            return await find(transaction, wanted);
+            return await find(transaction, wanted, setting === "enable_seqscan");
           });
           expect(found).toEqual(expected.sort());
         }),
@@ -309,8 +317,9 @@ describe.each(databaseEngines())("filters in SQL on $name", ({ open }) => {
     });
     const wanted = isOneOf(...Array.from({ length: 1_000 }, (_, i) => i * 2));
     expect(await find(database, wanted)).toHaveLength(999);
+    expect(await find(database, wanted, true)).toHaveLength(999);
     const parameters: Parameter[] = [];
-    const condition = isMatching(wanted, parameters, "m");
+    const condition = isMatching(wanted, parameters, "m", { selective: true });
     const plan = await database.transaction(async (transaction) => {
       await transaction.execute("set local enable_seqscan = off");
       return await transaction.query(

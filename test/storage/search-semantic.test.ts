@@ -70,6 +70,7 @@ describe.each(databaseEngines())("the nearest of those that match on $name", ({ 
     minSimilarity: undefined,
     ...fields,
   });
+  const exact: Scan = { kind: "exact", selective: false };
   const index: Scan = { kind: "index", efSearch: 200, maxTuples: 20_000 };
   const nearest = (scan: Scan, fields: Partial<SemanticQuery> = {}) =>
     findNearest(database, domain, query(fields), scan);
@@ -89,7 +90,7 @@ describe.each(databaseEngines())("the nearest of those that match on $name", ({ 
     async (slots) => {
       const wanted = expected(slots, 10);
       const filter = inSlots(slots);
-      expect(idsOf(await nearest({ kind: "exact" }, { filter }))).toEqual(wanted);
+      expect(idsOf(await nearest(exact, { filter }))).toEqual(wanted);
       expect(idsOf(await nearest(index, { filter }))).toEqual(wanted);
       expect(idsOf(await search(small, { filter }))).toEqual(wanted);
       expect(idsOf(await search(large, { filter }))).toEqual(wanted);
@@ -98,7 +99,7 @@ describe.each(databaseEngines())("the nearest of those that match on $name", ({ 
 
   test("have their chunks looked at, and only theirs", async () => {
     // The chunks of the last memories lie around 180 degrees and are nearest there.
-    for (const scan of [index, { kind: "exact" } as const]) {
+    for (const scan of [index, exact]) {
       const { candidates } = await nearest(scan, { embedding: at(270), filter: inSlots(100) });
       expect(candidates[0]).toMatchObject({ id: expected(100, ROWS).at(-1), chunkIndex: 1 });
       expect(candidates).toHaveLength(10);
@@ -144,7 +145,7 @@ describe.each(databaseEngines())("the nearest of those that match on $name", ({ 
       text: `update "${domain}_memories" set expires_at = now() - interval '1 second' where id = 'expired'`,
     });
     for (const size of [small, large]) expect(idsOf(await search(size, { filter }))).toEqual([]);
-    for (const scan of [index, { kind: "exact" } as const]) {
+    for (const scan of [index, exact]) {
       expect(
         idsOf(await nearest(scan, { filter: { kind: "none_of", filters: [tagged("far")] } })),
       ).not.toContain(id);

@@ -5,7 +5,13 @@ import { compileFilter, isMatching } from "./compile-filter.ts";
 import { domainTables, isAlive } from "./domain-tables.ts";
 
 /** How the nearest are looked for: by comparing all that match, or through the vector indexes. */
-export type Scan = { readonly kind: "exact" } | IndexScan;
+export type Scan = ExactScan | IndexScan;
+
+export interface ExactScan {
+  readonly kind: "exact";
+  /** Whether few memories pass the filter, so that its own index is worth while. */
+  readonly selective: boolean;
+}
 
 export interface IndexScan {
   readonly kind: "index";
@@ -44,7 +50,7 @@ export async function findNearest(
   const parameters: Parameter[] = [query.embedding, query.embeddingVersion];
   const nearest =
     scan.kind === "exact"
-      ? exactly(domain, query, depth, parameters)
+      ? exactly(domain, query, scan, depth, parameters)
       : byIndex(domain, query, scan, depth, parameters);
   // A filter makes the text different every time: preparing it would fill the connections with statements.
   const named = query.filter === undefined && scan.kind === "index" && depth === CANDIDATE_DEPTH;
@@ -103,9 +109,15 @@ function byIndex(
 }
 
 /** In the order of an expression that no vector index has: what the filter leaves is compared as a whole. */
-function exactly(domain: string, query: SemanticQuery, depth: number, parameters: Parameter[]): string {
+function exactly(
+  domain: string,
+  query: SemanticQuery,
+  scan: ExactScan,
+  depth: number,
+  parameters: Parameter[],
+): string {
   const { memories, chunks } = domainTables(domain);
-  const condition = isMatching(query.filter, parameters, "m");
+  const condition = isMatching(query.filter, parameters, "m", scan);
   return `nearest as materialized (
       select m.id, m.embedding <=> $1::vector as distance
       from ${memories} m

@@ -3,6 +3,7 @@ import { type Database, DatabaseError, type Queryable, type QueryOptions } from 
 import { SQLSTATE } from "../database/sqlstate.ts";
 import { type DomainRecord, type MemoryRepository, StaleDomainError } from "../memory-repository.ts";
 import { changeMemory } from "./change-memory.ts";
+import { countMatching, deleteMatching } from "./delete-matching.ts";
 import { deleteMemoryAt } from "./delete-memory.ts";
 import {
   createDomain,
@@ -204,6 +205,14 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
 
     async delete(domain, id, expectedVersion, signal) {
       return await inDomain(domain, deleteMemoryAt(database, domain, id, expectedVersion, { signal }));
+    },
+
+    async countMatching(domain, filter, signal) {
+      return await inDomain(domain, countMatching(database, domain, filter, { signal }));
+    },
+
+    async deleteMatching(domain, step, signal) {
+      return await inDomain(domain, deleteMatching(database, domain, step, { signal }));
     },
 
     async claimPending(domain, version, limit, leaseMs) {
