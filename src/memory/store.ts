@@ -11,7 +11,7 @@ import type { CallContext } from "./call-context.ts";
 import type { DomainOpener } from "./domain-opener.ts";
 import type { Memory, MemoryFields } from "./memory.ts";
 import { differingFields } from "./same-memory.ts";
-import type { EmbeddingAttempt, EmbeddingMode, TimelyEmbedder } from "./timely-embedding.ts";
+import type { EmbeddingMode, TimelyEmbedder } from "./timely-embedding.ts";
 
 /** What to do if a memory of the same id is there and differs. */
 export type IfExists = "fail" | "replace" | "keep";
@@ -32,6 +32,12 @@ export interface StoreResult {
   readonly outcome: StoreOutcome;
 }
 
+/** What storing does about a memory that has the id: writes the draft over it, if there is one. */
+export interface Settlement {
+  readonly outcome: StoreOutcome;
+  readonly draft: MemoryDraft | undefined;
+}
+
 export type Store = (command: StoreCommand, call: CallContext) => Promise<StoreResult>;
 
 /** Between finding an id taken and locking its row the row may go; so few tries that a defect does not loop. */
@@ -45,12 +51,6 @@ export function createStore(dependencies: {
 }): Store {
   const { repository, domains, embeddings } = dependencies;
 
-  /** The domain as it is now, if what is known of it does not fit the embedding: that may be seconds old. */
-  async function asEmbedded(domain: DomainRecord, { done }: EmbeddingAttempt, signal: AbortSignal) {
-    if (done === undefined || done.version === domain.embeddingVersion) return domain;
-    return (await repository.readDomain(domain.name, signal)) ?? domain;
-  }
-
   return async (command, call) => {
     const domain = await domains.open(command.domain, call.signal);
     const attempt = await embeddings.attempt(command.content, command.embeddingMode, call);
@@ -61,7 +61,7 @@ export function createStore(dependencies: {
       const draft = { ...command, id, ...embeddings.describe(command.content, attempt, current) };
       return await write(repository, command, draft, call.signal);
     };
-    const result = await writeIn(await asEmbedded(domain, attempt, call.signal)).catch(
+    const result = await writeIn(await embeddings.fit(domain, attempt, call.signal)).catch(
       async (error: unknown) => {
         if (error instanceof StaleDomainError) {
           return await writeIn(await domains.open(command.domain, call.signal));
@@ -105,33 +105,39 @@ async function settle(
   command: StoreCommand,
   draft: MemoryDraft,
   signal: AbortSignal,
-) {
-  let outcome: StoreOutcome = "created";
+): Promise<StoreResult> {
+  let settlement: Settlement = { outcome: "created", draft };
   const memory = await repository.change(
     command.domain,
     draft.id,
     (current) => {
-      if (current === undefined) return draft;
-      const differing = differingFields(current, command);
-      // A ttl counts from the moment it is stored: replacing renews it.
-      const renews = command.ifExists === "replace" && command.expiry.kind === "after";
-      if (differing.length === 0 && !renews) {
-        outcome = "unchanged";
-        return undefined;
-      }
-      if (command.ifExists === "keep") {
-        outcome = "kept";
-        return undefined;
-      }
-      if (command.ifExists === "fail") throw alreadyExists(command.domain, draft.id, differing);
-      outcome = "replaced";
-      const sameText = !differing.includes("content") && current.embedding.state === "ready";
-      return sameText ? { ...draft, embedding: "keep", chunkCount: current.chunkCount } : draft;
+      settlement =
+        current === undefined ? { outcome: "created", draft } : settlementOf(command, draft, current);
+      return settlement.draft;
     },
     signal,
   );
   if (memory === undefined) throw new Error("a change that writes returned nothing");
-  return { memory, outcome };
+  return { memory, outcome: settlement.outcome };
+}
+
+/**
+ * What a command does about the memory that has its id.
+ *
+ * @throws ServiceError MEMORY_ALREADY_EXISTS
+ */
+export function settlementOf(command: StoreCommand, draft: MemoryDraft, current: Memory): Settlement {
+  const differing = differingFields(current, command);
+  // A ttl counts from the moment it is stored: replacing renews it.
+  const renews = command.ifExists === "replace" && command.expiry.kind === "after";
+  if (differing.length === 0 && !renews) return { outcome: "unchanged", draft: undefined };
+  if (command.ifExists === "keep") return { outcome: "kept", draft: undefined };
+  if (command.ifExists === "fail") throw alreadyExists(command.domain, draft.id, differing);
+  const sameText = !differing.includes("content") && current.embedding.state === "ready";
+  return {
+    outcome: "replaced",
+    draft: sameText ? { ...draft, embedding: "keep", chunkCount: current.chunkCount } : draft,
+  };
 }
 
 function alreadyExists(domain: string, id: string, differing: readonly string[]): ServiceError {

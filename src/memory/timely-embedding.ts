@@ -26,6 +26,8 @@ export interface EmbeddingAttempt {
 export interface TimelyEmbedder {
   /** Never fails for the embedder's sake. */
   attempt(content: string, mode: EmbeddingMode, call: CallContext): Promise<EmbeddingAttempt>;
+  /** The domain as it is now, if what is known of it does not fit the embedding: that may be seconds old. */
+  fit(domain: DomainRecord, attempt: EmbeddingAttempt, signal: AbortSignal): Promise<DomainRecord>;
   /** What a draft of this content says of its embedding. */
   describe(
     content: string,
@@ -37,7 +39,7 @@ export interface TimelyEmbedder {
 }
 
 /** How long the writer of a pending memory keeps it to itself while its embedding is on the way. */
-const LATE_EMBEDDING_LEASE_MS = 60_000;
+export const LATE_EMBEDDING_LEASE_MS = 60_000;
 
 export function createTimelyEmbedder(dependencies: {
   readonly repository: MemoryRepository;
@@ -49,11 +51,19 @@ export function createTimelyEmbedder(dependencies: {
 }): TimelyEmbedder {
   const { repository, contents, logger, onPending } = dependencies;
 
+  /** One after the other: those of a large batch would take every connection. */
+  let lastWrite: Promise<unknown> = Promise.resolve();
+
   async function finishLater(memory: Memory, running: Promise<ContentEmbedding>) {
     try {
       const embedding = await running;
       const contentHash = await sha256(memory.content);
-      await repository.completeEmbedding(memory.domain, { id: memory.id, contentHash }, embedding);
+      const { id, domain } = memory;
+      const write = lastWrite.then(() =>
+        repository.completeEmbedding(domain, { id, contentHash }, embedding),
+      );
+      lastWrite = write.catch(() => {});
+      await write;
     } catch (error) {
       logger.debug({ err: error, domain: memory.domain, id: memory.id }, "late embedding was lost");
       await repository.releaseEmbedding(memory.domain, memory.id).catch(() => {});
@@ -73,6 +83,11 @@ export function createTimelyEmbedder(dependencies: {
         if (!(error instanceof EmbedError)) throw error;
         return {};
       }
+    },
+
+    async fit(domain, { done }, signal) {
+      if (done === undefined || done.version === domain.embeddingVersion) return domain;
+      return (await repository.readDomain(domain.name, signal)) ?? domain;
     },
 
     describe(content, { done, running }, domain) {

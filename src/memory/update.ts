@@ -1,5 +1,10 @@
 import { assertNoViolations, domainNotFound, memoryNotFound } from "../errors.ts";
-import type { DomainRecord, MemoryDraft, MemoryRepository } from "../storage/memory-repository.ts";
+import {
+  type DomainRecord,
+  type MemoryDraft,
+  type MemoryRepository,
+  StaleDomainError,
+} from "../storage/memory-repository.ts";
 import type { CallContext } from "./call-context.ts";
 import type { MemoryKey } from "./get.ts";
 import { LIMITS } from "./limits.ts";
@@ -36,22 +41,34 @@ export function createUpdate(dependencies: {
     return content === current.content ? {} : await embeddings.attempt(content, command.embeddingMode, call);
   }
 
+  async function domainOf(name: string, signal: AbortSignal): Promise<DomainRecord> {
+    const domain = await repository.findDomain(name, signal);
+    if (domain === undefined) throw domainNotFound(name);
+    return domain;
+  }
+
   return async (command, call) => {
     const { domain: name, id } = command;
-    const domain = await repository.findDomain(name, call.signal);
-    if (domain === undefined) throw domainNotFound(name);
+    await domainOf(name, call.signal);
     const attempt = await attemptFor(command, call);
     call.signal.throwIfAborted();
 
-    const memory = await repository.change(
-      name,
-      id,
-      (current) => {
-        assertExpected(command, current);
-        return draftOf(command, current, attempt, domain);
-      },
-      call.signal,
-    );
+    const changeIn = async (current: DomainRecord) => {
+      const domain = await embeddings.fit(current, attempt, call.signal);
+      return await repository.change(
+        name,
+        id,
+        (memory) => {
+          assertExpected(command, memory);
+          return draftOf(command, memory, attempt, domain);
+        },
+        call.signal,
+      );
+    };
+    const memory = await changeIn(await domainOf(name, call.signal)).catch(async (error: unknown) => {
+      if (!(error instanceof StaleDomainError)) throw error;
+      return await changeIn(await domainOf(name, call.signal));
+    });
     if (memory === undefined) throw new Error("a change that writes returned nothing");
     if (command.changes.content !== undefined) embeddings.follow(memory, attempt);
     return memory;

@@ -1,5 +1,6 @@
 import type { Logger } from "../logger.ts";
 import type { MemoryRepository } from "../storage/memory-repository.ts";
+import { type BatchStore, createBatchStore } from "./batch-store.ts";
 import type { ContentEmbedder } from "./content-embedder.ts";
 import { createDelete, type Delete } from "./delete.ts";
 import { createDeleteMatching, type DeleteMatching } from "./delete-matching.ts";
@@ -15,6 +16,7 @@ import { createUpdate, type Update } from "./update.ts";
 /** Everything that callers can do with memories. */
 export interface MemoryUseCases {
   readonly store: Store;
+  readonly batchStore: BatchStore;
   readonly get: Get;
   readonly list: List;
   readonly update: Update;
@@ -44,6 +46,7 @@ export function createMemoryUseCases(dependencies: MemoryUseCaseDependencies): M
   const embeddings = createTimelyEmbedder(dependencies);
   return {
     store: createStore({ repository, domains, embeddings }),
+    batchStore: createBatchStore({ ...dependencies, domains, embeddings }),
     get: createGet({ repository }),
     list: createList({ repository, tokens }),
     update: createUpdate({ repository, embeddings }),

@@ -7,7 +7,7 @@ import {
   type StoreResponse,
   StoreResponseSchema,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
-import { assertNoViolations, ServiceError } from "../errors.ts";
+import { assertNoViolations, type FieldViolation, ServiceError } from "../errors.ts";
 import { LIMITS } from "../memory/limits.ts";
 import type { Memory } from "../memory/memory.ts";
 import type { StoreOutcome as Outcome, StoreCommand } from "../memory/store.ts";
@@ -47,10 +47,22 @@ const rules: Rules<StoreRequest> = {
   embeddingMode: knownEnum(EmbeddingMode),
 };
 
-/** @throws ServiceError INVALID_ARGUMENT naming every field that breaks a rule. */
-export function storeCommandFromRequest(request: StoreRequest, defaultDomain: string): StoreCommand {
-  const violations = [...violationsOf(request, rules), ...expiryViolations(request.expiry)];
-  assertNoViolations(violations);
+/**
+ * `path` is put before the names of fields; `violations` are known already.
+ *
+ * @throws ServiceError INVALID_ARGUMENT naming every field that breaks a rule.
+ */
+export function storeCommandFromRequest(
+  request: StoreRequest,
+  defaultDomain: string,
+  path = "",
+  violations: readonly FieldViolation[] = [],
+): StoreCommand {
+  assertNoViolations([
+    ...violations,
+    ...violationsOf(request, rules, path),
+    ...expiryViolations(request.expiry, path),
+  ]);
   if (request.embedding !== undefined) {
     throw new ServiceError("NOT_IMPLEMENTED", "the field embedding is not supported by this server yet");
   }
@@ -86,7 +98,8 @@ const ifExistsOf = {
   [IfExists.KEEP]: "keep",
 } as const satisfies Record<IfExists, StoreCommand["ifExists"]>;
 
-const outcomeOf = {
+/** The outcomes as the contract numbers them. */
+export const outcomeOf = {
   created: StoreOutcome.CREATED,
   replaced: StoreOutcome.REPLACED,
   unchanged: StoreOutcome.UNCHANGED,

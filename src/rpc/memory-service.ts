@@ -12,6 +12,7 @@ import {
 import type { CallContext } from "../memory/call-context.ts";
 import type { MemoryUseCases } from "../memory/use-cases.ts";
 import { noteCall } from "./call-log.ts";
+import { batchCommandFromRequest, batchResponseFrom } from "./convert-batch.ts";
 import { deleteMatchingCommandFromRequest } from "./convert-delete-matching.ts";
 import { deleteCommandFromRequest, keyFromRequest } from "./convert-key.ts";
 import { listCommandFromRequest, listResponseFrom } from "./convert-list.ts";
@@ -32,6 +33,11 @@ export function createMemoryService(
       const command = storeCommandFromRequest(request, defaultDomain);
       noteCall(context, { domain: command.domain });
       return storeResponseFrom(await memories.store(command, callFrom(context)));
+    },
+
+    async batchStore(request, context) {
+      const command = batchCommandFromRequest(request, defaultDomain);
+      return batchResponseFrom(await memories.batchStore(command, callFrom(context)));
     },
 
     async get(request, context) {

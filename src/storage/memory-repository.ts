@@ -3,6 +3,7 @@ import { ServiceError } from "../errors.ts";
 import type { Filter } from "../memory/filter.ts";
 import type { ListOrder } from "../memory/list.ts";
 import type { Memory, MemoryFields, Microseconds } from "../memory/memory.ts";
+import type { Settlement, StoreResult } from "../memory/store.ts";
 
 /** What a domain is made with. */
 export interface DomainSettings {
@@ -121,6 +122,25 @@ export interface DeletionStep {
   readonly deleted: bigint;
   /** The last one that matched; undefined: none did. */
   readonly last: string | undefined;
+}
+
+/** One memory of many to be stored together. */
+export interface StoreEntry {
+  readonly domain: string;
+  readonly draft: MemoryDraft;
+  /** What to do about the memory that has the id. A ServiceError that it throws becomes the result of this entry. */
+  readonly settle: (current: Memory) => Settlement;
+}
+
+export interface StoreManyOptions {
+  /** Throws the first error of an entry, and stores nothing. */
+  readonly atomic: boolean;
+  /**
+   * How long new embeddings are written, in milliseconds: each is put into the vector index, at 1 to 20 ms. What is left
+   * is stored as pending, for its writer to complete within `leaseMs`.
+   */
+  readonly embeddingsMs: number;
+  readonly leaseMs: number;
 }
 
 /** A page of memories, by a time and the id. */
@@ -308,6 +328,17 @@ export interface MemoryRepository {
   ): Promise<Memory | undefined>;
   /** Lists memories in order: up to the limit, or fewer (but one at least) that take about as much as a message may. */
   list(domain: string, query: ListQuery, signal?: AbortSignal): Promise<ListedMemory[]>;
+  /**
+   * Stores memories of any domains in one transaction; an id occurs once in a domain. Results in order: of an entry
+   * that is not stored, why.
+   *
+   * @throws ServiceError DOMAIN_NOT_FOUND, CONFLICT: nothing is stored, and trying again may help.
+   */
+  storeMany(
+    entries: readonly StoreEntry[],
+    options: StoreManyOptions,
+    signal?: AbortSignal,
+  ): Promise<(StoreResult | ServiceError)[]>;
   /** Deletes the memory, if it is at `expectedVersion` (undefined: whatever its version). */
   delete(
     domain: string,

@@ -539,6 +539,26 @@ describe.each(databaseEngines())("bad input on $name", ({ open }) => {
     );
   });
 
+  test.each([0, 1_001])("BatchStore of %d items", async (count) => {
+    const items = Array.from({ length: count }, () => ({ content: "good" }));
+    for (const atomic of [true, false]) {
+      await expectRefusal(
+        client.batchStore({ items, atomic }),
+        "items",
+        `must have 1 to 1000 items, has ${count}`,
+      );
+    }
+  });
+
+  test.each(badStores)("BatchStore of one item with %s", async (_name, request, field, description) => {
+    const item = { content: "good", ...request };
+    await expectRefusal(client.batchStore({ items: [item], atomic: true }), `items[0].${field}`, description);
+    const { results } = await client.batchStore({ items: [item] });
+    expect(results).toMatchObject([
+      { result: { case: "error", value: { fieldViolations: [{ field: `items[0].${field}` }] } } },
+    ]);
+  });
+
   test.each(badLists)("List with %s", async (_name, request, field, description) => {
     await expectRefusal(client.list(request), field, description);
   });
@@ -609,7 +629,6 @@ describe.each(databaseEngines())("bad input on $name", ({ open }) => {
   });
 
   test.each([
-    ["BatchStore", () => client.batchStore({ items: [{ content: "good" }] })],
     ["Export", () => collect(client.export({}))],
     ["RetryFailed", () => client.retryFailed({})],
   ])("the method %s, which is not served yet", async (_name, call) => {

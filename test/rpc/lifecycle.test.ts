@@ -1,10 +1,12 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { durationFromMs, TimestampSchema } from "@bufbuild/protobuf/wkt";
 import { Code, createClient } from "@connectrpc/connect";
+import { ErrorReason } from "memory-service-client/memoryservice/v1/error_reason_pb.js";
 import { FilterSchema } from "memory-service-client/memoryservice/v1/filter_pb.js";
 import { Memory_Embedding_State, View } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import {
   EmbeddingMode,
+  IfExists,
   type ListRequest,
   type ListRequestSchema,
   MemoryService,
@@ -152,6 +154,110 @@ describe.each(databaseEngines())("MemoryService on $name", ({ open }) => {
     });
   });
 
+  test("BatchStore answers for each item in its order, without content and metadata", async () => {
+    const { memory } = await client.store({ id: "taken", content: "apple" });
+    const { results } = await client.batchStore({
+      items: [
+        { id: "b", content: "pear", source: "s", tags: ["t"], metadata: { k: 1 } },
+        { id: "taken", content: "fig" },
+        { id: "bad/id", content: "", importance: 2 },
+        { id: "b", content: "pear" },
+        { id: "b", content: "pear", domain: newDomainName() },
+        { id: "taken", content: "apple", domain: useCases.domain },
+      ],
+    });
+    const found = (await client.get({ id: "b" })).memory;
+    expect(results.map(({ result }) => result)).toMatchObject([
+      {
+        case: "success",
+        value: {
+          memory: { id: "b", content: "", source: "s", tags: ["t"], updateTime: found?.updateTime },
+          outcome: StoreOutcome.CREATED,
+        },
+      },
+      {
+        case: "error",
+        value: {
+          code: Code.AlreadyExists,
+          reason: ErrorReason.MEMORY_ALREADY_EXISTS,
+          metadata: { id: "taken", domain: useCases.domain, fields: "content" },
+          fieldViolations: [],
+        },
+      },
+      {
+        case: "error",
+        value: {
+          code: Code.InvalidArgument,
+          reason: ErrorReason.INVALID_ARGUMENT,
+          fieldViolations: [
+            { field: "items[2].content", description: "must not be empty" },
+            { field: "items[2].importance", description: "must be from 0 to 1, is 2" },
+            { field: "items[2].id" },
+          ],
+        },
+      },
+      {
+        case: "error",
+        value: {
+          fieldViolations: [
+            { field: "items[3].id", description: "must differ from items[0].id in the same domain" },
+          ],
+        },
+      },
+      { case: "success", value: { outcome: StoreOutcome.CREATED } },
+      { case: "error", value: { fieldViolations: [{ field: "items[5].id" }] } },
+    ]);
+    const [first] = results;
+    expect(first?.result.case === "success" && first.result.value.memory?.metadata).toBeUndefined();
+    expect(found?.metadata).toEqual({ k: 1 });
+    expect((await client.get({ id: "taken" })).memory).toEqual(memory);
+  });
+
+  test("BatchStore that is atomic names all violations and stores nothing", async () => {
+    const items = [
+      { id: "a", content: "apple" },
+      { content: "" },
+      { id: "a", content: "pear", importance: 2 },
+    ];
+    const error = await errorOf(client.batchStore({ items, atomic: true }));
+    expect(error).toMatchObject({ code: Code.InvalidArgument, reason: "INVALID_ARGUMENT" });
+    expect(error.violations.map(({ field }) => field)).toEqual([
+      "items[1].content",
+      "items[2].id",
+      "items[2].importance",
+    ]);
+    expect(await errorOf(client.get({ id: "a" }))).toMatchObject({ code: Code.NotFound });
+
+    await client.store({ id: "b", content: "apple" });
+    const batch = [
+      { id: "a", content: "apple" },
+      { id: "b", content: "pear" },
+    ];
+    expect(await errorOf(client.batchStore({ items: batch, atomic: true }))).toMatchObject({
+      code: Code.AlreadyExists,
+      reason: "MEMORY_ALREADY_EXISTS",
+      message: expect.stringMatching(/^items\[1\]: memory "b" exists/),
+    });
+    expect(await errorOf(client.get({ id: "a" }))).toMatchObject({ code: Code.NotFound });
+  });
+
+  test("BatchStore of the most that a message takes is answered", async () => {
+    const tags = Array.from({ length: 64 }, (_, i) => `${i}`.padEnd(64, "t"));
+    const items = Array.from({ length: 940 }, (_, i) => ({ id: `m${i}`, content: "x", tags }));
+    const background = { embeddingMode: EmbeddingMode.BACKGROUND, ifExists: IfExists.KEEP };
+    for (const part of [items.slice(0, 470), items.slice(470)]) {
+      await client.batchStore({ items: part.map((item) => ({ ...item, ...background })) });
+    }
+    const { results } = await client.batchStore({
+      items: items.map(({ id }) => ({ id, content: "y".repeat(4_000), ...background })),
+    });
+    const kept = results.flatMap(({ result }) => (result.case === "success" ? [result.value] : []));
+    expect(kept).toHaveLength(940);
+    expect(kept.every(({ outcome }) => outcome === StoreOutcome.KEPT)).toBe(true);
+    expect(kept[0]?.memory?.tags).toEqual(tags);
+    expect(kept.at(-1)?.memory).toMatchObject({ id: "m939", tags: [], version: 1n });
+  });
+
   test("List turns pages in the order asked for, by a token", async () => {
     for (let i = 0; i < 5; i++)
       await client.store({ id: `m${i}`, content: `apple ${i}`, tags: [`t${i % 2}`] });
@@ -221,8 +327,8 @@ describe.each(databaseEngines())("MemoryService on $name", ({ open }) => {
       client.delete({ domain, id: "m", allowMissing: true }),
       client.update({ memory: { domain, id: "m" }, updateMask: { paths: ["source"] } }),
     ];
-    for (const call of calls) {
-      expect(await errorOf(call)).toMatchObject({
+    for (const error of await Promise.all(calls.map(errorOf))) {
+      expect(error).toMatchObject({
         code: Code.NotFound,
         reason: "DOMAIN_NOT_FOUND",
         metadata: { domain },
@@ -248,6 +354,11 @@ describe.each(databaseEngines())("MemoryService on $name", ({ open }) => {
       code: Code.Aborted,
       metadata: { current_version: "2" },
     });
+    const batch = await remote.batchStore({ items: [{ id: "m", content: "other" }, { content: "" }] });
+    expect(batch.results.map(({ result }) => result.case === "error" && result.value.reason)).toEqual([
+      ErrorReason.MEMORY_ALREADY_EXISTS,
+      ErrorReason.INVALID_ARGUMENT,
+    ]);
     expect((await remote.delete({ id: "m" })).deleted).toBe(true);
     expect(await errorOf(remote.get({ id: "m" }))).toMatchObject(missing("m"));
     expect((await remote.store({ id: "m", content: "new" })).outcome).toBe(StoreOutcome.CREATED);

@@ -1,3 +1,5 @@
+import { ServiceError } from "../../src/errors.ts";
+import type { BatchStore } from "../../src/memory/batch-store.ts";
 import type { CallContext } from "../../src/memory/call-context.ts";
 import { type ContentEmbedder, createContentEmbedder } from "../../src/memory/content-embedder.ts";
 import type { Delete, DeleteCommand } from "../../src/memory/delete.ts";
@@ -28,6 +30,12 @@ export interface UseCases {
   /** Domains that were reported to have a new pending memory. */
   readonly notified: string[];
   store(fields?: Partial<StoreCommand>, call?: Partial<CallContext>): ReturnType<Store>;
+  /** Stores what differs from a common memory, not atomic. */
+  batchStore(
+    items: readonly (Partial<StoreCommand> | ServiceError)[],
+    options?: { readonly atomic?: boolean },
+    call?: Partial<CallContext>,
+  ): ReturnType<BatchStore>;
   /** Changes the memory, replacing metadata and waiting for the embedding. */
   update(
     id: string,
@@ -97,6 +105,16 @@ export function createUseCases(database: Database, options: UseCaseOptions = {})
     search,
     notified,
     store: (fields, call) => store({ ...storeCommand(domain), ...fields }, callFrom(call)),
+    batchStore: (items, { atomic = false } = {}, call) =>
+      memories.batchStore(
+        {
+          atomic,
+          items: items.map((item) =>
+            item instanceof ServiceError ? item : { ...storeCommand(domain), ...item },
+          ),
+        },
+        callFrom(call),
+      ),
     update: (id, changes, fields, call) =>
       memories.update(
         {

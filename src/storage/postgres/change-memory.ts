@@ -5,7 +5,13 @@ import { CONFLICT_RETRY_AFTER_MS } from "../database/sqlstate.ts";
 import { DuplicateContentError, type MemoryDraft } from "../memory-repository.ts";
 import { deleteExpired, findContent, isContentTaken } from "./find-content.ts";
 import { replaceChunks } from "./write-chunks.ts";
-import { deleteMemory, insertMemory, lockMemory, overwriteMemory } from "./write-memory.ts";
+import {
+  deleteMemory,
+  insertMemory,
+  type LockedMemory,
+  lockMemory,
+  overwriteMemory,
+} from "./write-memory.ts";
 
 type Decide = (current: Memory | undefined) => MemoryDraft | undefined;
 
@@ -48,13 +54,26 @@ async function changeLocked(
   const found = await lockMemory(transaction, domain, id);
   const current = found?.expired === false ? found.memory : undefined;
   const draft = decide(current);
-  if (draft === undefined) return current;
-  if (found?.expired === true) await deleteMemory(transaction, domain, id);
+  return draft === undefined ? current : await writeLocked(transaction, domain, draft, found);
+}
+
+/**
+ * Writes a draft in the place of what was found under its id, be it nothing.
+ *
+ * @throws DuplicateContentError, ServiceError CONFLICT; DatabaseError `isContentTaken` from an overwrite.
+ */
+export async function writeLocked(
+  transaction: Queryable,
+  domain: string,
+  draft: MemoryDraft,
+  found: LockedMemory | undefined,
+): Promise<Memory> {
+  if (found?.expired === true) await deleteMemory(transaction, domain, draft.id);
   const written =
-    current === undefined
-      ? await insertInRoom(transaction, domain, draft)
-      : await overwriteMemory(transaction, domain, draft);
-  if (draft.embedding !== "keep") await replaceChunks(transaction, domain, id, draft.embedding);
+    found?.expired === false
+      ? await overwriteMemory(transaction, domain, draft)
+      : await insertInRoom(transaction, domain, draft);
+  if (draft.embedding !== "keep") await replaceChunks(transaction, domain, draft.id, draft.embedding);
   return written;
 }
 
@@ -72,7 +91,7 @@ async function insertInRoom(transaction: Queryable, domain: string, draft: Memor
  *
  * @throws DuplicateContentError if one has it that has not expired.
  */
-async function makeRoom(database: Queryable, domain: string, content: string): Promise<void> {
+export async function makeRoom(database: Queryable, domain: string, content: string): Promise<void> {
   const taken = await findContent(database, domain, content);
   if (taken === undefined) return;
   if (!taken.expired) throw new DuplicateContentError(taken.memory);

@@ -1,7 +1,13 @@
-import { domainNotFound } from "../../errors.ts";
+import { domainNotFound, ServiceError } from "../../errors.ts";
 import { type Database, DatabaseError, type Queryable, type QueryOptions } from "../database/database.ts";
 import { SQLSTATE } from "../database/sqlstate.ts";
-import { type DomainRecord, type MemoryRepository, StaleDomainError } from "../memory-repository.ts";
+import {
+  type DomainRecord,
+  type MemoryDraft,
+  type MemoryRepository,
+  StaleDomainError,
+  type StoreEntry,
+} from "../memory-repository.ts";
 import { changeMemory } from "./change-memory.ts";
 import { countMatching, deleteMatching } from "./delete-matching.ts";
 import { deleteMemoryAt } from "./delete-memory.ts";
@@ -27,6 +33,7 @@ import { readMemory } from "./read-memory.ts";
 import { reindexWords, selectReindexing } from "./reindex-words.ts";
 import { searchSemantic } from "./search-semantic.ts";
 import { findByText } from "./search-text.ts";
+import { type EntryResult, storeInDomain } from "./store-many.ts";
 import { replaceChunks } from "./write-chunks.ts";
 import { insertMemory } from "./write-memory.ts";
 
@@ -201,6 +208,32 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
 
     async change(domain, id, decide, signal) {
       return await inDomain(domain, changeMemory(database, domain, id, decide, { signal }));
+    },
+
+    async storeMany(entries, { atomic, embeddingsMs, leaseMs }, signal) {
+      return await database.transaction(
+        async (transaction) => {
+          const results = new Map<StoreEntry, EntryResult>();
+          const until = performance.now() + embeddingsMs;
+          const inTime = (draft: MemoryDraft) =>
+            performance.now() < until || draft.embedding === "keep" || draft.embedding === undefined
+              ? draft
+              : { ...draft, embedding: undefined, leaseMs };
+          for (const domain of [...new Set(entries.map((entry) => entry.domain))].sort()) {
+            const own = entries.filter((entry) => entry.domain === domain);
+            const stored = await inDomain(domain, storeInDomain(transaction, domain, own, inTime));
+            for (const [index, result] of stored.entries()) {
+              const entry = own[index];
+              if (entry !== undefined) results.set(entry, result);
+            }
+          }
+          const ordered = entries.flatMap((entry) => results.get(entry) ?? []);
+          const failed = atomic ? ordered.find((result) => result instanceof ServiceError) : undefined;
+          if (failed !== undefined) throw failed;
+          return ordered;
+        },
+        { signal },
+      );
     },
 
     async delete(domain, id, expectedVersion, signal) {

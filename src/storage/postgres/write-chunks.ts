@@ -7,7 +7,13 @@ import { domainTables } from "./domain-tables.ts";
  * 200 rows of 768 dimensions are 600 KB.
  */
 const ROWS_PER_STATEMENT = 200;
-const PARAMETERS_PER_ROW = 4;
+const PARAMETERS_PER_ROW = 6;
+
+/** The embedding of a memory. */
+export interface MemoryEmbedding {
+  readonly id: string;
+  readonly embedding: ContentEmbedding;
+}
 
 /** Writes chunks 1..n of a memory (chunk 0 is in its row) in place of any it had. */
 export async function replaceChunks(
@@ -21,25 +27,42 @@ export async function replaceChunks(
     { name: `delete_chunks:${domain}`, text: `delete from ${chunks} where memory_id = $1` },
     [id],
   );
-  if (embedding === undefined) return;
+  if (embedding !== undefined) await insertChunks(database, domain, [{ id, embedding }]);
+}
 
-  for (let first = 1; first < embedding.chunks.length; first += ROWS_PER_STATEMENT) {
-    const values: string[] = [];
-    const parameters: Parameter[] = [id, embedding.version];
-    for (const [offset, chunk] of embedding.chunks.slice(first, first + ROWS_PER_STATEMENT).entries()) {
-      const n = 2 + offset * PARAMETERS_PER_ROW;
-      values.push(
-        `($1, $${n + 1}::integer, $${n + 2}::integer, $${n + 3}::integer, $${n + 4}::vector, $2::integer)`,
-      );
-      parameters.push(first + offset, chunk.start, chunk.end, chunk.vector);
-    }
+/** Writes chunks 1..n of memories that have none. */
+export async function insertChunks(
+  database: Queryable,
+  domain: string,
+  embedded: readonly MemoryEmbedding[],
+): Promise<void> {
+  const { chunks } = domainTables(domain);
+  const rows = embedded.flatMap(({ id, embedding }) =>
+    embedding.chunks
+      .map((chunk, index): Parameter[] => [
+        id,
+        index,
+        chunk.start,
+        chunk.end,
+        chunk.vector,
+        embedding.version,
+      ])
+      .slice(1),
+  );
+  for (let first = 0; first < rows.length; first += ROWS_PER_STATEMENT) {
+    const some = rows.slice(first, first + ROWS_PER_STATEMENT);
+    const values = some.map((_, index) => {
+      const n = index * PARAMETERS_PER_ROW;
+      return `($${n + 1}::text, $${n + 2}::integer, $${n + 3}::integer, $${n + 4}::integer, $${n + 5}::vector,
+        $${n + 6}::integer)`;
+    });
     await database.query(
       {
         text: `insert into ${chunks}
             (memory_id, chunk_index, start_offset, end_offset, embedding, embedding_version)
           values ${values.join(", ")}`,
       },
-      parameters,
+      some.flat(),
     );
   }
 }

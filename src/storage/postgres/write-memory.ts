@@ -14,23 +14,44 @@ export async function insertMemory(
   draft: MemoryDraft,
   options?: QueryOptions,
 ): Promise<Memory | undefined> {
+  const [inserted] = await insertMemories(database, domain, [draft], options);
+  return inserted;
+}
+
+/**
+ * The same for many, in their order, by one statement: 7,000 of them would be more parameters than PostgreSQL takes.
+ * Returns those that were inserted.
+ */
+export async function insertMemories(
+  database: Queryable,
+  domain: string,
+  drafts: readonly MemoryDraft[],
+  options?: QueryOptions,
+): Promise<Memory[]> {
   const { memories } = domainTables(domain);
   const rows = await database.query<MemoryRow>(
     {
-      name: `insert_memory:${domain}`,
+      ...(drafts.length === 1 ? { name: `insert_memory:${domain}` } : {}),
       text: `insert into ${memories} as m (
           id, content, metadata, expires_at, ttl, chunk_count,
           embedding, embedding_state, embedding_version, embed_after)
-        values (
-          $1, $2, $3::jsonb, ${expiresAt}, ${ttl}, $6,
-          $7::vector, ${embeddingState}, $8::integer, now() + $9::float8 * interval '1 millisecond')
+        values ${drafts.map((_, index) => insertedValues(index * INSERTED_PARAMETERS)).join(", ")}
         on conflict do nothing
         returning ${memoryColumns("m")}`,
     },
-    parametersOf(draft),
+    drafts.flatMap(parametersOf),
     options,
   );
-  return rows[0] && memoryFromRow(domain, rows[0], draft.content);
+  const contents = new Map(drafts.map(({ id, content }) => [id, content]));
+  return rows.map((row) => memoryFromRow(domain, row, contents.get(row.id) ?? ""));
+}
+
+const INSERTED_PARAMETERS = 9;
+
+function insertedValues(n: number): string {
+  return `(
+    $${n + 1}::text, $${n + 2}::text, $${n + 3}::jsonb, ${expiresAt(n)}, ${ttl(n)}, $${n + 6}::integer,
+    $${n + 7}::vector, ${embeddingState(n)}, $${n + 8}::integer, ${embedAfter(n)})`;
 }
 
 /**
@@ -51,14 +72,14 @@ export async function overwriteMemory(
       name: `${keepContent ? "change" : "overwrite"}_memory:${domain}`,
       text: `update ${memories} as m set
           metadata = $2::jsonb,
-          expires_at = case when $3 then m.expires_at else ${expiresAt} end,
-          ttl = case when $3 then m.ttl else ${ttl} end,
+          expires_at = case when $3 then m.expires_at else ${expiresAt()} end,
+          ttl = case when $3 then m.ttl else ${ttl()} end,
           ${
             keepContent
               ? ""
-              : `content = $10, chunk_count = $6, embedding = $7::vector, embedding_state = ${embeddingState},
+              : `content = $10, chunk_count = $6, embedding = $7::vector, embedding_state = ${embeddingState()},
                 embedding_version = $8::integer, embedding_error = null, embedding_attempts = 0,
-                embed_after = now() + $9::float8 * interval '1 millisecond',`
+                embed_after = ${embedAfter()},`
           }
           updated_at = now(), version = m.version + 1
         where m.id = $1
@@ -71,22 +92,38 @@ export async function overwriteMemory(
   return memoryFromRow(domain, row, draft.content);
 }
 
-/** Locks and reads one memory. `expired` rows are shown too: their id is free, but the row is in the way. */
+/** A memory whose row is locked. Of an expired one the id is free, but the row is in the way. */
+export interface LockedMemory {
+  readonly memory: Memory;
+  readonly expired: boolean;
+}
+
+/** Locks and reads one memory. */
 export async function lockMemory(
   database: Queryable,
   domain: string,
   id: string,
-): Promise<{ memory: Memory; expired: boolean } | undefined> {
+): Promise<LockedMemory | undefined> {
+  const [locked] = await lockMemories(database, domain, [id]);
+  return locked;
+}
+
+/** Locks and reads those memories that are there, in the order of their ids: two callers cannot wait for each other. */
+export async function lockMemories(
+  database: Queryable,
+  domain: string,
+  ids: readonly string[],
+): Promise<LockedMemory[]> {
   const { memories } = domainTables(domain);
   const rows = await database.query<MemoryRow & { content: string; alive: boolean }>(
     {
-      name: `lock_memory:${domain}`,
+      name: `lock_memories:${domain}`,
       text: `select ${memoryColumns("m")}, m.content, ${isAlive("m")} as alive
-        from ${memories} m where m.id = $1 for update`,
+        from ${memories} m where m.id = any($1::text[]) order by m.id for update`,
     },
-    [id],
+    [ids],
   );
-  return rows[0] && { memory: memoryFromRow(domain, rows[0], rows[0].content), expired: !rows[0].alive };
+  return rows.map((row) => ({ memory: memoryFromRow(domain, row, row.content), expired: !row.alive }));
 }
 
 /** Deletes one memory with its chunks, whether it has expired or not. */
@@ -97,9 +134,12 @@ export async function deleteMemory(database: Queryable, domain: string, id: stri
   ]);
 }
 
-const expiresAt = "coalesce(memory_time($4::bigint), now() + $5::bigint * interval '1 microsecond')";
-const ttl = "$5::bigint * interval '1 microsecond'";
-const embeddingState = "case when $7::vector is null then 'pending' else 'ready' end";
+// Values that are made of parameters, in the order of `parametersOf`, of which `n` come before.
+const expiresAt = (n = 0) =>
+  `coalesce(memory_time($${n + 4}::bigint), now() + $${n + 5}::bigint * interval '1 microsecond')`;
+const ttl = (n = 0) => `$${n + 5}::bigint * interval '1 microsecond'`;
+const embeddingState = (n = 0) => `case when $${n + 7}::vector is null then 'pending' else 'ready' end`;
+const embedAfter = (n = 0) => `now() + $${n + 9}::float8 * interval '1 millisecond'`;
 
 function parametersOf(draft: MemoryDraft) {
   const embedding: ContentEmbedding | undefined = draft.embedding === "keep" ? undefined : draft.embedding;

@@ -245,7 +245,7 @@ export declare const BatchStoreResponse_ResultSchema: GenMessage<BatchStoreRespo
 export declare type BatchStoreResponse_Success = Message<"memoryservice.v1.BatchStoreResponse.Success"> & {
   /**
    * The memory as it is stored now, without `content` and `metadata`, so that a full batch fits into an
-   * answer.
+   * answer; where sources and tags alone would not, some memories come without those, too.
    *
    * @generated from field: memoryservice.v1.Memory memory = 1;
    */

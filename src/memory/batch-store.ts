@@ -1,0 +1,172 @@
+import { v7 as uuidv7 } from "uuid";
+import { ServiceError } from "../errors.ts";
+import {
+  type DomainRecord,
+  type MemoryRepository,
+  StaleDomainError,
+  type StoreEntry,
+} from "../storage/memory-repository.ts";
+import type { CallContext } from "./call-context.ts";
+import type { DomainOpener } from "./domain-opener.ts";
+import { type StoreCommand, type StoreResult, settlementOf } from "./store.ts";
+import { type EmbeddingAttempt, LATE_EMBEDDING_LEASE_MS, type TimelyEmbedder } from "./timely-embedding.ts";
+
+export interface BatchStoreCommand {
+  /** What to store, or why that cannot be; no id occurs twice in one domain. */
+  readonly items: readonly (StoreCommand | ServiceError)[];
+  /** All or nothing. */
+  readonly atomic: boolean;
+}
+
+/**
+ * Returns what became of each item, in order.
+ *
+ * @throws ServiceError with `atomic`, the error of the first item that fails.
+ */
+export type BatchStore = (
+  command: BatchStoreCommand,
+  call: CallContext,
+) => Promise<(StoreResult | ServiceError)[]>;
+
+/** Batches that met in the database, or lost a domain; so few tries that a defect does not loop. */
+const MAX_TRIES = 5;
+
+interface Item {
+  readonly index: number;
+  readonly id: string;
+  readonly command: StoreCommand;
+  readonly attempt: EmbeddingAttempt;
+}
+
+/** Stores many memories in one transaction, by the rules of Store. */
+export function createBatchStore(dependencies: {
+  readonly repository: MemoryRepository;
+  readonly domains: DomainOpener;
+  readonly embeddings: TimelyEmbedder;
+  /** How long embeddings are waited for, and then how long they are written. */
+  readonly embedBudgetMs: number;
+}): BatchStore {
+  const { repository, domains, embeddings } = dependencies;
+
+  function follow(
+    result: StoreResult | ServiceError,
+    attempt: EmbeddingAttempt,
+    entry: StoreEntry | undefined,
+  ): void {
+    if (result instanceof ServiceError) return;
+    if (result.outcome !== "created" && result.outcome !== "replaced") return;
+    const made = entry?.draft.embedding;
+    // Of a pending memory: there was no time left to write it.
+    const late = made === undefined || made === "keep" ? attempt : { running: Promise.resolve(made) };
+    embeddings.follow(result.memory, late);
+  }
+
+  return async ({ items, atomic }, call) => {
+    const { signal } = call;
+    const results = new Map<number, StoreResult | ServiceError>();
+    const fail = (index: number, error: ServiceError) => {
+      if (atomic) throw errorOfItem(index, error);
+      results.set(index, error);
+    };
+    for (const [index, item] of items.entries()) {
+      if (item instanceof ServiceError) fail(index, item);
+    }
+
+    /** Domains by name, or why they cannot be written to. */
+    const opened = new Map<string, DomainRecord | ServiceError>();
+    const open = async (name: string, opening: Promise<DomainRecord>) => {
+      opened.set(name, await opening.catch(domainError));
+    };
+    for (const item of items) {
+      if (item instanceof ServiceError || opened.has(item.domain)) continue;
+      await open(item.domain, domains.open(item.domain, signal));
+    }
+    const isLeft = (index: number, command: StoreCommand) => {
+      const domain = opened.get(command.domain);
+      if (domain instanceof ServiceError) fail(index, domain);
+      return !(domain instanceof ServiceError);
+    };
+
+    const attempts = items.map(async (command, index): Promise<Item[]> => {
+      if (command instanceof ServiceError || !isLeft(index, command)) return [];
+      const attempt = await embeddings.attempt(command.content, command.embeddingMode, call);
+      return [{ index, id: command.id ?? `mem_${uuidv7()}`, command, attempt }];
+    });
+    let left = (await Promise.all(attempts)).flat();
+    for (const { command, attempt } of left) {
+      const domain = opened.get(command.domain);
+      if (domain === undefined || domain instanceof ServiceError) continue;
+      opened.set(command.domain, await embeddings.fit(domain, attempt, signal));
+    }
+    signal.throwIfAborted();
+
+    for (let tries = 1; left.length > 0; tries++) {
+      try {
+        const entries = left.map((item) => entryOf(item, opened.get(item.command.domain)));
+        const stored = await repository.storeMany(
+          entries,
+          { atomic, embeddingsMs: dependencies.embedBudgetMs, leaseMs: LATE_EMBEDDING_LEASE_MS },
+          signal,
+        );
+        for (const [position, { index, attempt }] of left.entries()) {
+          const result = stored[position];
+          if (result === undefined) continue;
+          results.set(index, result);
+          follow(result, attempt, entries[position]);
+        }
+        break;
+      } catch (error) {
+        if (!(error instanceof ServiceError) || tries >= MAX_TRIES) throw error;
+        const { domain } = error.metadata;
+        if (error instanceof StaleDomainError && domain !== undefined) {
+          await open(domain, domains.open(domain, signal));
+        } else if (error.reason === "DOMAIN_NOT_FOUND" && domain !== undefined) {
+          await open(domain, domains.reopen(domain));
+        } else if (error.reason !== "CONFLICT") throw error;
+        left = left.filter(({ index, command }) => isLeft(index, command));
+      }
+    }
+
+    return items.map((_, index) => {
+      const result = results.get(index);
+      if (result === undefined) throw new Error(`item ${index} has no result`);
+      return result;
+    });
+
+    function entryOf(item: Item, domain: DomainRecord | ServiceError | undefined): StoreEntry {
+      const { index, id, command, attempt } = item;
+      if (domain === undefined || domain instanceof ServiceError) throw new Error("an item without a domain");
+      const draft = { ...command, id, ...embeddings.describe(command.content, attempt, domain) };
+      return {
+        domain: command.domain,
+        draft,
+        settle: (current) => {
+          try {
+            return settlementOf(command, draft, current);
+          } catch (error) {
+            throw atomic && error instanceof ServiceError ? errorOfItem(index, error) : error;
+          }
+        },
+      };
+    }
+  };
+}
+
+/** The error of a whole batch, which says whose fault it is. */
+function errorOfItem(index: number, error: ServiceError): ServiceError {
+  const { reason, message, metadata, violations, retryAfterMs, cause } = error;
+  return new ServiceError(reason, `items[${index}]: ${message}`, {
+    metadata,
+    violations,
+    cause,
+    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+  });
+}
+
+/** A domain that may not be made is the matter of its items; a database that is away is everybody's. */
+function domainError(error: unknown): ServiceError {
+  if (error instanceof ServiceError) {
+    if (error.reason === "DOMAIN_NOT_FOUND" || error.reason === "DOMAIN_LIMIT_REACHED") return error;
+  }
+  throw error;
+}

@@ -1,0 +1,109 @@
+import { create } from "@bufbuild/protobuf";
+import {
+  ErrorReason,
+  type ItemError,
+  ItemErrorSchema,
+} from "memory-service-client/memoryservice/v1/error_reason_pb.js";
+import {
+  type BatchStoreRequest,
+  type BatchStoreResponse,
+  type BatchStoreResponse_Result,
+  BatchStoreResponse_ResultSchema,
+  BatchStoreResponseSchema,
+} from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import { assertNoViolations, ServiceError } from "../errors.ts";
+import type { BatchStoreCommand } from "../memory/batch-store.ts";
+import { LIMITS, MAX_RESPONSE_BYTES } from "../memory/limits.ts";
+import type { Memory } from "../memory/memory.ts";
+import { memoryBytes } from "../memory/message-size.ts";
+import type { StoreCommand, StoreResult } from "../memory/store.ts";
+import { messageFromMemory } from "./convert-memory.ts";
+import { outcomeOf, storeCommandFromRequest } from "./convert-store.ts";
+import { codeByReason } from "./errors.ts";
+
+/** @throws ServiceError INVALID_ARGUMENT naming every field that breaks a rule, of items only with `atomic`. */
+export function batchCommandFromRequest(
+  request: BatchStoreRequest,
+  defaultDomain: string,
+): BatchStoreCommand {
+  const { atomic } = request;
+  const { length } = request.items;
+  if (length === 0 || length > LIMITS.batchItems) {
+    const description = `must have 1 to ${LIMITS.batchItems} items, has ${length}`;
+    assertNoViolations([{ field: "items", description }]);
+  }
+
+  /** Index of the first item of each domain and id. */
+  const firsts = new Map<string, number>();
+  const items = request.items.map((item, index): StoreCommand | ServiceError => {
+    const path = `items[${index}].`;
+    const key = `${item.domain || defaultDomain} ${item.id}`;
+    const first = item.id === "" ? undefined : firsts.get(key);
+    if (first === undefined) firsts.set(key, index);
+    try {
+      const repeated =
+        first === undefined
+          ? []
+          : [{ field: `${path}id`, description: `must differ from items[${first}].id in the same domain` }];
+      return storeCommandFromRequest(item, defaultDomain, path, repeated);
+    } catch (error) {
+      if (error instanceof ServiceError) return error;
+      throw error;
+    }
+  });
+  if (atomic) {
+    assertNoViolations(items.flatMap((item) => (item instanceof ServiceError ? item.violations : [])));
+  }
+  return { items, atomic };
+}
+
+export function batchResponseFrom(results: readonly (StoreResult | ServiceError)[]): BatchStoreResponse {
+  let bytes = 0;
+  return create(BatchStoreResponseSchema, {
+    results: results.map((result) => {
+      if (result instanceof ServiceError) return failure(result);
+      const memory: Memory = { ...result.memory, content: "", metadata: {} };
+      const size = memoryBytes(memory);
+      if (bytes + size > MAX_LABELLED_BYTES) {
+        return success({ ...memory, source: "", tags: [] }, result.outcome);
+      }
+      bytes += size;
+      return success(memory, result.outcome);
+    }),
+  });
+}
+
+/**
+ * Sources and tags alone can be more than a message: those of memories that were there need not be those sent. Leaves
+ * room for 1,000 memories without them, or 1,000 errors.
+ */
+const MAX_LABELLED_BYTES = MAX_RESPONSE_BYTES - LIMITS.batchItems * 1_024;
+
+function success(memory: Memory, outcome: StoreResult["outcome"]): BatchStoreResponse_Result {
+  return create(BatchStoreResponse_ResultSchema, {
+    result: {
+      case: "success",
+      value: { memory: messageFromMemory(memory), outcome: outcomeOf[outcome] },
+    },
+  });
+}
+
+function failure(error: ServiceError): BatchStoreResponse_Result {
+  return create(BatchStoreResponse_ResultSchema, {
+    result: { case: "error", value: itemErrorFrom(error) },
+  });
+}
+
+/** The error of one item, with what an error of the whole call would carry. */
+export function itemErrorFrom(error: ServiceError): ItemError {
+  return create(ItemErrorSchema, {
+    code: codeByReason[error.reason],
+    message: error.message.toWellFormed(),
+    reason: ErrorReason[error.reason],
+    metadata: { ...error.metadata },
+    fieldViolations: error.violations.map(({ field, description }) => ({
+      field,
+      description: description.toWellFormed(),
+    })),
+  });
+}
