@@ -287,8 +287,7 @@ describe.each(databaseEngines())("pending embeddings on $name", ({ open, engine 
   test("in a domain whose dimensions are not known yet wait for them", async () => {
     domain = newDomainName();
     expect(await repository.createDomain(domain, undefined)).toMatchObject({
-      dimensions: undefined,
-      embeddingVersion: undefined,
+      domain: { dimensions: undefined, embeddingVersion: undefined },
     });
     const { id } = await insert();
     await repository.useEmbeddingVersion(domain, version, 3);
