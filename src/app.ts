@@ -5,6 +5,7 @@ import { MemoryService } from "memory-service-client/memoryservice/v1/memory_ser
 import { ServerService } from "memory-service-client/memoryservice/v1/server_service_pb.js";
 import { type Cleanup, createCleanup } from "./cleanup.ts";
 import type { Config } from "./config.ts";
+import { createEmbedders } from "./embedding/embedders.ts";
 import { createOllamaEmbedder } from "./embedding/ollama-embedder.ts";
 import { StartupError } from "./errors.ts";
 import { Health as HealthService } from "./generated/grpc/health/v1/health_pb.ts";
@@ -77,13 +78,9 @@ async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<s
   }
 
   const repository = createPostgresMemoryRepository(database);
-  const ollama = createOllamaEmbedder({
-    url: settings.OLLAMA_API_URL,
-    model: settings.OLLAMA_EMBEDDING_MODEL,
-    pull: settings.MEMORY_PULL_MODEL,
-    logger,
-  });
-  cleanup.defer(() => ollama.close());
+  const ollamaOptions = { url: settings.OLLAMA_API_URL, pull: settings.MEMORY_PULL_MODEL, logger };
+  const defaultModel = settings.OLLAMA_EMBEDDING_MODEL;
+  const ollama = createOllamaEmbedder({ ...ollamaOptions, model: defaultModel });
   const metrics = settings.MEMORY_METRICS
     ? createMetrics({
         version,
@@ -94,14 +91,28 @@ async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<s
       })
     : undefined;
   const embedder = traceEmbedder(metrics?.countEmbedder(ollama) ?? ollama, tracer);
-  const contents = createContentEmbedder({ embedder, repository, logger });
+  // Metrics tell of the default model only.
+  const embedders = createEmbedders(embedder, ({ embeddingModel = defaultModel, requestedDimensions }) =>
+    traceEmbedder(
+      createOllamaEmbedder({
+        ...ollamaOptions,
+        model: embeddingModel,
+        ...(requestedDimensions === undefined
+          ? {}
+          : { profileOverride: { dimensions: requestedDimensions, shortenTo: requestedDimensions } }),
+      }),
+      tracer,
+    ),
+  );
+  cleanup.defer(() => embedders.close());
+  const contents = createContentEmbedder({ embedder, embedders, repository, logger });
   const defaultDomain = settings.DEFAULT_MEMORY_DOMAIN;
   await repository.createDomain(defaultDomain, embedder.space()?.dimensions);
 
   const worker = startEmbeddingWorker({
     repository: metrics?.countBackgroundEmbeddings(repository) ?? repository,
     contents,
-    embedder,
+    embedder: embedders,
     logger,
   });
   cleanup.defer(() => worker.close());
@@ -122,6 +133,8 @@ async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<s
   const domains = createDomainUseCases({
     repository,
     contents,
+    embedders,
+    embedBudgetMs: settings.MEMORY_EMBED_BUDGET_MS,
     defaultDomain,
     maxDomains,
     onReindexing: () => reindexer.notify(),
@@ -136,7 +149,7 @@ async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<s
     defaultDomain,
     createDomains: settings.MEMORY_CREATE_DOMAINS,
     maxDomains,
-    model: settings.OLLAMA_EMBEDDING_MODEL,
+    model: defaultModel,
     embedder,
     contents,
     textRanker: repository.textRanker,

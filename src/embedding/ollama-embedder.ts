@@ -202,6 +202,14 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
           "makes no embeddings: set OLLAMA_EMBEDDING_MODEL to an embedding model, such as nomic-embed-text",
         );
       }
+      if (
+        profile.shortenTo !== undefined &&
+        facts.dimensions !== undefined &&
+        profile.shortenTo > facts.dimensions
+      ) {
+        breaker.succeeded();
+        return missing(`makes ${facts.dimensions} dimensions, and cannot make ${profile.shortenTo}`);
+      }
       const dimensions =
         profile.shortenTo ?? options.profileOverride?.dimensions ?? facts.dimensions ?? profile.dimensions;
       if (dimensions !== profile.dimensions && profile.dimensions !== undefined) {

@@ -89,7 +89,9 @@ export function createBatchStore(dependencies: {
 
     const attempts = items.map(async (command, index): Promise<Item[]> => {
       if (command instanceof ServiceError || !isLeft(index, command)) return [];
-      const attempt = await embeddings.attempt(command.content, command.embeddingMode, call);
+      const domain = opened.get(command.domain);
+      if (domain === undefined || domain instanceof ServiceError) return [];
+      const attempt = await embeddings.attempt(command.content, command.embeddingMode, domain, call);
       return [{ index, id: command.id ?? `mem_${uuidv7()}`, command, attempt }];
     });
     let left = (await Promise.all(attempts)).flat();

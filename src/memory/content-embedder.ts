@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Embedder, EmbedError } from "../embedding/embedder.ts";
+import { type Embedders, isUsual, type ModelChoice } from "../embedding/embedders.ts";
 import type { Logger } from "../logger.ts";
 import type {
   ContentEmbedding,
@@ -17,6 +18,10 @@ export interface QueryEmbedding {
 
 /** Embeds whole contents and questions, and says in which embedding version. */
 export interface ContentEmbedder {
+  /** That of the domain's choice of a model: this one, or one of its own. */
+  of(domain: ModelChoice): ContentEmbedder;
+  /** Whether its model can be used now, as far as is known. */
+  available(): boolean;
   /** How many chunks the content will have, as far as can be told before the model has seen it. */
   countChunks(content: string): number;
   /**
@@ -50,12 +55,16 @@ interface EmbeddedPiece extends Piece {
   readonly vector: Float32Array;
 }
 
+/** @param dependencies `embedders`: where domains may choose a model; without it all have that of `embedder`. */
 export function createContentEmbedder(dependencies: {
   readonly embedder: Embedder;
+  readonly embedders?: Pick<Embedders, "of">;
   readonly repository: MemoryRepository;
   readonly logger: Logger;
 }): ContentEmbedder {
-  const { embedder, repository, logger } = dependencies;
+  const { embedder, embedders, repository, logger } = dependencies;
+  /** Of other choices, by their embedder: one that was closed is not used again. */
+  const others = new WeakMap<Embedder, ContentEmbedder>();
   /** Version numbers by space: asked from the catalogue once each. */
   const versions = new Map<string, Promise<number>>();
 
@@ -103,7 +112,20 @@ export function createContentEmbedder(dependencies: {
     });
   }
 
-  return {
+  const contents: ContentEmbedder = {
+    of(domain) {
+      if (embedders === undefined || isUsual(domain)) return contents;
+      const chosen = embedders.of(domain);
+      let other = others.get(chosen);
+      if (other === undefined) {
+        other = createContentEmbedder({ embedder: chosen, repository, logger });
+        others.set(chosen, other);
+      }
+      return other;
+    },
+
+    available: () => embedder.status().available,
+
     current,
 
     countChunks(content) {
@@ -140,6 +162,7 @@ export function createContentEmbedder(dependencies: {
       return await repository.useEmbeddingVersion(domain.name, now.version, now.dimensions);
     },
   };
+  return contents;
 }
 
 /** The promise's value, or undefined if it takes longer than `milliseconds`. The promise goes on. */

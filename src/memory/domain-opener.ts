@@ -40,7 +40,7 @@ export function createDomainOpener(dependencies: {
     const dimensions = (await contents.current())?.dimensions;
     const { maxDomains } = dependencies;
     const { domain } = await repository.createDomain(name, dimensions, { maxDomains });
-    return domain.embeddingVersion === undefined ? await contents.align(domain) : domain;
+    return domain.embeddingVersion === undefined ? await contents.of(domain).align(domain) : domain;
   }
 
   return {

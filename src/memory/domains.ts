@@ -1,3 +1,5 @@
+import { EmbedError } from "../embedding/embedder.ts";
+import { type Embedders, isUsual, type ModelChoice } from "../embedding/embedders.ts";
 import { assertNoViolations, domainNotFound, ServiceError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import {
@@ -9,7 +11,7 @@ import {
   type EmbeddingVersionRecord,
   type MemoryRepository,
 } from "../storage/memory-repository.ts";
-import type { ContentEmbedder } from "./content-embedder.ts";
+import { type ContentEmbedder, within } from "./content-embedder.ts";
 import { createFiguresReader } from "./domain-figures.ts";
 import { createPageTokens } from "./page-token.ts";
 
@@ -47,12 +49,19 @@ export interface DomainUseCases {
   delete(name: string): Promise<bigint>;
 }
 
+/** A model that embeds this can be used. */
+const PROBE = "a question";
+
 /** What the tokens of this list are bound to. */
 const LISTED = ["domains"] as const;
 
 export function createDomainUseCases(dependencies: {
   readonly repository: MemoryRepository;
   readonly contents: ContentEmbedder;
+  /** Undefined: no domain has a model of its own. */
+  readonly embedders?: Pick<Embedders, "forget">;
+  /** How long CreateDomain waits at most for what the embedder says of a model. */
+  readonly embedBudgetMs: number;
   /** The one that comes back empty when it is deleted. */
   readonly defaultDomain: string;
   /** How many domains there may be; undefined: any number. */
@@ -87,24 +96,40 @@ export function createDomainUseCases(dependencies: {
     ]);
   }
 
+  /** Refuses what the embedder says at once that it cannot do; one that is away, or loads or pulls a model, may. */
+  async function assertModel(choice: ModelChoice, signal: AbortSignal): Promise<void> {
+    if (isUsual(choice)) return;
+    const asked = contents.of(choice).embedQuery(PROBE, signal);
+    asked.catch(() => {});
+    try {
+      await within(asked, dependencies.embedBudgetMs);
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!(error instanceof EmbedError)) throw error;
+      if (error.kind === "unavailable") return;
+      dependencies.embedders?.forget(choice);
+      const field = choice.embeddingModel === undefined ? "dimensions" : "embedding_model";
+      assertNoViolations([{ field, description: `must be one that the embedder can use: ${error.message}` }]);
+    }
+  }
+
   /** Searches it in the embedder's version from the beginning, where that is known. */
   async function make(name: string, settings: DomainSettings) {
-    const dimensions = (await contents.current())?.dimensions;
+    const own = contents.of(settings);
+    const dimensions = (await own.current())?.dimensions;
     const made = await repository.createDomain(name, dimensions, { settings, maxDomains });
-    return { ...made, domain: made.created ? await contents.align(made.domain) : made.domain };
+    return { ...made, domain: made.created ? await own.align(made.domain) : made.domain };
   }
 
   return {
     async create(command, signal) {
-      const { embeddingModel, requestedDimensions } = command;
-      if (embeddingModel !== undefined) throw notSupported("embedding_model");
-      if (requestedDimensions !== undefined) throw notSupported("dimensions");
       const textSearchConfig = command.textSearchConfig ?? DEFAULT_DOMAIN_SETTINGS.textSearchConfig;
       if (command.textSearchConfig !== undefined) {
         await assertTextSearchConfig(textSearchConfig, "text_search_config", signal);
       }
       const settings = { ...command, textSearchConfig };
       const known = await repository.readDomain(command.name, signal);
+      if (known === undefined) await assertModel(settings, signal);
       const { domain, created } =
         known === undefined ? await make(command.name, settings) : { domain: known, created: false };
       if (!created) assertSameSettings(domain, settings);
@@ -197,8 +222,4 @@ function assertSameSettings(domain: DomainRecord, settings: DomainSettings): voi
     `domain "${domain.name}" exists and differs in ${differing.join(", ")}`,
     { metadata: { domain: domain.name, fields: differing.join(",") } },
   );
-}
-
-function notSupported(field: string): ServiceError {
-  return new ServiceError("NOT_IMPLEMENTED", `the field ${field} is not supported by this server yet`);
 }

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Embedder, EmbedError } from "../embedding/embedder.ts";
+import { EmbedError } from "../embedding/embedder.ts";
+import type { Embedders } from "../embedding/embedders.ts";
 import { isAbort, ServiceError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { type MemoryRepository, type PendingMemory, StaleDomainError } from "../storage/memory-repository.ts";
@@ -28,15 +29,16 @@ export interface EmbeddingWorker {
 export function startEmbeddingWorker(dependencies: {
   readonly repository: MemoryRepository;
   readonly contents: ContentEmbedder;
-  readonly embedder: Embedder;
+  /** Available: worth looking for work. */
+  readonly embedder: Pick<Embedders, "status" | "onAvailable">;
   readonly logger: Logger;
 }): EmbeddingWorker {
   const { repository, contents, embedder, logger } = dependencies;
   const stop = new AbortController();
   const due = new Set<string>();
   let sweepDue = true;
-  /** The version this server has moved the domains to. Once each: two servers with two models would fight. */
-  let alignedVersion: number | undefined;
+  /** The versions this server has moved domains to. Once each: two servers with two models would fight. */
+  const aligned = new Map<ContentEmbedder, number>();
   let wake = () => {};
 
   const unsubscribe = embedder.onAvailable(() => {
@@ -77,35 +79,38 @@ export function startEmbeddingWorker(dependencies: {
     // Taken now: who calls from here on waits for the next round.
     const called = new Set(due);
     due.clear();
-    const version = (await contents.current())?.version;
-    if (version === undefined) return;
-    const moveDomains = version !== alignedVersion;
-    const domains = await repository.listDomains(stop.signal);
-    for (const domain of domains) {
-      if (!sweep && !moveDomains && !called.has(domain.name)) continue;
+    const moved = new Map<ContentEmbedder, number>();
+    for (const domain of await repository.listDomains(stop.signal)) {
+      const own = contents.of(domain);
+      const version = (await own.current())?.version;
+      // It tells when it is there, which is a reason to look at all domains.
+      if (version === undefined || !own.available()) continue;
+      const moves = aligned.get(own) !== version;
+      moved.set(own, version);
+      if (!sweep && !moves && !called.has(domain.name)) continue;
       try {
-        const moves = moveDomains || domain.embeddingVersion === undefined;
-        const { embeddingVersion } = moves ? await contents.align(domain) : domain;
-        if (embeddingVersion === version) await embedDomain(domain.name, version);
+        const { embeddingVersion } =
+          moves || domain.embeddingVersion === undefined ? await own.align(domain) : domain;
+        if (embeddingVersion === version) await embedDomain(own, domain.name, version);
       } catch (error) {
         const dropped = error instanceof ServiceError && error.reason === "DOMAIN_NOT_FOUND";
         if (!dropped) throw error;
       }
     }
-    alignedVersion = version;
+    for (const [own, version] of moved) aligned.set(own, version);
   }
 
-  async function embedDomain(domain: string, version: number): Promise<void> {
+  async function embedDomain(own: ContentEmbedder, domain: string, version: number): Promise<void> {
     for (;;) {
       stop.signal.throwIfAborted();
       const memories = await repository.claimPending(domain, version, CLAIM, LEASE_MS);
       if (memories.length === 0) return;
-      const available = await Promise.all(memories.map((memory) => embedOne(domain, memory)));
+      const available = await Promise.all(memories.map((memory) => embedOne(own, domain, memory)));
       const left = memories.filter((_, index) => !available[index]);
       if (left.length > 0) {
         const ids = left.map((memory) => memory.id);
         await repository.postponeEmbedding(domain, ids, RETRY_MS, false);
-        if (!embedder.status().available) return;
+        if (!own.available()) return;
         await sleep(RETRY_MS, undefined, { signal: stop.signal });
       }
       logger.debug({ domain, memories: memories.length - left.length }, "embedded pending memories");
@@ -113,9 +118,9 @@ export function startEmbeddingWorker(dependencies: {
   }
 
   /** Returns false if the embedder was away: the memory stays as it is. */
-  async function embedOne(domain: string, memory: PendingMemory): Promise<boolean> {
+  async function embedOne(own: ContentEmbedder, domain: string, memory: PendingMemory): Promise<boolean> {
     try {
-      const embedding = await contents.embedContent(memory.content, stop.signal);
+      const embedding = await own.embedContent(memory.content, stop.signal);
       await repository.completeEmbedding(domain, memory, embedding);
     } catch (error) {
       if (isAbort(error)) return false;

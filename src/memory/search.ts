@@ -108,7 +108,7 @@ export function createSearch(dependencies: {
     domain: DomainRecord,
     call: CallContext,
   ): Promise<QueryEmbedding | DegradedReason> {
-    const running = contents.embedQuery(command.query, call.signal);
+    const running = contents.of(domain).embedQuery(command.query, call.signal);
     running.catch(() => {});
     let query: QueryEmbedding | undefined;
     try {

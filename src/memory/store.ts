@@ -53,7 +53,7 @@ export function createStore(dependencies: {
 
   return async (command, call) => {
     const domain = await domains.open(command.domain, call.signal);
-    const attempt = await embeddings.attempt(command.content, command.embeddingMode, call);
+    const attempt = await embeddings.attempt(command.content, command.embeddingMode, domain, call);
     call.signal.throwIfAborted();
 
     const id = command.id ?? `mem_${uuidv7()}`;

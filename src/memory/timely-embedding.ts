@@ -1,4 +1,5 @@
 import { EmbedError } from "../embedding/embedder.ts";
+import type { ModelChoice } from "../embedding/embedders.ts";
 import type { Logger } from "../logger.ts";
 import type {
   ContentEmbedding,
@@ -25,7 +26,12 @@ export interface EmbeddingAttempt {
  */
 export interface TimelyEmbedder {
   /** Never fails for the embedder's sake. */
-  attempt(content: string, mode: EmbeddingMode, call: CallContext): Promise<EmbeddingAttempt>;
+  attempt(
+    content: string,
+    mode: EmbeddingMode,
+    domain: ModelChoice,
+    call: CallContext,
+  ): Promise<EmbeddingAttempt>;
   /** The domain as it is now, if what is known of it does not fit the embedding: that may be seconds old. */
   fit(domain: DomainRecord, attempt: EmbeddingAttempt, signal: AbortSignal): Promise<DomainRecord>;
   /** What a draft of this content says of its embedding. */
@@ -72,9 +78,9 @@ export function createTimelyEmbedder(dependencies: {
   }
 
   return {
-    async attempt(content, mode, call) {
+    async attempt(content, mode, domain, call) {
       if (mode === "background") return {};
-      const running = contents.embedContent(content);
+      const running = contents.of(domain).embedContent(content);
       running.catch(() => {});
       try {
         const done = await within(running, embedBudget(dependencies.embedBudgetMs, call.remainingMs));
@@ -92,7 +98,7 @@ export function createTimelyEmbedder(dependencies: {
 
     describe(content, { done, running }, domain) {
       return {
-        chunkCount: done?.chunks.length ?? contents.countChunks(content),
+        chunkCount: done?.chunks.length ?? contents.of(domain).countChunks(content),
         // Vectors of a version the domain does not search in would never be found: its own server embeds it.
         embedding: done?.version === domain.embeddingVersion ? done : undefined,
         leaseMs: running === undefined ? 0 : LATE_EMBEDDING_LEASE_MS,

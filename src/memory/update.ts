@@ -33,12 +33,18 @@ export function createUpdate(dependencies: {
   const { repository, embeddings } = dependencies;
 
   /** Embeds new content before the lock; not for a change that can be seen to fail, nor for what is there already. */
-  async function attemptFor(command: UpdateCommand, call: CallContext): Promise<EmbeddingAttempt> {
+  async function attemptFor(
+    command: UpdateCommand,
+    domain: DomainRecord,
+    call: CallContext,
+  ): Promise<EmbeddingAttempt> {
     const { content } = command.changes;
     if (content === undefined || command.embeddingMode === "background") return {};
     const current = await repository.read(command.domain, command.id, call.signal);
     assertExpected(command, current);
-    return content === current.content ? {} : await embeddings.attempt(content, command.embeddingMode, call);
+    return content === current.content
+      ? {}
+      : await embeddings.attempt(content, command.embeddingMode, domain, call);
   }
 
   async function domainOf(name: string, signal: AbortSignal): Promise<DomainRecord> {
@@ -49,8 +55,7 @@ export function createUpdate(dependencies: {
 
   return async (command, call) => {
     const { domain: name, id } = command;
-    await domainOf(name, call.signal);
-    const attempt = await attemptFor(command, call);
+    const attempt = await attemptFor(command, await domainOf(name, call.signal), call);
     call.signal.throwIfAborted();
 
     const changeIn = async (current: DomainRecord) => {

@@ -143,7 +143,7 @@ describe("a domain", () => {
     failed: 0,
     olderVersions: 0,
   };
-  const domain = { report, digest: "d", profile: "p/1", failureReason: undefined };
+  const domain = { report, digest: "d", profile: "p/1", ownModel: false, failureReason: undefined };
 
   test.each([
     [domain, []],
@@ -153,6 +153,7 @@ describe("a domain", () => {
     ],
     [{ ...domain, report: { ...report, model: "old", memories: 0 } }, []],
     [{ ...domain, digest: "older" }, [/by another version of m:latest/]],
+    [{ ...domain, report: { ...report, model: "own" }, ownModel: true }, []],
     [{ ...domain, report: { ...report, failed: 1 }, failureReason: "NaN" }, [/^1 memory of .* \(NaN\)/]],
     [{ ...domain, report: { ...report, olderVersions: 2 } }, [/^2 memories of .* older version/]],
   ])("%j", (inspected, details) => {
@@ -190,6 +191,7 @@ describe.each(databaseEngines())("in a database on $name", (engine) => {
           },
           digest: "d",
           profile: "p/1",
+          ownModel: false,
           failureReason: "NaN",
         },
       ]);

@@ -24,6 +24,7 @@ export function createDomainServer(
   const domains = createDomainUseCases({
     repository,
     contents,
+    embedBudgetMs: 5_000,
     defaultDomain: domain,
     onReindexing: () => reindexer?.notify(),
     logger: silentLogger,

@@ -12,14 +12,14 @@ export function checkDomains(domains: readonly InspectedDomain[], embedder: Embe
 }
 
 function checkModelOf(
-  { report, digest, profile }: InspectedDomain,
+  { report, digest, profile, ownModel }: InspectedDomain,
   { checks, model, space }: EmbedderFindings,
 ): Check[] {
   const { name, memories } = report;
   const follows = `the server embeds its ${plural(memories)} again, found by words only until then`;
   // With a model that cannot be used nothing is embedded again: a check of its own says so.
   const unusable = checks.some((check) => check.status === "problem");
-  if (report.model === null || memories === 0 || unusable) return [];
+  if (report.model === null || memories === 0 || unusable || ownModel) return [];
   if (report.model !== model) {
     const dimensions =
       space === undefined || space.dimensions === report.dimensions

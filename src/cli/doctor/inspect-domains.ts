@@ -10,6 +10,8 @@ export interface InspectedDomain {
   /** Of the model that made its embeddings, "" where unknown. */
   readonly digest: string;
   readonly profile: string;
+  /** Whether it was created with a model or dimensions of its own, so that the configured model is not its own. */
+  readonly ownModel: boolean;
   /** Why embeddings failed, the most frequent reason. */
   readonly failureReason: string | undefined;
 }
@@ -21,6 +23,7 @@ interface DomainRow extends Readonly<Record<string, unknown>> {
   readonly model: string | null;
   readonly digest: string | null;
   readonly profile: string | null;
+  readonly own_model: boolean;
 }
 
 /** Counts each domain's memories; a domain that cannot be counted becomes a check. */
@@ -42,13 +45,15 @@ export async function inspectDomains(
 async function selectDomains(database: Queryable): Promise<DomainRow[]> {
   try {
     return await database.query<DomainRow>({
-      text: `select d.name, d.dimensions, v.version, v.model, v.digest, v.profile
+      text: `select d.name, d.dimensions, v.version, v.model, v.digest, v.profile,
+          (d.embedding_model is not null or d.requested_dimensions is not null) as own_model
         from memory_domains d left join memory_embedding_versions v on v.version = d.embedding_version
         order by d.name`,
     });
   } catch (error) {
     // Not migrated yet: a check of its own says so.
-    if (sqlstateOf(error) === SQLSTATE.undefinedTable) return [];
+    const state = sqlstateOf(error);
+    if (state === SQLSTATE.undefinedTable || state === SQLSTATE.undefinedColumn) return [];
     throw error;
   }
 }
@@ -86,6 +91,7 @@ async function inspectDomain(database: Queryable, row: DomainRow): Promise<Inspe
     },
     digest: row.digest ?? "",
     profile: row.profile ?? "",
+    ownModel: row.own_model,
     failureReason: counts?.reason ?? undefined,
   };
 }

@@ -1,0 +1,117 @@
+import { createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { DomainService } from "memory-service-client/memoryservice/v1/domain_service_pb.js";
+import { Memory_Embedding_State as State } from "memory-service-client/memoryservice/v1/memory_pb.js";
+import { MemoryService, SearchMode } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { startApp } from "../../src/app.ts";
+import { readConfig } from "../../src/config.ts";
+import { type FakeOllama, startFakeOllama } from "../fakes/ollama/index.ts";
+import { silentLogger } from "../support/databases.ts";
+import { type ServerData, serverEngines } from "../support/server-process.ts";
+import { errorOf } from "../support/service.ts";
+
+// For a busy machine: alone each takes seconds.
+vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
+
+describe.each(serverEngines())("domains with a model of their own on $name", ({ create }) => {
+  let data: ServerData;
+  let ollama: FakeOllama;
+
+  beforeAll(async () => {
+    [data, ollama] = await Promise.all([create(), startFakeOllama()]);
+  });
+  afterAll(async () => {
+    await ollama?.close();
+    await data?.[Symbol.asyncDispose]();
+  });
+
+  const start = async () => {
+    const app = await startApp(
+      readConfig({
+        ...data.env,
+        MEMORY_PORT: "0",
+        OLLAMA_API_URL: ollama.url,
+        MEMORY_PULL_MODEL: "false",
+        MEMORY_EMBED_BUDGET_MS: "30000",
+      }),
+      silentLogger,
+    );
+    const transport = createGrpcTransport({ baseUrl: app.url });
+    return {
+      domains: createClient(DomainService, transport),
+      memories: createClient(MemoryService, transport),
+      close: () => app.close(),
+    };
+  };
+
+  test("are embedded and searched by it, also after a restart, beside the others", async () => {
+    const first = await start();
+    try {
+      await first.domains.createDomain({ name: "small", embeddingModel: "all-minilm" });
+      await first.domains.createDomain({ name: "short", dimensions: 256 });
+      for (const domain of ["small", "short", "default"]) {
+        const { memory } = await first.memories.store({ domain, id: "m", content: "a physician is unwell" });
+        expect(memory?.embedding?.state).toBe(State.READY);
+      }
+      // Left to the worker.
+      await first.memories.store({
+        domain: "small",
+        id: "later",
+        content: "parking costs two euros",
+        embeddingMode: 2,
+      });
+    } finally {
+      await first.close();
+    }
+    const second = await start();
+    try {
+      for (const [name, model, dimensions] of [
+        ["small", "all-minilm:latest", 384],
+        ["short", "nomic-embed-text:latest", 256],
+        ["default", "nomic-embed-text:latest", 768],
+      ] as const) {
+        const { domain } = await second.domains.getDomain({ name });
+        expect(domain?.embeddingVersion).toMatchObject({ model, dimensions });
+        const { hits, info } = await second.memories.search({
+          domain: name,
+          query: "a physician is unwell",
+          mode: SearchMode.SEMANTIC,
+          limit: 1,
+        });
+        expect(info?.embeddingVersion).toBe(domain?.embeddingVersion?.version);
+        expect(hits[0]?.memory?.id).toBe("m");
+      }
+      for (;;) {
+        const { memory } = await second.memories.get({ domain: "small", id: "later" });
+        if (memory?.embedding?.state === State.READY) break;
+      }
+      const again = { name: "small", embeddingModel: "all-minilm" };
+      expect((await second.domains.createDomain(again)).created).toBe(false);
+      expect(await errorOf(second.domains.createDomain({ name: "small" }))).toMatchObject({
+        reason: "DOMAIN_ALREADY_EXISTS",
+        metadata: { fields: "embedding_model" },
+      });
+    } finally {
+      await second.close();
+    }
+  });
+
+  test("are refused if the embedder cannot make that, and nothing is left of them", async () => {
+    const server = await start();
+    try {
+      for (const [request, field, description] of [
+        [{ embeddingModel: "no-such-model" }, "embedding_model", /no-such-model.* is not there/],
+        [{ dimensions: 2_000 }, "dimensions", /makes 768 dimensions, and cannot make 2000/],
+      ] as const) {
+        const error = await errorOf(server.domains.createDomain({ name: "refused", ...request }));
+        expect(error.violations).toEqual([{ field, description: expect.stringMatching(description) }]);
+      }
+      expect(await errorOf(server.domains.getDomain({ name: "refused" }))).toMatchObject({
+        reason: "DOMAIN_NOT_FOUND",
+      });
+    } finally {
+      await server.close();
+    }
+  });
+});
