@@ -3,7 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { startApp } from "../../src/app.ts";
 import { checkMigrations } from "../../src/cli/doctor/check-migrations.ts";
+import { readConfig } from "../../src/config.ts";
 import type { Database } from "../../src/storage/database/database.ts";
 import {
   describePending,
@@ -14,7 +16,7 @@ import {
   sqlDirectory,
 } from "../../src/storage/migrations.ts";
 import { createPostgresMemoryRepository } from "../../src/storage/postgres/memory-repository.ts";
-import { databaseEngines, silentLogger } from "../support/databases.ts";
+import { databaseEngines, silentLogger, urlOf } from "../support/databases.ts";
 
 /** The longest name too: what an upgrade adds must fit. */
 const names = ["early", "m".repeat(40)] as const;
@@ -130,6 +132,18 @@ describe.each(databaseEngines(filled))("a database of the first revision on $nam
     expect(await checkMigrations(database, true)).toMatchObject({ status: "ok" });
     expect(await describeTables(second)).toEqual(await describeTables(first));
   });
+
+  if (engine.engine === "postgres") {
+    test("is not served where a start may not bring it up to date", async () => {
+      const stop = new AbortController();
+      await expect(run({ signal: stop.signal, onUpgraded: () => stop.abort() })).rejects.toThrow();
+      const config = readConfig({ DATABASE_URL: urlOf(database), MEMORY_MIGRATE: "false", MEMORY_PORT: "0" });
+      await expect(startApp(config, silentLogger)).rejects.toMatchObject({
+        name: "StartupError",
+        message: `the database lacks the present tables of domain "${second}": run "memory-service migrate", or set MEMORY_MIGRATE=true`,
+      });
+    });
+  }
 
   test("keeps a domain as it was whose upgrade fails, and goes on when it can", async () => {
     const before = await describeTables(second);
