@@ -4,6 +4,7 @@ import {
   EmbeddingMode,
   type Ranking,
   type SearchInfo,
+  SearchInfo_DegradedReason,
   SearchInfo_TextRanker,
   SearchMode,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
@@ -219,12 +220,20 @@ async function ask(
         view: View.SNIPPET,
         ...(ranking === undefined ? {} : { ranking }),
       });
-      if (answer.info?.degraded === true) throw new StartupError("the embedder did not answer in time");
+      if (answer.info?.degraded === true) {
+        throw new StartupError(
+          `query ${query.id} was answered without its meaning: ${reasonOf(answer.info)}`,
+        );
+      }
       info = answer.info;
       hits[n] = answer.hits.map((hit) => hit.memory?.id ?? "");
     },
   });
   return { hits, info };
+}
+
+function reasonOf(info: SearchInfo): string {
+  return SearchInfo_DegradedReason[info.degradedReason].toLowerCase().replaceAll("_", " ");
 }
 
 interface Score {

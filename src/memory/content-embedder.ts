@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Embedder, EmbedError } from "../embedding/embedder.ts";
+import { type Embedder, type EmbeddingRole, EmbedError } from "../embedding/embedder.ts";
 import { type Embedders, isUsual, type ModelChoice } from "../embedding/embedders.ts";
 import type { Logger } from "../logger.ts";
 import type {
@@ -31,7 +31,12 @@ export interface ContentEmbedder {
    * @throws EmbedError
    */
   embedContent(content: string, signal?: AbortSignal): Promise<ContentEmbedding>;
-  /** @throws EmbedError */
+  /**
+   * A query too long for the model is cut as contents are; its embedding points where its pieces do on average, each
+   * counting by its length.
+   *
+   * @throws EmbedError
+   */
   embedQuery(query: string, signal?: AbortSignal): Promise<QueryEmbedding>;
   /** Makes `domain` search in the current version, if one is known and the domain uses another or none. */
   align(domain: DomainRecord): Promise<DomainRecord>;
@@ -93,16 +98,20 @@ export function createContentEmbedder(dependencies: {
     return { made, version: now.version };
   }
 
-  async function embedPieces(pieces: readonly Piece[], signal?: AbortSignal): Promise<EmbeddedPiece[]> {
+  async function embedPieces(
+    pieces: readonly Piece[],
+    role: EmbeddingRole,
+    signal?: AbortSignal,
+  ): Promise<EmbeddedPiece[]> {
     let vectors: Float32Array[];
     try {
       const texts = pieces.map((piece) => piece.text);
-      vectors = await embedder.embed(texts, "document", signal);
+      vectors = await embedder.embed(texts, role, signal);
     } catch (error) {
       const halves = error instanceof EmbedError && error.kind === "too-long" ? cutInTwo(pieces) : undefined;
       if (halves === undefined) throw error;
       const embedded: EmbeddedPiece[] = [];
-      for (const half of halves) embedded.push(...(await embedPieces(half, signal)));
+      for (const half of halves) embedded.push(...(await embedPieces(half, role, signal)));
       return embedded;
     }
     return pieces.map((piece, index) => {
@@ -138,7 +147,9 @@ export function createContentEmbedder(dependencies: {
       const { made, version } = await inOneVersion(async () => {
         const embedded: EmbeddedPiece[] = [];
         for (let first = 0; first < pieces.length; first += CHUNKS_PER_CALL) {
-          embedded.push(...(await embedPieces(pieces.slice(first, first + CHUNKS_PER_CALL), signal)));
+          embedded.push(
+            ...(await embedPieces(pieces.slice(first, first + CHUNKS_PER_CALL), "document", signal)),
+          );
         }
         return embedded;
       });
@@ -146,10 +157,11 @@ export function createContentEmbedder(dependencies: {
     },
 
     async embedQuery(query, signal) {
-      const { made, version } = await inOneVersion(() => embedder.embed([query], "query", signal));
-      const [vector] = made;
-      if (vector === undefined) throw new EmbedError("unavailable", "the embedder returned no vector");
-      return { vector, version };
+      const whole = { start: 0, text: query };
+      const pieces =
+        query.length > embedder.maxChunkLength ? piecesOf(whole, embedder.maxChunkLength) : [whole];
+      const { made, version } = await inOneVersion(() => embedPieces(pieces, "query", signal));
+      return { vector: commonDirection(made), version };
     },
 
     async align(domain) {
@@ -199,6 +211,20 @@ function piecesOf(whole: Piece, maxLength: number): Piece[] {
   return chunkText(whole.text, maxLength)
     .map((chunk) => ({ start: whole.start + chunk.start, text: textOfChunk(whole.text, chunk) }))
     .filter((piece) => /\S/u.test(piece.text));
+}
+
+/** The mean of the embeddings at unit length; of a single one, itself. */
+function commonDirection(pieces: readonly EmbeddedPiece[]): Float32Array {
+  const [first, ...others] = pieces;
+  if (first === undefined) throw new EmbedError("rejected", "the query has no text to embed");
+  if (others.length === 0) return first.vector;
+  const sum = new Float64Array(first.vector.length);
+  for (const { text, vector } of pieces) {
+    for (const [n, value] of vector.entries()) sum[n] = (sum[n] ?? 0) + value * text.length;
+  }
+  const length = Math.hypot(...sum);
+  // Pieces that cancel each other out point nowhere.
+  return length === 0 ? first.vector : Float32Array.from(sum, (value) => value / length);
 }
 
 /** With offsets in code points, as the database and other languages count them. */

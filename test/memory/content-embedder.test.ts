@@ -93,6 +93,19 @@ describe("a content", () => {
     expect(chunks.every((chunk) => chunk.end - chunk.start <= 60)).toBe(true);
   });
 
+  test("of a query that is too long is where its pieces point on average", async () => {
+    const { contents, embedder } = start({ maxChunkLength: 100 });
+    const query = "one question, asked at length. ".repeat(8);
+    const { vector } = await contents.embedQuery(query);
+    expect(textsOf(embedder).flat().length).toBeGreaterThan(1);
+    expect(textsOf(embedder).flat().join("")).toBe(query);
+    expect(Math.hypot(...vector)).toBeCloseTo(1, 5);
+    embedder.failing = (text) => (text.length > 60 ? "too-long" : undefined);
+    await expect(contents.embedQuery("dense words ".repeat(8))).resolves.toMatchObject({
+      version: expect.any(Number),
+    });
+  });
+
   test("whose smallest piece is too long for the model fails as such", async () => {
     const { contents, embedder } = start();
     embedder.failing = () => "too-long";

@@ -1251,7 +1251,7 @@ export enum SearchInfo_DegradedReason {
   NO_EMBEDDINGS = 3,
 
   /**
-   * The model cannot embed this query: it is too long for it, or makes it fail. Repeating does not help.
+   * The model cannot embed this query: it makes the model fail. Repeating does not help.
    *
    * @generated from enum value: DEGRADED_REASON_QUERY_NOT_EMBEDDABLE = 4;
    */
