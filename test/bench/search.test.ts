@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { chooseEngines } from "../../bench/engines.ts";
+import { benchmarkFilters, formatFilterResult } from "../../bench/filters.ts";
 import { benchmarkSearch, formatSearchResult } from "../../bench/search.ts";
 import { createTextSource } from "../../bench/texts.ts";
 
@@ -27,6 +28,31 @@ test(
     expect(result?.recallAt10).toBeGreaterThan(0.99);
     expect(result?.figures).toMatchObject([{ label: "hybrid", callers: 2, failures: 0 }]);
     for (const printed of results.map(formatSearchResult)) expect(printed).toMatch(/^hybrid +2 +\d/m);
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "the filter benchmark finds the nearest that pass each filter, and prints what it measured",
+  async () => {
+    const results = await benchmarkFilters({
+      engines: chooseEngines("embedded", undefined),
+      rows: 1_000,
+      queries: 5,
+      vectors: "clustered",
+      seed: 1,
+      keep: false,
+      progress: () => {},
+    });
+
+    const [result] = results;
+    expect(result?.figures).toHaveLength(10);
+    for (const { filled, recallAt10 } of result?.figures ?? []) {
+      expect(filled).toBe(1);
+      expect(recallAt10).toBeGreaterThanOrEqual(0.98);
+    }
+    for (const printed of results.map(formatFilterResult))
+      expect(printed).toMatch(/^50 % by a range +50 % +1\.000/m);
   },
   TIMEOUT_MS,
 );
