@@ -14,6 +14,7 @@ import type { Logger } from "./logger.ts";
 import { createContentEmbedder } from "./memory/content-embedder.ts";
 import { createDomainUseCases } from "./memory/domains.ts";
 import { startEmbeddingWorker } from "./memory/embedding-worker.ts";
+import { startExpirySweeper } from "./memory/expiry-sweeper.ts";
 import { startTextReindexer } from "./memory/text-reindexer.ts";
 import { createMemoryUseCases } from "./memory/use-cases.ts";
 import { createMetrics } from "./observability/metrics.ts";
@@ -116,6 +117,8 @@ async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<s
     logger,
   });
   cleanup.defer(() => worker.close());
+  const sweeper = startExpirySweeper({ repository, logger, onRemoved: metrics?.countExpired });
+  cleanup.defer(() => sweeper.close());
   const maxDomains = settings.MEMORY_MAX_DOMAINS || undefined;
   const memories = createMemoryUseCases({
     repository,

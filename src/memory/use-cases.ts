@@ -8,6 +8,7 @@ import { createDomainOpener } from "./domain-opener.ts";
 import { createGet, type Get } from "./get.ts";
 import { createList, type List } from "./list.ts";
 import { createPageTokens } from "./page-token.ts";
+import { createRetryFailed, type RetryFailed } from "./retry-failed.ts";
 import { createSearch, type Search } from "./search.ts";
 import { createStore, type Store } from "./store.ts";
 import { createTimelyEmbedder } from "./timely-embedding.ts";
@@ -22,6 +23,7 @@ export interface MemoryUseCases {
   readonly update: Update;
   readonly delete: Delete;
   readonly deleteMatching: DeleteMatching;
+  readonly retryFailed: RetryFailed;
   readonly search: Search;
 }
 
@@ -52,6 +54,7 @@ export function createMemoryUseCases(dependencies: MemoryUseCaseDependencies): M
     update: createUpdate({ repository, embeddings }),
     delete: createDelete({ repository }),
     deleteMatching: createDeleteMatching({ repository }),
+    retryFailed: createRetryFailed(dependencies),
     search: createSearch(dependencies),
   };
 }

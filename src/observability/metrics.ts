@@ -5,6 +5,7 @@ import type { ConnectionCounts } from "../storage/database/database.ts";
 import type { MemoryRepository } from "../storage/memory-repository.ts";
 import { type FinishedCall, registerCallMetrics } from "./call-metrics.ts";
 import { countEmbedder } from "./embedder-metrics.ts";
+import { registerExpiryMetrics } from "./expiry-metrics.ts";
 import { type PendingCounts, registerPendingMetrics } from "./pending-metrics.ts";
 import { countBackgroundEmbeddings } from "./worker-metrics.ts";
 
@@ -22,6 +23,8 @@ export interface Metrics {
   readonly countEmbedder: <E extends OllamaEmbedder>(embedder: E) => E;
   /** The same repository, for the embedding worker alone: what it embeds is counted. Once. */
   readonly countBackgroundEmbeddings: (repository: MemoryRepository) => MemoryRepository;
+  /** Counts expired memories that were removed. */
+  readonly countExpired: (memories: number) => void;
   /** Everything in Prometheus's text format. */
   readonly report: () => Promise<MetricsReport>;
 }
@@ -45,6 +48,7 @@ export function createMetrics(sources: {
   }).set({ version, engine }, 1);
 
   const countCall = registerCallMetrics(registry);
+  const countExpired = registerExpiryMetrics(registry);
 
   registerConnections(registry, sources.connections);
   registerPendingMetrics(registry, sources);
@@ -52,6 +56,7 @@ export function createMetrics(sources: {
 
   return {
     countCall,
+    countExpired,
     countEmbedder: (embedder) => countEmbedder(registry, embedder),
     countBackgroundEmbeddings: (repository) => countBackgroundEmbeddings(registry, repository),
     report: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),

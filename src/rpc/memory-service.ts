@@ -5,6 +5,7 @@ import {
   DeleteResponseSchema,
   GetResponseSchema,
   type MemoryService,
+  RetryFailedResponseSchema,
   SearchResponseSchema,
   StreamSearchResponseSchema,
   UpdateResponseSchema,
@@ -17,6 +18,7 @@ import { deleteMatchingCommandFromRequest } from "./convert-delete-matching.ts";
 import { deleteCommandFromRequest, keyFromRequest } from "./convert-key.ts";
 import { listCommandFromRequest, listResponseFrom } from "./convert-list.ts";
 import { messageFromMemory } from "./convert-memory.ts";
+import { retryFailedCommandFromRequest } from "./convert-retry-failed.ts";
 import { messageFromHit, messageFromInfo, searchCommandFromRequest } from "./convert-search.ts";
 import { storeCommandFromRequest, storeResponseFrom } from "./convert-store.ts";
 import { updateCommandFromRequest } from "./convert-update.ts";
@@ -71,6 +73,13 @@ export function createMemoryService(
       const command = deleteMatchingCommandFromRequest(request, defaultDomain);
       noteCall(context, { domain: command.domain });
       return create(DeleteMatchingResponseSchema, await memories.deleteMatching(command, callFrom(context)));
+    },
+
+    async retryFailed(request, context) {
+      const command = retryFailedCommandFromRequest(request, defaultDomain);
+      noteCall(context, { domain: command.domain });
+      const retried = await memories.retryFailed(command, callFrom(context));
+      return create(RetryFailedResponseSchema, { retried });
     },
 
     async search(request, context) {

@@ -124,6 +124,13 @@ export interface DeletionStep {
   readonly last: string | undefined;
 }
 
+/** What became of the next failed memories. */
+export interface RetryStep {
+  readonly retried: bigint;
+  /** The last one that matched; undefined: none did. */
+  readonly last: string | undefined;
+}
+
 /** One memory of many to be stored together. */
 export interface StoreEntry {
   readonly domain: string;
@@ -369,6 +376,14 @@ export interface MemoryRepository {
   ): Promise<void>;
   /** Makes a memory due that its writer meant to embed, and could not. */
   releaseEmbedding(domain: string, id: string): Promise<void>;
+  /** Makes the next failed memories pending, in the order of their ids. */
+  retryFailed(
+    domain: string,
+    step: { readonly filter: Filter | undefined; readonly after: string | undefined; readonly limit: number },
+    signal?: AbortSignal,
+  ): Promise<RetryStep>;
+  /** Removes up to `limit` memories that have expired, but those that somebody holds; returns how many. */
+  sweepExpired(domain: string, limit: number, signal?: AbortSignal): Promise<number>;
   /** Marks the embedding as failed for good, if the content is still the same. */
   failEmbedding(
     domain: string,

@@ -1,6 +1,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import type { Filter } from "../../src/memory/filter.ts";
 import type { MemoryFields } from "../../src/memory/memory.ts";
 import type { Database } from "../../src/storage/database/database.ts";
+import { DEFAULT_DOMAIN_SETTINGS } from "../../src/storage/memory-repository.ts";
 import { databaseEngines } from "../support/databases.ts";
 import { microsecondsFromNow } from "../support/drafts.ts";
 import { createUseCases, type UseCaseOptions, type UseCases } from "../support/use-cases.ts";
@@ -208,6 +210,22 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
       expect(useCases.embedder.calls).toHaveLength(1);
     });
 
+    test("to content that must be unique and is taken names who has it", async () => {
+      const useCases = start();
+      await useCases.repository.createDomain(useCases.domain, 3, {
+        settings: { ...DEFAULT_DOMAIN_SETTINGS, deduplicateContent: true },
+      });
+      await useCases.store({ id: "a", content: "apple @10" });
+      const { memory } = await useCases.store({ id: "b", content: "pear @80" });
+      await expect(useCases.update("b", { content: "apple @10" })).rejects.toMatchObject({
+        reason: "MEMORY_ALREADY_EXISTS",
+        metadata: { id: "a", domain: useCases.domain, fields: "content" },
+      });
+      expect(await get(useCases, "b")).toEqual(memory);
+      await expire(useCases, "a");
+      expect(await useCases.update("b", { content: "apple @10" })).toMatchObject({ version: 2n });
+    });
+
     test("by fifty at once with the same expected version is done once", async () => {
       const useCases = start();
       await useCases.store({ id: "m" });
@@ -302,6 +320,64 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
       await database.query({ text: `update "${useCases.domain}_memories" set embedding_state = 'failed'` });
       expect((await useCases.update("m", { source: "s" })).embedding.state).toBe("failed");
       expect((await useCases.update("m", { content: "pear @80" })).embedding.state).toBe("ready");
+    });
+  });
+
+  describe("RetryFailed", () => {
+    const fail = async (useCases: UseCases, ...ids: string[]) => {
+      for (const id of ids) await useCases.store({ id, source: id, embeddingMode: "background" });
+      for (const memory of await useCases.repository.claimPending(useCases.domain, 1, 10_000, 0)) {
+        if (ids.includes(memory.id)) {
+          await useCases.repository.failEmbedding(useCases.domain, memory, "the model was broken");
+        }
+      }
+    };
+    const retry = ({ memories, domain }: UseCases, filter?: Filter) =>
+      memories.retryFailed({ domain, filter }, call);
+
+    test("makes failed memories pending, and they are embedded", async () => {
+      const useCases = start();
+      await fail(useCases, "a", "b");
+      await useCases.store({ id: "ready" });
+      const before = await get(useCases, "a");
+      expect(before.embedding).toMatchObject({ state: "failed", failureReason: "the model was broken" });
+      useCases.notified.length = 0;
+      expect(await retry(useCases)).toBe(2n);
+      expect(useCases.notified).toEqual([useCases.domain]);
+      expect(await get(useCases, "a")).toEqual({
+        ...before,
+        embedding: { state: "pending", failureReason: "", version: undefined },
+      });
+      expect((await get(useCases, "ready")).embedding.state).toBe("ready");
+      useCases.startWorker();
+      await useCases.whenState("a", "ready");
+      await useCases.whenState("b", "ready");
+      expect(await retry(useCases)).toBe(0n);
+    });
+
+    test("leaves others alone: what does not match, what waits, what has expired", async () => {
+      const useCases = start();
+      await fail(useCases, "a", "b", "expired");
+      await useCases.store({ id: "waiting", embeddingMode: "background" });
+      await expire(useCases, "expired");
+      expect(await retry(useCases, { kind: "sources", sources: ["b", "expired"] })).toBe(1n);
+      expect((await get(useCases, "a")).embedding.state).toBe("failed");
+      expect((await get(useCases, "b")).embedding.state).toBe("pending");
+    });
+
+    test("goes through any number in steps", async () => {
+      const useCases = start();
+      await useCases.repository.createDomain(useCases.domain, 3);
+      await database.query({
+        text: `insert into "${useCases.domain}_memories" (id, content, metadata, embedding_state)
+          select 'm' || n, 'c', '{}', 'failed' from generate_series(1, 2500) as n`,
+      });
+      expect(await retry(useCases)).toBe(2_500n);
+    });
+
+    test("does not find a domain that is not there", async () => {
+      const useCases = start();
+      await expect(retry(useCases)).rejects.toMatchObject({ reason: "DOMAIN_NOT_FOUND" });
     });
   });
 

@@ -539,6 +539,14 @@ describe.each(databaseEngines())("bad input on $name", ({ open }) => {
     );
   });
 
+  test.each(badDomains)("RetryFailed with %s", async (_name, request, field, description) => {
+    await expectRefusal(client.retryFailed(request), field, description);
+  });
+
+  test("RetryFailed with a filter without a condition", async () => {
+    await expectRefusal(client.retryFailed({ filter: {} }), "filter", /condition/);
+  });
+
   test.each([0, 1_001])("BatchStore of %d items", async (count) => {
     const items = Array.from({ length: count }, () => ({ content: "good" }));
     for (const atomic of [true, false]) {
@@ -628,12 +636,12 @@ describe.each(databaseEngines())("bad input on $name", ({ open }) => {
     });
   });
 
-  test.each([
-    ["Export", () => collect(client.export({}))],
-    ["RetryFailed", () => client.retryFailed({})],
-  ])("the method %s, which is not served yet", async (_name, call) => {
-    expect(await errorOf(call())).toMatchObject({ code: Code.Unimplemented, reason: "NOT_IMPLEMENTED" });
-  });
+  test.each([["Export", () => collect(client.export({}))]])(
+    "the method %s, which is not served yet",
+    async (_name, call) => {
+      expect(await errorOf(call())).toMatchObject({ code: Code.Unimplemented, reason: "NOT_IMPLEMENTED" });
+    },
+  );
 
   test("more than a message may hold", async () => {
     const tooLarge = { k: "x".repeat(10 * 1024 * 1024) };

@@ -311,6 +311,16 @@ describe.each(databaseEngines())("MemoryService on $name", ({ open }) => {
     ]);
   });
 
+  test("RetryFailed tells how many it made pending", async () => {
+    await client.store({ id: "a", content: "apple", embeddingMode: EmbeddingMode.BACKGROUND });
+    await client.store({ id: "b", content: "apple", embeddingMode: EmbeddingMode.BACKGROUND });
+    await database.execute(`update "${useCases.domain}_memories" set embedding_state = 'failed'`);
+    const filter = create(FilterSchema, { condition: { case: "ids", value: { values: ["a"] } } });
+    expect((await client.retryFailed({ filter })).retried).toBe(1n);
+    expect((await client.retryFailed({})).retried).toBe(1n);
+    expect((await client.retryFailed({})).retried).toBe(0n);
+  });
+
   test("Delete tells what it did", async () => {
     await client.store({ id: "m", content: "apple" });
     expect(await errorOf(client.delete({ id: "m", expectedVersion: 7n }))).toMatchObject(stale);
@@ -324,6 +334,7 @@ describe.each(databaseEngines())("MemoryService on $name", ({ open }) => {
     const calls = [
       client.get({ domain, id: "m" }),
       client.list({ domain }),
+      client.retryFailed({ domain }),
       client.delete({ domain, id: "m", allowMissing: true }),
       client.update({ memory: { domain, id: "m" }, updateMask: { paths: ["source"] } }),
     ];

@@ -31,9 +31,11 @@ import { readPageTokenKey } from "./page-token-key.ts";
 import { claimPending, postponeEmbedding, writeEmbedding, writeFailure } from "./pending-embeddings.ts";
 import { readMemory } from "./read-memory.ts";
 import { reindexWords, selectReindexing } from "./reindex-words.ts";
+import { retryFailed } from "./retry-failed.ts";
 import { searchSemantic } from "./search-semantic.ts";
 import { findByText } from "./search-text.ts";
 import { type EntryResult, storeInDomain } from "./store-many.ts";
+import { sweepExpired } from "./sweep-expired.ts";
 import { replaceChunks } from "./write-chunks.ts";
 import { insertMemory } from "./write-memory.ts";
 
@@ -269,6 +271,14 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
 
     async releaseEmbedding(domain, id) {
       await inDomain(domain, postponeEmbedding(database, domain, [id], 0, true));
+    },
+
+    async retryFailed(domain, step, signal) {
+      return await inDomain(domain, retryFailed(database, domain, step, { signal }));
+    },
+
+    async sweepExpired(domain, limit, signal) {
+      return await inDomain(domain, sweepExpired(database, domain, limit, { signal }));
     },
 
     async failEmbedding(domain, memory, reason) {

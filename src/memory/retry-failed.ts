@@ -1,0 +1,45 @@
+import { domainNotFound } from "../errors.ts";
+import type { MemoryRepository, RetryStep } from "../storage/memory-repository.ts";
+import type { CallContext } from "./call-context.ts";
+import type { Filter } from "./filter.ts";
+
+export interface RetryFailedCommand {
+  readonly domain: string;
+  /** Undefined: all that failed. */
+  readonly filter: Filter | undefined;
+}
+
+/**
+ * Returns how many memories were made pending.
+ *
+ * @throws ServiceError DOMAIN_NOT_FOUND
+ */
+export type RetryFailed = (command: RetryFailedCommand, call: CallContext) => Promise<bigint>;
+
+/** Memories changed by one statement: on the embedded engine everybody else waits for it. */
+const STEP = 1_000;
+
+/** Makes memories pending whose embedding failed for good, in steps that commit by themselves. */
+export function createRetryFailed(dependencies: {
+  readonly repository: MemoryRepository;
+  /** Told of a domain that has pending memories again. */
+  readonly onPending: (domain: string) => void;
+}): RetryFailed {
+  const { repository, onPending } = dependencies;
+  return async ({ domain, filter }, { signal }) => {
+    if ((await repository.findDomain(domain, signal)) === undefined) throw domainNotFound(domain);
+    let retried = 0n;
+    let after: string | undefined;
+    try {
+      do {
+        signal.throwIfAborted();
+        const step: RetryStep = await repository.retryFailed(domain, { filter, after, limit: STEP }, signal);
+        retried += step.retried;
+        after = step.last;
+      } while (after !== undefined);
+    } finally {
+      if (retried > 0n) onPending(domain);
+    }
+    return retried;
+  };
+}
