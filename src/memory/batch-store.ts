@@ -81,24 +81,28 @@ export function createBatchStore(dependencies: {
       if (item instanceof ServiceError || opened.has(item.domain)) continue;
       await open(item.domain, domains.open(item.domain, signal));
     }
-    const isLeft = (index: number, command: StoreCommand) => {
+    /** The domain of an item; undefined if it cannot be written to, which is the item's result then. */
+    const domainOf = (index: number, command: StoreCommand): DomainRecord | undefined => {
       const domain = opened.get(command.domain);
-      if (domain instanceof ServiceError) fail(index, domain);
-      return !(domain instanceof ServiceError);
+      if (!(domain instanceof ServiceError)) return domain;
+      fail(index, domain);
+      return undefined;
     };
 
     const attempts = items.map(async (command, index): Promise<Item[]> => {
-      if (command instanceof ServiceError || !isLeft(index, command)) return [];
-      const domain = opened.get(command.domain);
-      if (domain === undefined || domain instanceof ServiceError) return [];
+      const domain = command instanceof ServiceError ? undefined : domainOf(index, command);
+      if (command instanceof ServiceError || domain === undefined) return [];
       const attempt = await embeddings.attempt(command.content, command.embeddingMode, domain, call);
       return [{ index, id: command.id ?? `mem_${uuidv7()}`, command, attempt }];
     });
     let left = (await Promise.all(attempts)).flat();
-    for (const { command, attempt } of left) {
-      const domain = opened.get(command.domain);
-      if (domain === undefined || domain instanceof ServiceError) continue;
-      opened.set(command.domain, await embeddings.fit(domain, attempt, signal));
+    // One of each domain tells whether what is known of that is too old.
+    const embedded = left.filter(({ attempt }) => attempt.done !== undefined);
+    for (const { index, command, attempt } of new Map(
+      embedded.map((item) => [item.command.domain, item]),
+    ).values()) {
+      const domain = domainOf(index, command);
+      if (domain !== undefined) opened.set(domain.name, await embeddings.fit(domain, attempt, signal));
     }
     signal.throwIfAborted();
 
@@ -125,7 +129,7 @@ export function createBatchStore(dependencies: {
         } else if (error.reason === "DOMAIN_NOT_FOUND" && domain !== undefined) {
           await open(domain, domains.reopen(domain));
         } else if (error.reason !== "CONFLICT") throw error;
-        left = left.filter(({ index, command }) => isLeft(index, command));
+        left = left.filter(({ index, command }) => domainOf(index, command) !== undefined);
       }
     }
 

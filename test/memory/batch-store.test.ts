@@ -5,7 +5,7 @@ import type { Database } from "../../src/storage/database/database.ts";
 import { DEFAULT_DOMAIN_SETTINGS } from "../../src/storage/memory-repository.ts";
 import { databaseEngines } from "../support/databases.ts";
 import { newDomainName } from "../support/drafts.ts";
-import { createScriptedEmbedder } from "../support/scripted-embedder.ts";
+import { createScriptedEmbedder, scriptedSpace } from "../support/scripted-embedder.ts";
 import { createUseCases, type UseCaseOptions, type UseCases } from "../support/use-cases.ts";
 
 describe.each(databaseEngines())("BatchStore on $name", ({ open }) => {
@@ -255,6 +255,26 @@ describe.each(databaseEngines())("BatchStore on $name", ({ open }) => {
       for (let i = 0; i < 120; i++) await useCases.whenState(`m${i}`, "ready");
       expect(useCases.embedder.calls).toHaveLength(120);
       expect(useCases.notified).toEqual([]);
+    });
+
+    test("of another version than a domain uses cost one look at each domain", async () => {
+      let looks = 0;
+      const useCases = start({
+        wrap: (repository) => ({
+          ...repository,
+          readDomain(...args) {
+            looks++;
+            return repository.readDomain(...args);
+          },
+        }),
+      });
+      await useCases.store({ id: "first" });
+      useCases.embedder.arrive({ ...scriptedSpace, digest: "2" });
+      const results = await useCases.batchStore(many(50));
+      expect(new Set(results.map((result) => memoryOf(result)?.embedding.state))).toEqual(
+        new Set(["pending"]),
+      );
+      expect(looks).toBe(1);
     });
 
     test("are made later where the embedder is away", async () => {
