@@ -34,6 +34,7 @@ import { readEngineVersion } from "./storage/database/engine-version.ts";
 import { migrate, pending, sqlDirectory } from "./storage/migrations.ts";
 import { countPending } from "./storage/postgres/count-pending.ts";
 import { createPostgresMemoryRepository } from "./storage/postgres/memory-repository.ts";
+import { readTextRanker } from "./storage/postgres/search-text.ts";
 import { startUpkeep } from "./storage/postgres/upkeep.ts";
 import { readVersion } from "./version.ts";
 
@@ -73,10 +74,8 @@ async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<s
   cleanup.defer(() => database.close());
   if (settings.MEMORY_MIGRATE) await migrate(database, { directory: sqlDirectory, logger });
   else await assertMigrated(database);
-  if (database.engine === "embedded") {
-    const upkeep = startUpkeep({ database, logger });
-    cleanup.defer(() => upkeep.close());
-  }
+  const upkeep = startUpkeep({ database, logger });
+  cleanup.defer(() => upkeep.close());
 
   const repository = createPostgresMemoryRepository(database);
   const ollamaOptions = { url: settings.OLLAMA_API_URL, pull: settings.MEMORY_PULL_MODEL, logger };
@@ -155,7 +154,7 @@ async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<s
     model: defaultModel,
     embedder,
     contents,
-    textRanker: repository.textRanker,
+    textRanker: await readTextRanker(database),
   });
 
   const health = createHealth({ services: ["", ...services.map((service) => service.typeName), "embedder"] });

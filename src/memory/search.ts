@@ -5,6 +5,7 @@ import {
   type MemoryRepository,
   type Snippet,
   StaleDomainError,
+  type TextRanker,
 } from "../storage/memory-repository.ts";
 import type { CallContext } from "./call-context.ts";
 import { type ContentEmbedder, embedBudget, type QueryEmbedding, within } from "./content-embedder.ts";
@@ -49,7 +50,8 @@ export interface SearchInfo {
   readonly approximate: boolean;
   /** True if there are as many hits as asked for, or nothing else fits. */
   readonly limitFilled: boolean;
-  readonly textRanker: MemoryRepository["textRanker"] | undefined;
+  /** What ranked the words; undefined if they were not searched. */
+  readonly textRanker: TextRanker | undefined;
   readonly embeddingVersion: number | undefined;
 }
 
@@ -154,11 +156,11 @@ export function createSearch(dependencies: {
     if (query === undefined || typeof query === "string") {
       if (query !== undefined && !command.allowFallback) throw cannotSearchByMeaning(query);
       const text = await (textLeg ?? findText());
-      return describe(command, rankText(text), text.length < depth, {
+      return describe(command, rankText(text.candidates), text.exhausted, {
         modeUsed: "text",
         degraded: query,
         approximate: false,
-        textRanker: repository.textRanker,
+        textRanker: text.ranker,
         embeddingVersion: undefined,
       });
     }
@@ -175,13 +177,14 @@ export function createSearch(dependencies: {
       call.signal,
     );
     const text = await textLeg;
-    const ranked = text === undefined ? rankSemantic(semantic.candidates) : fuse(semantic.candidates, text);
-    const exhausted = semantic.exhausted && (text === undefined || text.length < depth);
+    const ranked =
+      text === undefined ? rankSemantic(semantic.candidates) : fuse(semantic.candidates, text.candidates);
+    const exhausted = semantic.exhausted && (text === undefined || text.exhausted);
     return describe(command, ranked, exhausted, {
       modeUsed: command.mode,
       degraded: undefined,
       approximate: semantic.approximate,
-      textRanker: text && repository.textRanker,
+      textRanker: text?.ranker,
       embeddingVersion: query.version,
     });
   }

@@ -19,6 +19,7 @@ import type {
   SearchInfo as Info,
   SearchCommand,
 } from "../memory/search.ts";
+import type { TextRanker } from "../storage/memory-repository.ts";
 import { filterFromMessage } from "./convert-filter.ts";
 import { messageFromMemory } from "./convert-memory.ts";
 import {
@@ -110,7 +111,9 @@ export function messageFromInfo(info: Info): SearchInfo {
     approximate: info.approximate,
     limitFilled: info.limitFilled,
     textRanker:
-      info.textRanker === undefined ? SearchInfo_TextRanker.UNSPECIFIED : SearchInfo_TextRanker.TS_RANK,
+      info.textRanker === undefined
+        ? SearchInfo_TextRanker.UNSPECIFIED
+        : messageOfTextRanker[info.textRanker],
     embeddingVersion: info.embeddingVersion ?? 0,
   });
 }
@@ -134,6 +137,12 @@ const messageOfReason = {
   no_embeddings: SearchInfo_DegradedReason.NO_EMBEDDINGS,
   query_not_embeddable: SearchInfo_DegradedReason.QUERY_NOT_EMBEDDABLE,
 } as const satisfies Record<DegradedReason, SearchInfo_DegradedReason>;
+
+/** What ranked the words, as the contract calls it. */
+export const messageOfTextRanker = {
+  bm25_index: SearchInfo_TextRanker.BM25_INDEX,
+  bm25_sql: SearchInfo_TextRanker.BM25_SQL,
+} as const satisfies Record<TextRanker, SearchInfo_TextRanker>;
 
 /** Parts of the contract that this server does not fulfil yet: better refused than silently ignored. */
 function assertSupported(request: AnySearchRequest): void {

@@ -1,7 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { EmbeddingVersion } from "memory-service-client/memoryservice/v1/memory_pb.js";
-import { SearchInfo_TextRanker } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import {
   GetServerInfoResponse_Engine as Engine,
   GetServerInfoResponseSchema,
@@ -12,8 +11,9 @@ import { CHUNKER_REVISION } from "../memory/chunk.ts";
 import { type ContentEmbedder, within } from "../memory/content-embedder.ts";
 import { LIMITS } from "../memory/limits.ts";
 import type { Database } from "../storage/database/database.ts";
-import type { MemoryRepository } from "../storage/memory-repository.ts";
+import type { TextRanker } from "../storage/memory-repository.ts";
 import { messageFromSpace } from "./convert-embedding-version.ts";
+import { messageOfTextRanker } from "./convert-search.ts";
 
 /** What a server tells about itself. */
 export interface ServerServiceDependencies {
@@ -30,7 +30,8 @@ export interface ServerServiceDependencies {
   readonly model: string;
   readonly embedder: Pick<Embedder, "status" | "space">;
   readonly contents: Pick<ContentEmbedder, "current">;
-  readonly textRanker: MemoryRepository["textRanker"];
+  /** Of domains made now. */
+  readonly textRanker: TextRanker;
 }
 
 /** The number of a new embedding version comes from the database once; the answer must not wait for one that is away. */
@@ -40,10 +41,6 @@ const engines = {
   embedded: Engine.EMBEDDED,
   postgres: Engine.POSTGRES,
 } as const satisfies Record<Database["engine"], Engine>;
-
-const textRankers = {
-  ts_rank: SearchInfo_TextRanker.TS_RANK,
-} as const satisfies Record<MemoryRepository["textRanker"], SearchInfo_TextRanker>;
 
 const limits = {
   contentBytes: LIMITS.contentBytes,
@@ -92,7 +89,7 @@ export function createServerService(
         limits: { ...limits, domains: dependencies.maxDomains ?? 0 },
         features: {
           createDomains: dependencies.createDomains,
-          textRanker: textRankers[dependencies.textRanker],
+          textRanker: messageOfTextRanker[dependencies.textRanker],
           authentication: false,
         },
         embedder: {

@@ -264,6 +264,17 @@ export interface TextQuery {
   readonly filter?: Filter | undefined;
 }
 
+/** What ranks words: the BM25 index of pg_textsearch, or BM25 computed in SQL where that is not there. */
+export type TextRanker = "bm25_index" | "bm25_sql";
+
+export interface TextAnswer {
+  /** With scores above 0. */
+  readonly candidates: Candidate[];
+  /** True if no further memory matches, whatever its score. */
+  readonly exhausted: boolean;
+  readonly ranker: TextRanker;
+}
+
 /**
  * Where memories are kept. Every method names its domain, whose name must obey the rule; those that need its tables
  * throw ServiceError DOMAIN_NOT_FOUND if it does not exist. Expired memories do not exist for any of them.
@@ -393,8 +404,8 @@ export interface MemoryRepository {
 
   /** The nearest memories by cosine similarity, each once with its best chunk, best first. */
   searchSemantic(domain: string, query: SemanticQuery, signal?: AbortSignal): Promise<SemanticAnswer>;
-  /** The memories that contain any word of the query, best first. */
-  searchText(domain: string, query: TextQuery, signal?: AbortSignal): Promise<Candidate[]>;
+  /** The memories that contain any word of the query and obey its quotes and `-word`, best first. */
+  searchText(domain: string, query: TextQuery, signal?: AbortSignal): Promise<TextAnswer>;
   /** Reads memories for hits, in the order given; those gone meanwhile are missing. */
   fetch(
     domain: string,
@@ -402,7 +413,4 @@ export interface MemoryRepository {
     options: { readonly content: boolean },
     signal?: AbortSignal,
   ): Promise<FetchedMemory[]>;
-
-  /** Which way of ranking text `searchText` uses. */
-  readonly textRanker: "ts_rank";
 }

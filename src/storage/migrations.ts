@@ -5,6 +5,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { StartupError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
+import { createBm25Indexes } from "./bm25-indexes.ts";
 import type { Database, Queryable } from "./database/database.ts";
 import { SQLSTATE, sqlstateOf } from "./database/sqlstate.ts";
 import { domainUpgradeScript, outdatedDomains, upgradeDomain } from "./domain-upgrade.ts";
@@ -101,6 +102,7 @@ export async function migrate(database: Database, options: MigrateOptions): Prom
       });
       options.onUpgraded?.(domain);
     }
+    await createBm25Indexes(session, logger);
     return { migrations: applied, domains };
   });
 }

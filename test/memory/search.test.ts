@@ -48,7 +48,7 @@ describe.each(databaseEngines())("Search on $name", ({ open }) => {
         degraded: undefined,
         approximate: false,
         limitFilled: true,
-        textRanker: "ts_rank",
+        textRanker: "bm25_index",
         embeddingVersion: (await useCases.repository.findDomain(useCases.domain))?.embeddingVersion,
       });
     });
@@ -74,7 +74,7 @@ describe.each(databaseEngines())("Search on $name", ({ open }) => {
       expect(info).toMatchObject({
         modeUsed: "text",
         degraded: undefined,
-        textRanker: "ts_rank",
+        textRanker: "bm25_index",
         embeddingVersion: undefined,
       });
       expect(useCases.embedder.calls).toHaveLength(asked);
@@ -179,7 +179,7 @@ describe.each(databaseEngines())("Search on $name", ({ open }) => {
         degraded,
         approximate: false,
         limitFilled: true,
-        textRanker: "ts_rank",
+        textRanker: "bm25_index",
         embeddingVersion: undefined,
       });
     });

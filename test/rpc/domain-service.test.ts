@@ -44,7 +44,7 @@ describe.each(databaseEngines())("DomainService on $name", ({ open }) => {
     return domain;
   };
   const find = async (query: string) =>
-    (await useCases.repository.searchText(name, { query, depth: 100, minScore: undefined })).map(
+    (await useCases.repository.searchText(name, { query, depth: 100, minScore: undefined })).candidates.map(
       ({ id }) => id,
     );
 

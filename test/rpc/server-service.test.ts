@@ -23,7 +23,7 @@ function clientFor(dependencies: Partial<ServerServiceDependencies> = {}) {
         model: "nomic-embed-text",
         embedder: { status: () => ({ available: true, reason: "" }), space: () => space },
         contents: { current: async () => ({ version: 7, dimensions: 768 }) },
-        textRanker: "ts_rank",
+        textRanker: "bm25_sql",
         ...dependencies,
       }),
     ),
@@ -76,7 +76,7 @@ test.each([true, false])(
     const { features } = await clientFor({ createDomains }).getServerInfo({});
     expect(features).toMatchObject({
       createDomains,
-      textRanker: SearchInfo_TextRanker.TS_RANK,
+      textRanker: SearchInfo_TextRanker.BM25_SQL,
       authentication: false,
     });
   },

@@ -17,7 +17,9 @@ import {
   StreamSearchRequestSchema,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { messageOfTextRanker } from "../../src/rpc/convert-search.ts";
 import type { Database } from "../../src/storage/database/database.ts";
+import { readTextRanker } from "../../src/storage/postgres/search-text.ts";
 import { databaseEngines } from "../support/databases.ts";
 import { microsecondsFromNow, newDomainName } from "../support/drafts.ts";
 import { collect, createServiceClient, errorOf } from "../support/service.ts";
@@ -30,8 +32,11 @@ describe.each(databaseEngines())("MemoryService on $name", ({ open }) => {
   let useCases: UseCases;
   let client: ReturnType<typeof createServiceClient>;
 
+  let textRanker: SearchInfo_TextRanker;
+
   beforeAll(async () => {
     database = await open({ poolSize: 8 });
+    textRanker = messageOfTextRanker[await readTextRanker(database)];
   });
   afterAll(() => database.close());
   beforeEach(() => {
@@ -222,7 +227,7 @@ describe.each(databaseEngines())("MemoryService on $name", ({ open }) => {
         degradedReason: SearchInfo_DegradedReason.UNSPECIFIED,
         approximate: false,
         limitFilled: true,
-        textRanker: SearchInfo_TextRanker.TS_RANK,
+        textRanker,
         embeddingVersion: both?.embedding?.version,
         mergedByRank: false,
       });
@@ -230,19 +235,18 @@ describe.each(databaseEngines())("MemoryService on $name", ({ open }) => {
     });
 
     test.each([
-      [SearchMode.UNSPECIFIED, SearchMode.HYBRID, SearchInfo_TextRanker.TS_RANK, ["both", "words", "near"]],
-      [
-        SearchMode.SEMANTIC,
-        SearchMode.SEMANTIC,
-        SearchInfo_TextRanker.UNSPECIFIED,
-        ["near", "both", "words"],
-      ],
-      [SearchMode.TEXT, SearchMode.TEXT, SearchInfo_TextRanker.TS_RANK, ["both", "words"]],
-    ])("search by mode %d", async (mode, modeUsed, textRanker, ids) => {
+      [SearchMode.UNSPECIFIED, SearchMode.HYBRID, true, ["both", "words", "near"]],
+      [SearchMode.SEMANTIC, SearchMode.SEMANTIC, false, ["near", "both", "words"]],
+      [SearchMode.TEXT, SearchMode.TEXT, true, ["both", "words"]],
+    ])("search by mode %d", async (mode, modeUsed, ranked, ids) => {
       await storeFruit();
       const { hits, info } = await ask({ query: "apple @0", mode });
       expect(hits.map(({ memory }) => memory?.id)).toEqual(ids);
-      expect(info).toMatchObject({ modeUsed, textRanker, degraded: false });
+      expect(info).toMatchObject({
+        modeUsed,
+        textRanker: ranked ? textRanker : SearchInfo_TextRanker.UNSPECIFIED,
+        degraded: false,
+      });
       if (mode === SearchMode.TEXT) {
         expect(info?.embeddingVersion).toBe(0);
         expect(hits[0]?.chunkIndex).toBeUndefined();

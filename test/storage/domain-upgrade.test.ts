@@ -84,7 +84,7 @@ describe.each(databaseEngines(filled))("a database of the first revision on $nam
   const expectUsable = async (name: string) => {
     const repository = createPostgresMemoryRepository(database);
     const found = async (words: string) =>
-      (await repository.searchText(name, { query: words, depth: 100, minScore: undefined })).map(
+      (await repository.searchText(name, { query: words, depth: 100, minScore: undefined })).candidates.map(
         ({ id }) => id,
       );
     expect(await found("apple")).toHaveLength(50);

@@ -177,7 +177,7 @@ describe.each(databaseEngines())("pending embeddings on $name", ({ open, engine 
     expect(await claim(1, 0)).toEqual([]);
     expect(
       await repository.searchText(domain, { query: "apple", depth: 10, minScore: undefined }),
-    ).toMatchObject([{ id }]);
+    ).toMatchObject({ candidates: [{ id }] });
     // New content is a new chance.
     await repository.change(domain, id, () => draft({ id, content: "apple" }));
     expect((await read(id))?.embedding).toMatchObject({ state: "pending", failureReason: "" });
@@ -239,7 +239,7 @@ describe.each(databaseEngines())("pending embeddings on $name", ({ open, engine 
     expect((await read(failed.id))?.embedding.state).toBe("failed");
     expect(await countChunks(ready.id)).toBe(0);
     expect(
-      await repository.searchText(domain, { query: "one", depth: 10, minScore: undefined }),
+      (await repository.searchText(domain, { query: "one", depth: 10, minScore: undefined })).candidates,
     ).toHaveLength(2);
 
     const [due] = await repository.claimPending(domain, wide, 10, LEASE_MS);

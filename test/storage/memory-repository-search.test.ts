@@ -3,7 +3,7 @@ import type { Database } from "../../src/storage/database/database.ts";
 import type { MemoryRepository, SemanticQuery } from "../../src/storage/memory-repository.ts";
 import { createPostgresMemoryRepository } from "../../src/storage/postgres/memory-repository.ts";
 import { databaseEngines } from "../support/databases.ts";
-import { at, draft, embedding, microsecondsFromNow, newDomainName } from "../support/drafts.ts";
+import { at, draft, embedding, newDomainName } from "../support/drafts.ts";
 
 describe.each(databaseEngines())("memories searched on $name", ({ open }) => {
   let database: Database;
@@ -39,9 +39,6 @@ describe.each(databaseEngines())("memories searched on $name", ({ open }) => {
     });
   const idsNear = async (degrees: number, query?: Partial<SemanticQuery>) =>
     (await findNear(degrees, query)).candidates.map(({ id }) => id);
-  const findWords = async (query: string, options: { depth?: number; minScore?: number } = {}) =>
-    await repository.searchText(domain, { query, depth: options.depth ?? 10, minScore: options.minScore });
-  const idsOf = async (query: string) => (await findWords(query)).map(({ id }) => id).sort();
 
   describe("by meaning", () => {
     test("are ordered by cosine similarity", async () => {
@@ -142,95 +139,6 @@ describe.each(databaseEngines())("memories searched on $name", ({ open }) => {
         expect(candidates).toHaveLength(200);
         expect(candidates.every(({ id }) => id >= "m1000")).toBe(true);
       });
-    });
-  });
-
-  describe("by words", () => {
-    test("have any of them, those with more of them first", async () => {
-      await insert("both", "the quick fox");
-      await insert("one", "a quick dog");
-      await insert("other", "foxes are here");
-      await insert("none", "nothing of it");
-      const found = await findWords("quick foxes");
-      expect(found[0]?.id).toBe("both");
-      expect(found.map(({ id }) => id).sort()).toEqual(["both", "one", "other"]);
-      expect(found.every(({ score, chunkIndex }) => score > 0 && chunkIndex === undefined)).toBe(true);
-    });
-
-    test("are found in natural questions", async () => {
-      await insert("m", "Series A funding round completed");
-      expect(await idsOf("What do we know about the funding strategy?")).toEqual(["m"]);
-    });
-
-    test.each([
-      ["only stop words", "the of and"],
-      ["only punctuation", "?!... --- ''' \\\\\\ \"\""],
-      ["only emoji", "👩‍👩‍👧 🎉"],
-      ["operators of tsquery", "& | ! <-> :* ()"],
-      ["a control character", "\u0001"],
-    ])("are not found by a query of %s, which is no error", async (_name, query) => {
-      await insert("m", "the of and 👩‍👩‍👧 🎉");
-      expect(await findWords(query)).toEqual([]);
-    });
-
-    test.each([
-      ["a single quote", "o'brien", "it's o'brien's"],
-      ["a double quote", 'say "hello"', 'hello "'],
-      ["a backslash", "c:\\temp\\file", "c:\\temp\\file"],
-      ["quotes and backslashes", "x'\\'\\\\' y", "y"],
-      ["a URL", "see https://example.com/a'b?c=\\d", "https://example.com/a'b?c=\\d"],
-      ["an e-mail address", "mail bob@example.com", "bob@example.com"],
-      ["emoji beside a word", "🎉party🎉", "party"],
-      ["operators", "cat & dog | !bird:*", "dog"],
-      ["another script", "зелёные яблоки", "яблоки"],
-      ["Chinese", "机器 学习", "学习"],
-      ["a weight", "cat:A", "cat"],
-      ["SQL", "'); drop table memory_domains; --", "drop table"],
-    ])("with %s are found", async (_name, query, content) => {
-      await insert("m", content);
-      expect(await idsOf(query)).toEqual(["m"]);
-    });
-
-    test("are found by very long queries", async () => {
-      await insert("m", "needle");
-      const words = Array.from({ length: 5_000 }, (_, i) => `hay${i}`).join(" ");
-      expect(await idsOf(`${words} needle`)).toEqual(["m"]);
-      expect(await idsOf(`${"x".repeat(100_000)} needle`)).toEqual(["m"]);
-      expect(await idsOf(`needle ${"'\\".repeat(50_000)}`)).toEqual(["m"]);
-    });
-
-    test("are ordered by id where they fit equally well, and cut at the depth", async () => {
-      for (const id of ["c", "a", "d", "b"]) await insert(id, "same words");
-      expect((await findWords("words")).map(({ id }) => id)).toEqual(["a", "b", "c", "d"]);
-      expect((await findWords("words", { depth: 2 })).map(({ id }) => id)).toEqual(["a", "b"]);
-    });
-
-    test("below the least score are left out", async () => {
-      await insert("many", "apple apple apple apple");
-      await insert("one", "apple and a good deal of other things that have nothing to do with it at all");
-      const [best, worst] = await findWords("apple");
-      expect([best?.id, worst?.id]).toEqual(["many", "one"]);
-      expect(await findWords("apple", { minScore: best?.score ?? 0 })).toEqual([best]);
-      expect(await findWords("apple", { minScore: 0 })).toEqual([best, worst]);
-      expect(await findWords("apple", { minScore: 1e300 })).toEqual([]);
-    });
-
-    test("beyond the usual depth are found", async () => {
-      await database.query({
-        text: `insert into "${domain}_memories" (id, content, metadata)
-          select 'm' || i, 'apple', '{}' from generate_series(1, 1300) as i`,
-      });
-      expect(await findWords("apple", { depth: 300 })).toHaveLength(300);
-      expect(await findWords("apple", { depth: 2_000 })).toHaveLength(1_300);
-    });
-
-    test("are found while their embedding is pending, and not when they have expired", async () => {
-      await insert("pending", "apple");
-      await repository.insert(
-        domain,
-        draft({ id: "gone", content: "apple", expiry: { kind: "at", time: microsecondsFromNow(-1) } }),
-      );
-      expect(await idsOf("apple")).toEqual(["pending"]);
     });
   });
 });

@@ -40,7 +40,7 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
       })
     ).candidates;
   const findWord = async (query: string) =>
-    await repository.searchText(domain, { query, depth: 10, minScore: undefined });
+    (await repository.searchText(domain, { query, depth: 10, minScore: undefined })).candidates;
 
   test("come back as they were sent", async () => {
     const sent = draft({

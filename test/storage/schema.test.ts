@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Database } from "../../src/storage/database/database.ts";
+import { readTextRanker } from "../../src/storage/postgres/search-text.ts";
 import { databaseEngines } from "../support/databases.ts";
 
 // The catalogue of a migrated database with one domain, on both engines, is what test/schema.json tells. After an
@@ -31,12 +32,14 @@ const queries: Readonly<Record<string, string>> = {
     join pg_class c on c.oid = k.conrelid
     where c.relnamespace = 'public'::regnamespace and k.contype <> 'n'`,
 
+  // Without that of pg_textsearch, which not every server has.
   indexes: `
     select c.relname as index, pg_get_indexdef(c.oid) as definition, i.indisvalid as valid,
       obj_description(c.oid, 'pg_class') as comment
     from pg_index i
     join pg_class c on c.oid = i.indexrelid
-    where c.relnamespace = 'public'::regnamespace`,
+    join pg_am a on a.oid = c.relam
+    where c.relnamespace = 'public'::regnamespace and a.amname <> 'bm25'`,
 
   // Without those of extensions. What they do is in the migrations, whose checksums do not change.
   functions: `
@@ -58,7 +61,7 @@ const queries: Readonly<Record<string, string>> = {
 
 const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
 
-describe.each(databaseEngines())("the schema on $name", ({ open }) => {
+describe.each(databaseEngines())("the schema on $name", ({ open, engine }) => {
   let database: Database;
 
   beforeAll(async () => {
@@ -82,6 +85,15 @@ describe.each(databaseEngines())("the schema on $name", ({ open }) => {
 
   test("is the one in test/schema.json", async () => {
     await expect(await readCatalogue()).toMatchFileSnapshot("../schema.json");
+  });
+
+  test("has a BM25 index where pg_textsearch is there", async () => {
+    const ranker = await readTextRanker(database);
+    const found = await database.query({
+      text: "select to_regclass('example_memories_bm25_idx')::text as index",
+    });
+    expect(found).toEqual([{ index: ranker === "bm25_index" ? "example_memories_bm25_idx" : null }]);
+    if (engine === "embedded") expect(ranker).toBe("bm25_index");
   });
 
   test("stays as it is when a domain is made again or was moved to other dimensions and back", async () => {

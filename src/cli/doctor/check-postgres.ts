@@ -10,6 +10,8 @@ interface ServerFacts extends Readonly<Record<string, unknown>> {
   readonly unsafe: string | null;
   readonly max_connections: number;
   readonly encrypted: boolean | null;
+  readonly ranks_by_index: boolean;
+  readonly textsearch_available: boolean;
 }
 
 /** Where PgBouncer usually listens. */
@@ -30,7 +32,9 @@ export async function checkPostgres(
         where name in ('fsync', 'full_page_writes', 'synchronous_commit') and setting = 'off') as unsafe,
       current_setting('max_connections')::integer
         - current_setting('superuser_reserved_connections')::integer as max_connections,
-      (select ssl from pg_stat_ssl where pid = pg_backend_pid()) as encrypted`,
+      (select ssl from pg_stat_ssl where pid = pg_backend_pid()) as encrypted,
+      to_regprocedure('to_bm25query(text, text)') is not null as ranks_by_index,
+      exists (select from pg_available_extensions where name = 'pg_textsearch') as textsearch_available`,
   });
   if (facts === undefined) return [];
   const checks: Check[] = [];
@@ -69,8 +73,21 @@ export async function checkPostgres(
     const detail = `the connection to ${place.host} is not encrypted`;
     checks.push(warning("network", detail, "append ?sslmode=verify-full to DATABASE_URL"));
   }
+  checks.push(checkTextSearch(facts));
   if (settings.MEMORY_PREPARED_STATEMENTS) checks.push(checkPooler(place.port));
   return checks;
+}
+
+function checkTextSearch({ ranks_by_index, textsearch_available }: ServerFacts): Check {
+  if (ranks_by_index) return ok("text search", "words are ranked by the BM25 index of pg_textsearch");
+  const detail = "words are ranked by BM25 in SQL";
+  return textsearch_available
+    ? warning(
+        "text search",
+        `${detail}, though the server has pg_textsearch, whose index is faster`,
+        'add pg_textsearch to shared_preload_libraries, restart the server, run "create extension pg_textsearch" and "memory-service migrate"',
+      )
+    : ok("text search", `${detail}; the extension pg_textsearch would make it faster`);
 }
 
 /** A pooler hides itself: only its usual port gives it away. */

@@ -33,7 +33,7 @@ import { readMemory } from "./read-memory.ts";
 import { reindexWords, selectReindexing } from "./reindex-words.ts";
 import { retryFailed } from "./retry-failed.ts";
 import { searchSemantic } from "./search-semantic.ts";
-import { findByText } from "./search-text.ts";
+import { createTextSearch } from "./search-text.ts";
 import { type EntryResult, storeInDomain } from "./store-many.ts";
 import { sweepExpired } from "./sweep-expired.ts";
 import { replaceChunks } from "./write-chunks.ts";
@@ -46,6 +46,7 @@ const DOMAIN_CACHE_MS = 5_000;
 export function createPostgresMemoryRepository(database: Database): MemoryRepository {
   const sizeOf = createDomainSizes(database);
   const cache = new Map<string, { readonly record: DomainRecord; readonly until: number }>();
+  const textSearch = createTextSearch(database);
 
   /** Read once: it does not change. */
   let pageTokenKey: Promise<Uint8Array> | undefined;
@@ -97,8 +98,6 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
   }
 
   return {
-    textRanker: "ts_rank",
-
     async listDomains(signal) {
       return (await selectDomains(database, { signal })).map(remember);
     },
@@ -297,7 +296,7 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
     },
 
     async searchText(domain, query, signal) {
-      return await inDomain(domain, findByText(database, domain, query, { signal }));
+      return await inDomain(domain, textSearch.find(domain, query, { signal }));
     },
 
     async fetch(domain, hits, options, signal) {
