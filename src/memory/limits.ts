@@ -22,6 +22,8 @@ export const LIMITS = {
   searchLimit: 1_000,
   streamLimit: 10_000,
   searchDomains: 16,
+  /** Numbers of an embedding: pgvector's bound for a column. */
+  dimensions: 16_000,
   /** A filter that is one condition has depth 1. */
   filterDepth: 8,
   filterConditions: 128,

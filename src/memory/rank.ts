@@ -14,8 +14,14 @@ export function candidateDepth(limit: number): number {
 /** The constant of reciprocal rank fusion, from Cormack, Clarke and Buettcher, SIGIR 2009. */
 export const RRF_K = 60;
 
+/** A candidate, and the domain where it was found: ids are unique within one. */
+export interface PlacedCandidate extends Candidate {
+  readonly domain: string;
+}
+
 /** A ranked answer, with where it stood in each leg (ranks count from 1; undefined: not found there). */
 export interface RankedHit {
+  readonly domain: string;
   readonly id: string;
   readonly score: number;
   readonly similarity: number | undefined;
@@ -26,9 +32,10 @@ export interface RankedHit {
 }
 
 /** The answer of one leg as it is; scores are the leg's own. */
-export function rankSemantic(candidates: readonly Candidate[]): RankedHit[] {
+export function rankSemantic(candidates: readonly PlacedCandidate[]): RankedHit[] {
   return candidates.map((candidate, index) => ({
     ...nothing,
+    domain: candidate.domain,
     id: candidate.id,
     score: candidate.score,
     similarity: candidate.score,
@@ -37,9 +44,10 @@ export function rankSemantic(candidates: readonly Candidate[]): RankedHit[] {
   }));
 }
 
-export function rankText(candidates: readonly Candidate[]): RankedHit[] {
+export function rankText(candidates: readonly PlacedCandidate[]): RankedHit[] {
   return candidates.map((candidate, index) => ({
     ...nothing,
+    domain: candidate.domain,
     id: candidate.id,
     score: candidate.score,
     textScore: candidate.score,
@@ -48,14 +56,15 @@ export function rankText(candidates: readonly Candidate[]): RankedHit[] {
 }
 
 /** Reciprocal rank fusion: score = sum over legs of 1 / (k + rank). Ties by id. */
-export function fuse(semantic: readonly Candidate[], text: readonly Candidate[]): RankedHit[] {
+export function fuse(semantic: readonly PlacedCandidate[], text: readonly PlacedCandidate[]): RankedHit[] {
   const hits = new Map<string, RankedHit>();
   for (const leg of [rankSemantic(semantic), rankText(text)]) {
     for (const hit of leg) {
-      const other = hits.get(hit.id);
+      const key = hitKey(hit);
+      const other = hits.get(key);
       const score = 1 / (RRF_K + (hit.semanticRank ?? hit.textRank ?? 0));
       hits.set(
-        hit.id,
+        key,
         other === undefined
           ? { ...hit, score }
           : { ...other, textScore: hit.textScore, textRank: hit.textRank, score: other.score + score },
@@ -63,6 +72,11 @@ export function fuse(semantic: readonly Candidate[], text: readonly Candidate[])
     }
   }
   return [...hits.values()].sort((a, b) => b.score - a.score || (a.id < b.id ? -1 : 1));
+}
+
+/** Tells a hit from those of other domains; no name of a domain holds a slash. */
+export function hitKey({ domain, id }: { readonly domain: string; readonly id: string }): string {
+  return `${domain}/${id}`;
 }
 
 const nothing = {

@@ -1,25 +1,25 @@
-import { EmbedError } from "../embedding/embedder.ts";
-import { domainNotFound, ServiceError } from "../errors.ts";
-import {
-  type DomainRecord,
-  type MemoryRepository,
-  type Snippet,
-  StaleDomainError,
-  type TextRanker,
-} from "../storage/memory-repository.ts";
+import { ServiceError } from "../errors.ts";
+import type { MemoryRepository, Snippet, TextRanker } from "../storage/memory-repository.ts";
 import type { CallContext } from "./call-context.ts";
-import { type ContentEmbedder, embedBudget, type QueryEmbedding, within } from "./content-embedder.ts";
+import type { ContentEmbedder, QueryEmbedding } from "./content-embedder.ts";
 import type { Filter } from "./filter.ts";
 import { LIMITS } from "./limits.ts";
+import { mapBounded } from "./map-bounded.ts";
 import type { Memory } from "./memory.ts";
+import { mergeDomains } from "./merge-domains.ts";
 import { structBytes, textBytes } from "./message-size.ts";
-import { candidateDepth, fuse, type RankedHit, rankSemantic, rankText } from "./rank.ts";
+import { hitKey, type RankedHit } from "./rank.ts";
+import { createDomainSearch, type DomainAnswer, type QueryEmbeddings } from "./search-domain.ts";
 
 export type SearchMode = "hybrid" | "semantic" | "text";
 
 export interface SearchCommand {
-  readonly domain: string;
+  /** Names of domains that must exist, none twice; or all that there are. */
+  readonly domains: readonly string[] | "all";
+  /** May be empty in semantic mode with an embedding. */
   readonly query: string;
+  /** That of the query, of unit length, from a caller who embeds; undefined: the service makes it. */
+  readonly embedding: QueryEmbedding | undefined;
   readonly limit: number;
   readonly mode: SearchMode;
   /** Whether text search may answer alone if the embedder cannot: by default in hybrid mode, not in semantic mode. */
@@ -52,7 +52,10 @@ export interface SearchInfo {
   readonly limitFilled: boolean;
   /** What ranked the words; undefined if they were not searched. */
   readonly textRanker: TextRanker | undefined;
+  /** The embedding version that was compared; undefined: none, or several. */
   readonly embeddingVersion: number | undefined;
+  /** Whether ranks of several domains were put together because their scores cannot be compared. */
+  readonly mergedByRank: boolean;
 }
 
 export interface SearchHit extends RankedHit {
@@ -94,6 +97,8 @@ const MAX_PAGE = 200;
 const HIT_BYTES = 512;
 /** Room for the rest of the answer below the usual maximum of a message. */
 const MAX_RESPONSE_BYTES = LIMITS.messageBytes - 64 * 1024;
+/** A search in many domains takes turns with other calls for the connections: each domain may need two. */
+const DOMAINS_AT_ONCE = 2;
 /** When the embedder is away, it is worth asking again after about its breaker's pause. */
 const RETRY_AFTER_MS = 2_000;
 
@@ -102,90 +107,59 @@ export function createSearch(dependencies: {
   readonly contents: ContentEmbedder;
   readonly embedBudgetMs: number;
 }): Search {
-  const { repository, contents } = dependencies;
+  const { repository } = dependencies;
 
-  /** The query in the domain's embedding version, or why there is none. */
-  async function embedQuery(
-    command: SearchCommand,
-    domain: DomainRecord,
-    call: CallContext,
-  ): Promise<QueryEmbedding | DegradedReason> {
-    const running = contents.of(domain).embedQuery(command.query, call.signal);
-    running.catch(() => {});
-    let query: QueryEmbedding | undefined;
-    try {
-      query = await within(running, embedBudget(dependencies.embedBudgetMs, call.remainingMs));
-    } catch (error) {
-      call.signal.throwIfAborted();
-      if (!(error instanceof EmbedError)) throw error;
-      if (error.kind === "too-long" || error.kind === "rejected") return "query_not_embeddable";
-    }
-    if (query === undefined) return "embedder_unavailable";
-    if (query.version === domain.embeddingVersion) return query;
-    // What is known of the domain may be seconds old: another server has perhaps moved it, or made it again.
-    const now = await repository.readDomain(domain.name, call.signal);
-    if (now?.embeddingVersion === undefined) return "no_embeddings";
-    return query.version === now.embeddingVersion ? query : "embedding_version_mismatch";
-  }
+  const findInDomain = createDomainSearch(dependencies);
 
   async function rank(command: SearchCommand, call: CallContext) {
-    try {
-      return await rankOnce(command, call);
-    } catch (error) {
-      if (!(error instanceof StaleDomainError)) throw error;
-      return await rankOnce(command, call);
-    }
+    const all = command.domains === "all";
+    const names = all
+      ? (await repository.listDomains(call.signal)).map(({ name }) => name)
+      : [...command.domains];
+    const embeddings: QueryEmbeddings = new Map();
+    const found = await mapBounded(names, DOMAINS_AT_ONCE, async (name) => {
+      try {
+        return await findInDomain(command, name, embeddings, call);
+      } catch (error) {
+        // Dropped since the domains were listed.
+        if (all && error instanceof ServiceError && error.reason === "DOMAIN_NOT_FOUND") return undefined;
+        throw error;
+      }
+    });
+    const answers = found.filter((answer) => answer !== undefined);
+    const degraded = answers.find((answer) => answer.degraded !== undefined)?.degraded;
+    const byMeaning = answers.some(({ semantic }) => semantic !== undefined);
+    if (degraded !== undefined && !byMeaning) assertMayFallBack(command, degraded, answers);
+    const byWords = answers.some(({ text }) => text !== undefined);
+    const versions = new Set(answers.flatMap(({ semantic }) => (semantic ? [semantic.version] : [])));
+    const { ranked, byRank } = mergeDomains(answers);
+    const exhausted = answers.every((answer) => answer.exhausted);
+    const info: SearchInfo = {
+      modeUsed: byMeaning ? (byWords ? "hybrid" : "semantic") : "text",
+      degraded,
+      approximate: answers.some(({ semantic }) => semantic?.approximate === true),
+      limitFilled: exhausted || ranked.length >= command.limit,
+      textRanker: answers.find(({ text }) => text !== undefined)?.text?.ranker,
+      embeddingVersion: versions.size === 1 ? [...versions][0] : undefined,
+      mergedByRank: byRank,
+    };
+    return { ranked, exhausted, info };
   }
 
-  async function rankOnce(command: SearchCommand, call: CallContext) {
-    const domain = await repository.findDomain(command.domain, call.signal);
-    if (domain === undefined) throw domainNotFound(command.domain);
-    const depth = candidateDepth(command.limit);
-    const findText = () =>
-      repository.searchText(
-        domain.name,
-        { query: command.query, depth, minScore: command.minTextScore, filter: command.filter },
-        call.signal,
-      );
-
-    // Both legs at once: the words need not wait for the embedder.
-    const textLeg = command.mode === "semantic" ? undefined : findText();
-    textLeg?.catch(() => {});
-    const query = command.mode === "text" ? undefined : await embedQuery(command, domain, call);
-
-    if (query === undefined || typeof query === "string") {
-      if (query !== undefined && !command.allowFallback) throw cannotSearchByMeaning(query);
-      const text = await (textLeg ?? findText());
-      return describe(command, rankText(text.candidates), text.exhausted, {
-        modeUsed: "text",
-        degraded: query,
-        approximate: false,
-        textRanker: text.ranker,
-        embeddingVersion: undefined,
-      });
-    }
-
-    const semantic = await repository.searchSemantic(
-      domain.name,
-      {
-        embedding: query.vector,
-        embeddingVersion: query.version,
-        depth,
-        minSimilarity: command.minSimilarity,
-        filter: command.filter,
-      },
-      call.signal,
+  /** Reads hits in their order, each in its domain; those that are gone are missing. */
+  async function fetchPage(
+    page: readonly RankedHit[],
+    content: boolean,
+    signal: AbortSignal,
+  ): Promise<SearchHit[]> {
+    const byDomain = Map.groupBy(page, ({ domain }) => domain);
+    const fetched = await mapBounded([...byDomain], DOMAINS_AT_ONCE, ([domain, hits]) =>
+      repository.fetch(domain, hits, { content }, signal),
     );
-    const text = await textLeg;
-    const ranked =
-      text === undefined ? rankSemantic(semantic.candidates) : fuse(semantic.candidates, text.candidates);
-    const exhausted = semantic.exhausted && (text === undefined || text.exhausted);
-    return describe(command, ranked, exhausted, {
-      modeUsed: command.mode,
-      degraded: undefined,
-      approximate: semantic.approximate,
-      textRanker: text?.ranker,
-      embeddingVersion: query.version,
+    const byKey = new Map(fetched.flat().map((found) => [hitKey(found.memory), found]));
+    return page.flatMap((hit) => {
+      const found = byKey.get(hitKey(hit));
+      return found === undefined ? [] : [{ ...hit, ...found }];
     });
   }
 
@@ -196,21 +170,18 @@ export function createSearch(dependencies: {
     signal: AbortSignal,
     progress = { sent: 0, skipped: 0 },
   ): AsyncGenerator<SearchHit> {
-    const byId = new Map(ranked.map((hit) => [hit.id, hit]));
     let pageSize = FIRST_PAGE;
     for (let next = 0; next < ranked.length && progress.sent < command.limit; ) {
       const page = ranked.slice(next, next + Math.min(pageSize, command.limit - progress.sent));
       next += page.length;
-      const fetched = await repository.fetch(command.domain, page, { content: command.content }, signal);
+      const fetched = await fetchPage(page, command.content, signal);
       progress.skipped += page.length - fetched.length;
       let bytes = 0;
-      for (const { memory, preview, snippet } of fetched) {
-        const hit = byId.get(memory.id);
-        if (hit === undefined) continue;
+      for (const hit of fetched) {
         signal.throwIfAborted();
-        bytes += Buffer.byteLength(memory.content) + HIT_BYTES;
+        bytes += Buffer.byteLength(hit.memory.content) + HIT_BYTES;
         progress.sent++;
-        yield { ...hit, memory, preview, snippet };
+        yield hit;
       }
       const bytesPerHit = Math.max(bytes / Math.max(fetched.length, 1), HIT_BYTES);
       pageSize = Math.max(1, Math.min(MAX_PAGE, Math.floor(PAGE_BYTES / bytesPerHit)));
@@ -243,13 +214,28 @@ function sizeOf({ memory, snippet, preview }: SearchHit): number {
   return texts.reduce((sum, text) => sum + textBytes(text), HIT_BYTES + structBytes(memory.metadata));
 }
 
-function describe(
+/** @throws ServiceError if no domain could be searched by meaning, and the caller wants nothing else */
+function assertMayFallBack(
   command: SearchCommand,
-  ranked: RankedHit[],
-  exhausted: boolean,
-  info: Omit<SearchInfo, "limitFilled">,
-) {
-  return { ranked, exhausted, info: { ...info, limitFilled: exhausted || ranked.length >= command.limit } };
+  degraded: DegradedReason,
+  answers: readonly DomainAnswer[],
+): void {
+  const [first] = answers;
+  if (command.embedding !== undefined && first !== undefined) {
+    throw otherVersion(command.embedding.version, first.version);
+  }
+  if (!command.allowFallback) throw cannotSearchByMeaning(degraded);
+}
+
+function otherVersion(sent: number, used: number | undefined): ServiceError {
+  const field = "query_embedding.embedding_version";
+  const description =
+    used === undefined
+      ? `must be one that the domain uses, which has none yet, is ${sent}`
+      : `must be one that the domain uses, as ${used}, is ${sent}`;
+  return new ServiceError("INVALID_ARGUMENT", `${field}: ${description}`, {
+    violations: [{ field, description }],
+  });
 }
 
 function cannotSearchByMeaning(reason: DegradedReason): ServiceError {

@@ -11,7 +11,7 @@ import {
   type SearchRequest,
   type StreamSearchRequest,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
-import { assertNoViolations, ServiceError } from "../errors.ts";
+import { assertNoViolations, type FieldViolation, ServiceError } from "../errors.ts";
 import { DEFAULT_LIMIT, DEFAULT_STREAM_LIMIT, LIMITS } from "../memory/limits.ts";
 import type {
   DegradedReason,
@@ -20,6 +20,7 @@ import type {
   SearchCommand,
 } from "../memory/search.ts";
 import type { TextRanker } from "../storage/memory-repository.ts";
+import { embeddingFromMessage } from "./convert-embedding.ts";
 import { filterFromMessage } from "./convert-filter.ts";
 import { messageFromMemory } from "./convert-memory.ts";
 import {
@@ -29,6 +30,7 @@ import {
   integerBetween,
   knownEnum,
   meaningfulText,
+  mustBeSet,
   numberAtLeast,
   numberBetween,
   type Rules,
@@ -64,15 +66,25 @@ export function searchCommandFromRequest(
   defaultDomain: string,
 ): SearchCommand {
   const { rules, defaultLimit } = bounds[kind];
-  // First: an unsupported field may change the rules of others, as `query_embedding` does for `query`.
+  // First: an unsupported field may change the rules of others.
   assertSupported(request);
-  const violations = violationsOf(request, rules);
+  const { queryEmbedding } = request;
+  const violations = violationsOf(request, rules).filter(({ field }) => {
+    const mayBeEmpty = request.mode === SearchMode.SEMANTIC && queryEmbedding !== undefined;
+    return !(field === "query" && request.query === "" && mayBeEmpty);
+  });
+  violations.push(...domainViolations(request));
+  if (queryEmbedding !== undefined && request.mode === SearchMode.TEXT) {
+    violations.push({ field: "query_embedding", description: "must not be set in SEARCH_MODE_TEXT" });
+  }
+  const embedding = queryEmbedding && embeddingFromMessage(queryEmbedding, "query_embedding", violations);
   const filter = request.filter && filterFromMessage(request.filter, "filter", violations);
   assertNoViolations(violations);
   const mode = modeOf[request.mode];
   return {
-    domain: request.domain || defaultDomain,
+    domains: domainsFrom(request, defaultDomain),
     query: request.query,
+    embedding,
     limit: request.limit ?? defaultLimit,
     mode,
     allowFallback: request.allowFallback ?? mode === "hybrid",
@@ -81,6 +93,43 @@ export function searchCommandFromRequest(
     filter,
     content: request.view !== View.SNIPPET,
   };
+}
+
+function domainViolations({ domain, domains, allDomains }: AnySearchRequest): FieldViolation[] {
+  const violations: FieldViolation[] = [];
+  if (domains.length > LIMITS.searchDomains) {
+    const description = `must have at most ${LIMITS.searchDomains} names, has ${domains.length}`;
+    violations.push({ field: "domains", description });
+  } else {
+    for (const [index, name] of domains.entries()) {
+      const description =
+        mustBeSet(name) ??
+        domainName(name) ??
+        (domains.indexOf(name) < index ? `must not be named twice, is "${name}"` : undefined);
+      if (description !== undefined) violations.push({ field: `domains[${index}]`, description });
+    }
+  }
+  if (domains.length > 0 && domain !== "") {
+    violations.push({ field: "domains", description: "must not be set together with domain" });
+  }
+  if (allDomains && (domain !== "" || domains.length > 0)) {
+    const description = `must not be set together with ${domain !== "" ? "domain" : "domains"}`;
+    violations.push({ field: "all_domains", description });
+  }
+  return violations;
+}
+
+function domainsFrom(
+  { domain, domains, allDomains }: AnySearchRequest,
+  defaultDomain: string,
+): SearchCommand["domains"] {
+  if (allDomains) return "all";
+  return domains.length > 0 ? domains : [domain || defaultDomain];
+}
+
+/** The domains of a search as the log of calls names them. */
+export function nameOfDomains({ domains }: SearchCommand): string {
+  return domains === "all" ? "*" : domains.join(",");
 }
 
 export function messageFromHit(hit: Hit): SearchHit {
@@ -115,6 +164,7 @@ export function messageFromInfo(info: Info): SearchInfo {
         ? SearchInfo_TextRanker.UNSPECIFIED
         : messageOfTextRanker[info.textRanker],
     embeddingVersion: info.embeddingVersion ?? 0,
+    mergedByRank: info.mergedByRank,
   });
 }
 
@@ -147,11 +197,8 @@ export const messageOfTextRanker = {
 /** Parts of the contract that this server does not fulfil yet: better refused than silently ignored. */
 function assertSupported(request: AnySearchRequest): void {
   const unsupported = {
-    domains: request.domains.length > 0,
-    all_domains: request.allDomains,
     ranking: request.ranking !== undefined,
     explain: request.explain,
-    query_embedding: request.queryEmbedding !== undefined,
   };
   for (const [field, isSet] of Object.entries(unsupported)) {
     if (isSet) {

@@ -19,7 +19,12 @@ import { deleteCommandFromRequest, keyFromRequest } from "./convert-key.ts";
 import { listCommandFromRequest, listResponseFrom } from "./convert-list.ts";
 import { messageFromMemory } from "./convert-memory.ts";
 import { retryFailedCommandFromRequest } from "./convert-retry-failed.ts";
-import { messageFromHit, messageFromInfo, searchCommandFromRequest } from "./convert-search.ts";
+import {
+  messageFromHit,
+  messageFromInfo,
+  nameOfDomains,
+  searchCommandFromRequest,
+} from "./convert-search.ts";
 import { storeCommandFromRequest, storeResponseFrom } from "./convert-store.ts";
 import { updateCommandFromRequest } from "./convert-update.ts";
 
@@ -84,7 +89,7 @@ export function createMemoryService(
 
     async search(request, context) {
       const command = searchCommandFromRequest(request, "search", defaultDomain);
-      noteCall(context, { domain: command.domain });
+      noteCall(context, { domain: nameOfDomains(command) });
       const { hits, info } = await search.search(command, callFrom(context));
       noteCall(context, { hits: hits.length });
       return create(SearchResponseSchema, { hits: hits.map(messageFromHit), info: messageFromInfo(info) });
@@ -92,7 +97,7 @@ export function createMemoryService(
 
     async *streamSearch(request, context) {
       const command = searchCommandFromRequest(request, "stream", defaultDomain);
-      noteCall(context, { domain: command.domain, hits: 0 });
+      noteCall(context, { domain: nameOfDomains(command), hits: 0 });
       const { info, hits, progress } = await search.stream(command, callFrom(context));
       yield create(StreamSearchResponseSchema, { item: { case: "info", value: messageFromInfo(info) } });
       for await (const hit of hits) {

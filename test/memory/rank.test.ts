@@ -11,9 +11,9 @@ import {
 } from "../../src/memory/rank.ts";
 
 const semantic = (...ids: readonly string[]) =>
-  ids.map((id, i) => ({ id, score: 1 - i / 10, chunkIndex: i }));
+  ids.map((id, i) => ({ domain: "d", id, score: 1 - i / 10, chunkIndex: i }));
 const text = (...ids: readonly string[]) =>
-  ids.map((id, i) => ({ id, score: 10 - i, chunkIndex: undefined }));
+  ids.map((id, i) => ({ domain: "d", id, score: 10 - i, chunkIndex: undefined }));
 
 describe("the candidate depth", () => {
   test.each([1, 5, 99, 100])("is the same for limit %d", (limit) => {

@@ -4,7 +4,7 @@ import { databaseEngines, openSibling } from "../support/databases.ts";
 import { createDomainServer, type DomainServer } from "../support/domain-service.ts";
 import { at, newDomainName } from "../support/drafts.ts";
 import { scriptedSpace } from "../support/scripted-embedder.ts";
-import { createUseCases, type UseCases } from "../support/use-cases.ts";
+import { createUseCases, searchCommand, type UseCases } from "../support/use-cases.ts";
 
 const otherModel = { ...scriptedSpace, model: "other:latest", dimensions: 5 };
 
@@ -37,9 +37,9 @@ describe.each(databaseEngines())("two servers on $name", ({ open, engine }) => {
   });
 
   const idsOf = async (server: UseCases, query: string, mode: "hybrid" | "semantic" | "text" = "hybrid") =>
-    (await server.find({ domain, query, mode, allowFallback: false, minSimilarity: 0.5 })).hits.map(
-      ({ memory }) => memory.id,
-    );
+    (
+      await server.find({ domains: [domain], query, mode, allowFallback: false, minSimilarity: 0.5 })
+    ).hits.map(({ memory }) => memory.id);
   const read = async (server: UseCases, id: string) => await server.repository.read(domain, id);
   /** Has it remember everything that it may. */
   const warm = async (server: UseCases & DomainServer) => {
@@ -143,7 +143,7 @@ describe.each(databaseEngines())("two servers on $name", ({ open, engine }) => {
       await worker.close();
       expect(await read(first, "m")).toEqual(before);
       expect(await idsOf(first, "new towers @60", "semantic")).toEqual(["m"]);
-      const { hits } = await first.find({ domain, query: "x @60", mode: "semantic" });
+      const { hits } = await first.find({ domains: [domain], query: "x @60", mode: "semantic" });
       expect(hits[0]?.score).toBeCloseTo(1);
     },
   );
@@ -152,12 +152,9 @@ describe.each(databaseEngines())("two servers on $name", ({ open, engine }) => {
     for (let i = 0; i < 300; i++) {
       await first.store({ domain, id: `m${i}`, content: `old houses ${i} @30`, embeddingMode: "background" });
     }
-    const command = { domain, query: "old houses", limit: 300, mode: "text", allowFallback: true } as const;
+    const command = { ...searchCommand(domain), query: "old houses", limit: 300, mode: "text" } as const;
     const signal = new AbortController().signal;
-    const stream = await second.search.stream(
-      { ...command, filter: undefined, minSimilarity: undefined, minTextScore: undefined, content: true },
-      { signal, remainingMs: undefined },
-    );
+    const stream = await second.search.stream(command, { signal, remainingMs: undefined });
     expect((await stream.hits.next()).value?.memory.content).toMatch(/^old houses/);
     await makeAgain();
     await first.store({ domain, id: "m0", content: "new towers @60" });

@@ -246,6 +246,31 @@ const badStores: readonly BadRow<Store>[] = [
   ...badDomains,
 ];
 
+const vector = { values: [1, 0, 0], embeddingVersion: 1 };
+const badVectors = [
+  ["no numbers", { values: [], embeddingVersion: 1 }, "values", "must have 1 to 16000 numbers, has 0"],
+  [
+    "16,001 numbers",
+    { values: Array(16_001).fill(1), embeddingVersion: 1 },
+    "values",
+    "must have 1 to 16000 numbers, has 16001",
+  ],
+  ["zeros", { values: [0, -0, 0], embeddingVersion: 1 }, "values", "must not be all 0"],
+  [
+    "NaN",
+    { values: [1, Number.NaN, 0], embeddingVersion: 1 },
+    "values[1]",
+    "must be a finite number, is NaN",
+  ],
+  [
+    "infinity",
+    { values: [Number.NEGATIVE_INFINITY, 0, 0], embeddingVersion: 1 },
+    "values[0]",
+    "must be a finite number, is -Infinity",
+  ],
+  ["no version", { values: [1, 0, 0] }, "embedding_version", "must be at least 1, is 0"],
+] as const;
+
 const badSearches: readonly BadRow<Search & Stream>[] = [
   ["no query", { query: "" }, "query", "must not be empty"],
   ["a blank query", { query: "\n \u3000" }, "query", "must contain more than white space"],
@@ -281,6 +306,55 @@ const badSearches: readonly BadRow<Search & Stream>[] = [
     "min_text_score",
     /^must be at least 0, is Infinity$/,
   ],
+  ["a domain twice", { domains: ["a", "b", "a"] }, "domains[2]", 'must not be named twice, is "a"'],
+  ["an empty name", { domains: ["a", ""] }, "domains[1]", "must not be empty"],
+  ["a wrong name", { domains: ["A"] }, "domains[0]", domainRule],
+  [
+    "17 domains",
+    { domains: Array.from({ length: 17 }, (_, i) => `d${i}`) },
+    "domains",
+    "must have at most 16 names, has 17",
+  ],
+  ["domain and domains", { domain: "a", domains: ["b"] }, "domains", "must not be set together with domain"],
+  [
+    "domain and all_domains",
+    { domain: "a", allDomains: true },
+    "all_domains",
+    "must not be set together with domain",
+  ],
+  [
+    "domains and all_domains",
+    { domains: ["a"], allDomains: true },
+    "all_domains",
+    "must not be set together with domains",
+  ],
+  ...badVectors.map(
+    ([name, { ...queryEmbedding }, field, description]): BadRow<Search & Stream> => [
+      `an embedding of ${name}`,
+      { queryEmbedding: { ...queryEmbedding, values: [...queryEmbedding.values] } },
+      `query_embedding.${field}`,
+      description,
+    ],
+  ),
+  [
+    "an embedding in TEXT mode",
+    { queryEmbedding: vector, mode: 3 },
+    "query_embedding",
+    "must not be set in SEARCH_MODE_TEXT",
+  ],
+  ["no query in HYBRID mode", { queryEmbedding: vector, query: "" }, "query", "must not be empty"],
+  [
+    "a blank query in SEMANTIC mode",
+    { queryEmbedding: vector, query: " ", mode: 2 },
+    "query",
+    "must contain more than white space",
+  ],
+  [
+    "an embedding for a domain without any",
+    { queryEmbedding: vector },
+    "query_embedding.embedding_version",
+    "must be one that the domain uses, which has none yet, is 1",
+  ],
   ["an empty filter", { filter: {} }, "filter", "must have a condition"],
   [
     "a filter with a wrong path",
@@ -296,14 +370,9 @@ const badSearches: readonly BadRow<Search & Stream>[] = [
   ...badDomains,
 ];
 
-const vector = { values: [1, 0, 0], embeddingVersion: 1 };
 const unsupported: readonly (readonly [string, Search & Stream])[] = [
-  ["domains", { domains: ["a"] }],
-  ["all_domains", { allDomains: true }],
   ["ranking", { ranking: {} }],
   ["explain", { explain: true }],
-  ["query_embedding", { queryEmbedding: vector }],
-  ["query_embedding", { queryEmbedding: vector, query: "", mode: 2 }],
 ];
 
 const badKeys: readonly BadRow<{ domain?: string; id?: string }>[] = [

@@ -184,8 +184,9 @@ function listCommand(domain: string): ListCommand {
 
 export function searchCommand(domain: string): SearchCommand {
   return {
-    domain,
+    domains: [domain],
     query: "memory @0",
+    embedding: undefined,
     limit: 10,
     mode: "hybrid",
     allowFallback: true,

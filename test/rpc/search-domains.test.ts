@@ -1,0 +1,73 @@
+import { Code, createClient } from "@connectrpc/connect";
+import { MemoryService, SearchMode } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Database } from "../../src/storage/database/database.ts";
+import { databaseEngines } from "../support/databases.ts";
+import { newDomainName } from "../support/drafts.ts";
+import { collect, errorOf, memoryServiceRoutes } from "../support/service.ts";
+import { createUseCases, type UseCases } from "../support/use-cases.ts";
+import { grpcTransport, startTestListener } from "./plumbing/harness.ts";
+
+describe.each(databaseEngines())("a search of several domains over gRPC on $name", ({ open }) => {
+  let database: Database;
+  let useCases: UseCases;
+  let other: string;
+
+  beforeAll(async () => {
+    database = await open();
+    useCases = createUseCases(database);
+    other = newDomainName();
+    await useCases.store({ id: "here", content: "an apple @0" });
+    await useCases.store({ id: "there", content: "an apple @10", domain: other });
+  });
+  afterAll(() => database.close());
+
+  const connect = async () => {
+    const { url } = await startTestListener(memoryServiceRoutes(useCases));
+    return createClient(MemoryService, grpcTransport(url));
+  };
+
+  test("tells of each hit where it was found", async () => {
+    const client = await connect();
+    const domains = [useCases.domain, other];
+    for (const scope of [{ domains }, { allDomains: true }]) {
+      const { hits, info } = await client.search({ query: "apple @0", ...scope });
+      expect(hits.map(({ memory }) => [memory?.domain, memory?.id])).toEqual([
+        [useCases.domain, "here"],
+        [other, "there"],
+      ]);
+      expect(info).toMatchObject({ mergedByRank: false, degraded: false, limitFilled: true });
+      const messages = await collect(client.streamSearch({ query: "apple @0", ...scope }));
+      expect(messages.map(({ item }) => item.case)).toEqual(["info", "hit", "hit", "summary"]);
+    }
+    const { hits } = await client.search({ query: "apple @0" });
+    expect(hits.map(({ memory }) => memory?.id)).toEqual(["here"]);
+  });
+
+  test("answers NotFound if one of them does not exist", async () => {
+    const client = await connect();
+    expect(await errorOf(client.search({ query: "x", domains: [other, "missing"] }))).toMatchObject({
+      code: Code.NotFound,
+      reason: "DOMAIN_NOT_FOUND",
+      metadata: { domain: "missing" },
+    });
+  });
+
+  test("takes an embedding of the caller's, of any length", async () => {
+    const client = await connect();
+    const embeddingVersion = (await useCases.repository.findDomain(other))?.embeddingVersion ?? 0;
+    const { hits, info } = await client.search({
+      mode: SearchMode.SEMANTIC,
+      queryEmbedding: { values: [250, 0, 0], embeddingVersion },
+      allDomains: true,
+    });
+    expect(hits.map(({ memory }) => memory?.id)).toEqual(["here", "there"]);
+    expect(hits[0]?.parts?.similarity).toBeCloseTo(1, 6);
+    expect(info).toMatchObject({ embeddingVersion, modeUsed: SearchMode.SEMANTIC });
+    const short = { values: [1, 0], embeddingVersion };
+    expect(await errorOf(client.search({ query: "x", queryEmbedding: short }))).toMatchObject({
+      code: Code.InvalidArgument,
+      violations: [{ field: "query_embedding.values" }],
+    });
+  });
+});
