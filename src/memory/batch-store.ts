@@ -8,6 +8,7 @@ import {
 } from "../storage/memory-repository.ts";
 import type { CallContext } from "./call-context.ts";
 import type { DomainOpener } from "./domain-opener.ts";
+import { assertUsed } from "./own-embedding.ts";
 import { type StoreCommand, type StoreResult, settlementOf } from "./store.ts";
 import { type EmbeddingAttempt, LATE_EMBEDDING_LEASE_MS, type TimelyEmbedder } from "./timely-embedding.ts";
 
@@ -72,13 +73,31 @@ export function createBatchStore(dependencies: {
       if (item instanceof ServiceError) fail(index, item);
     }
 
+    /** Items whose own embedding their domain does not use. */
+    const refused = new Set<number>();
+    const refuse = async (index: number, check: () => Promise<void> | void) => {
+      try {
+        await check();
+      } catch (error) {
+        if (atomic || !(error instanceof ServiceError)) throw error;
+        refused.add(index);
+        results.set(index, error);
+      }
+    };
+    const fieldOf = (index: number) => `items[${index}].embedding`;
+    for (const [index, item] of items.entries()) {
+      if (item instanceof ServiceError || item.embedding === undefined) continue;
+      const { domain, embedding } = item;
+      await refuse(index, () => embeddings.assertUsedIn(domain, embedding, fieldOf(index), signal));
+    }
+
     /** Domains by name, or why they cannot be written to. */
     const opened = new Map<string, DomainRecord | ServiceError>();
     const open = async (name: string, opening: Promise<DomainRecord>) => {
       opened.set(name, await opening.catch(domainError));
     };
-    for (const item of items) {
-      if (item instanceof ServiceError || opened.has(item.domain)) continue;
+    for (const [index, item] of items.entries()) {
+      if (item instanceof ServiceError || refused.has(index) || opened.has(item.domain)) continue;
       await open(item.domain, domains.open(item.domain, signal));
     }
     /** The domain of an item; undefined if it cannot be written to, which is the item's result then. */
@@ -89,15 +108,33 @@ export function createBatchStore(dependencies: {
       return undefined;
     };
 
+    /** Domains and versions for which what is known of the domain has been seen to be of now. */
+    const fitted = new Set<string>();
+    for (const [index, item] of items.entries()) {
+      if (item instanceof ServiceError || item.embedding === undefined || refused.has(index)) continue;
+      const own = item.embedding;
+      const known = domainOf(index, item);
+      if (known === undefined) continue;
+      const key = `${known.name} ${own.version}`;
+      if (!fitted.has(key)) {
+        const attempt = await embeddings.attempt(item.content, own, known, call);
+        opened.set(known.name, await embeddings.fit(known, attempt, signal));
+        fitted.add(key);
+      }
+      await refuse(index, () => assertUsed(own, domainOf(index, item) ?? known, fieldOf(index)));
+    }
+
     const attempts = items.map(async (command, index): Promise<Item[]> => {
-      const domain = command instanceof ServiceError ? undefined : domainOf(index, command);
-      if (command instanceof ServiceError || domain === undefined) return [];
-      const attempt = await embeddings.attempt(command.content, command.embeddingMode, domain, call);
+      if (command instanceof ServiceError || refused.has(index)) return [];
+      const domain = domainOf(index, command);
+      if (domain === undefined) return [];
+      const how = command.embedding ?? command.embeddingMode;
+      const attempt = await embeddings.attempt(command.content, how, domain, call);
       return [{ index, id: command.id ?? `mem_${uuidv7()}`, command, attempt }];
     });
     let left = (await Promise.all(attempts)).flat();
     // One of each domain tells whether what is known of that is too old.
-    const embedded = left.filter(({ attempt }) => attempt.done !== undefined);
+    const embedded = left.filter(({ attempt }) => attempt.done !== undefined && attempt.own === undefined);
     for (const { index, command, attempt } of new Map(
       embedded.map((item) => [item.command.domain, item]),
     ).values()) {

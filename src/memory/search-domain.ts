@@ -1,5 +1,5 @@
 import { EmbedError } from "../embedding/embedder.ts";
-import { domainNotFound, ServiceError } from "../errors.ts";
+import { domainNotFound } from "../errors.ts";
 import {
   type DomainRecord,
   type MemoryRepository,
@@ -10,6 +10,7 @@ import {
 import type { CallContext } from "./call-context.ts";
 import { type ContentEmbedder, embedBudget, type QueryEmbedding, within } from "./content-embedder.ts";
 import type { DomainLegs } from "./merge-domains.ts";
+import { assertUsed } from "./own-embedding.ts";
 import { candidateDepth, type PlacedCandidate } from "./rank.ts";
 import type { DegradedReason, SearchCommand } from "./search.ts";
 
@@ -90,7 +91,7 @@ export function createDomainSearch(dependencies: {
         : await repository.readDomain(domain.name, call.signal);
     if (now?.embeddingVersion === undefined) return "no_embeddings";
     if (query.version !== now.embeddingVersion) return "embedding_version_mismatch";
-    if (command.embedding !== undefined) assertDimensions(command.embedding, now);
+    if (command.embedding !== undefined) assertUsed(command.embedding, now, "query_embedding");
     return query;
   }
 
@@ -163,13 +164,4 @@ export function createDomainSearch(dependencies: {
       return await findOnce(command, name, embeddings, call);
     }
   };
-}
-
-function assertDimensions({ vector }: QueryEmbedding, { dimensions }: DomainRecord): void {
-  if (dimensions === undefined || vector.length === dimensions) return;
-  const field = "query_embedding.values";
-  const description = `must have ${dimensions} numbers, as the embedding version has, has ${vector.length}`;
-  throw new ServiceError("INVALID_ARGUMENT", `${field}: ${description}`, {
-    violations: [{ field, description }],
-  });
 }

@@ -1,13 +1,14 @@
 import { ServiceError } from "../errors.ts";
 import type { MemoryRepository, Snippet, TextRanker } from "../storage/memory-repository.ts";
 import type { CallContext } from "./call-context.ts";
-import type { ContentEmbedder, QueryEmbedding } from "./content-embedder.ts";
+import type { ContentEmbedder } from "./content-embedder.ts";
 import type { Filter } from "./filter.ts";
 import { LIMITS } from "./limits.ts";
 import { mapBounded } from "./map-bounded.ts";
 import type { Memory } from "./memory.ts";
 import { mergeDomains } from "./merge-domains.ts";
 import { structBytes, textBytes } from "./message-size.ts";
+import { assertUsed, type OwnEmbedding } from "./own-embedding.ts";
 import { hitKey, type RankedHit } from "./rank.ts";
 import { createDomainSearch, type DomainAnswer, type QueryEmbeddings } from "./search-domain.ts";
 
@@ -19,7 +20,7 @@ export interface SearchCommand {
   /** May be empty in semantic mode with an embedding. */
   readonly query: string;
   /** That of the query, of unit length, from a caller who embeds; undefined: the service makes it. */
-  readonly embedding: QueryEmbedding | undefined;
+  readonly embedding: OwnEmbedding | undefined;
   readonly limit: number;
   readonly mode: SearchMode;
   /** Whether text search may answer alone if the embedder cannot: by default in hybrid mode, not in semantic mode. */
@@ -222,20 +223,13 @@ function assertMayFallBack(
 ): void {
   const [first] = answers;
   if (command.embedding !== undefined && first !== undefined) {
-    throw otherVersion(command.embedding.version, first.version);
+    assertUsed(
+      command.embedding,
+      { embeddingVersion: first.version, dimensions: undefined },
+      "query_embedding",
+    );
   }
   if (!command.allowFallback) throw cannotSearchByMeaning(degraded);
-}
-
-function otherVersion(sent: number, used: number | undefined): ServiceError {
-  const field = "query_embedding.embedding_version";
-  const description =
-    used === undefined
-      ? `must be one that the domain uses, which has none yet, is ${sent}`
-      : `must be one that the domain uses, as ${used}, is ${sent}`;
-  return new ServiceError("INVALID_ARGUMENT", `${field}: ${description}`, {
-    violations: [{ field, description }],
-  });
 }
 
 function cannotSearchByMeaning(reason: DegradedReason): ServiceError {

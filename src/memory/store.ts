@@ -10,6 +10,7 @@ import {
 import type { CallContext } from "./call-context.ts";
 import type { DomainOpener } from "./domain-opener.ts";
 import type { Memory, MemoryFields } from "./memory.ts";
+import type { OwnEmbedding } from "./own-embedding.ts";
 import { differingFields } from "./same-memory.ts";
 import type { EmbeddingMode, TimelyEmbedder } from "./timely-embedding.ts";
 
@@ -22,6 +23,8 @@ export interface StoreCommand extends MemoryFields {
   readonly id: string | undefined;
   readonly ifExists: IfExists;
   readonly embeddingMode: EmbeddingMode;
+  /** That of the whole content, from a caller who embeds; undefined: the service makes it. */
+  readonly embedding?: OwnEmbedding | undefined;
 }
 
 export type StoreOutcome = "created" | "replaced" | "unchanged" | "kept" | "duplicate";
@@ -52,8 +55,10 @@ export function createStore(dependencies: {
   const { repository, domains, embeddings } = dependencies;
 
   return async (command, call) => {
+    const { content, embedding: own } = command;
+    if (own !== undefined) await embeddings.assertUsedIn(command.domain, own, "embedding", call.signal);
     const domain = await domains.open(command.domain, call.signal);
-    const attempt = await embeddings.attempt(command.content, command.embeddingMode, domain, call);
+    const attempt = await embeddings.attempt(content, own ?? command.embeddingMode, domain, call);
     call.signal.throwIfAborted();
 
     const id = command.id ?? `mem_${uuidv7()}`;
@@ -133,7 +138,8 @@ export function settlementOf(command: StoreCommand, draft: MemoryDraft, current:
   if (differing.length === 0 && !renews) return { outcome: "unchanged", draft: undefined };
   if (command.ifExists === "keep") return { outcome: "kept", draft: undefined };
   if (command.ifExists === "fail") throw alreadyExists(command.domain, draft.id, differing);
-  const sameText = !differing.includes("content") && current.embedding.state === "ready";
+  const sameText =
+    command.embedding === undefined && !differing.includes("content") && current.embedding.state === "ready";
   return {
     outcome: "replaced",
     draft: sameText ? { ...draft, embedding: "keep", chunkCount: current.chunkCount } : draft,

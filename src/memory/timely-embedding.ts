@@ -10,6 +10,7 @@ import type {
 import type { CallContext } from "./call-context.ts";
 import { type ContentEmbedder, embedBudget, within } from "./content-embedder.ts";
 import type { Memory } from "./memory.ts";
+import { assertUsed, type OwnEmbedding } from "./own-embedding.ts";
 
 /** inline: wait for the embedding within the budget; background: store as pending at once. */
 export type EmbeddingMode = "inline" | "background";
@@ -18,6 +19,8 @@ export type EmbeddingMode = "inline" | "background";
 export interface EmbeddingAttempt {
   readonly done?: ContentEmbedding;
   readonly running?: Promise<ContentEmbedding>;
+  /** What is done is the caller's own: it is stored, or the call refused. */
+  readonly own?: OwnEmbedding;
 }
 
 /**
@@ -25,16 +28,27 @@ export interface EmbeddingAttempt {
  * pending, while the embedding goes on and is written when it comes.
  */
 export interface TimelyEmbedder {
-  /** Never fails for the embedder's sake. */
+  /** Never fails for the embedder's sake. With an embedding of the caller's own there is nothing to do. */
   attempt(
     content: string,
-    mode: EmbeddingMode,
+    how: EmbeddingMode | OwnEmbedding,
     domain: ModelChoice,
     call: CallContext,
   ): Promise<EmbeddingAttempt>;
   /** The domain as it is now, if what is known of it does not fit the embedding: that may be seconds old. */
   fit(domain: DomainRecord, attempt: EmbeddingAttempt, signal: AbortSignal): Promise<DomainRecord>;
-  /** What a draft of this content says of its embedding. */
+  /**
+   * Whether a domain that may be missing would use the caller's own embedding: one that is refused makes no domain.
+   * `path` is that of its field.
+   *
+   * @throws ServiceError INVALID_ARGUMENT
+   */
+  assertUsedIn(domain: string, own: OwnEmbedding, path: string, signal: AbortSignal): Promise<void>;
+  /**
+   * What a draft of this content says of its embedding.
+   *
+   * @throws ServiceError INVALID_ARGUMENT if the embedding is the caller's own and not one that the domain uses
+   */
   describe(
     content: string,
     attempt: EmbeddingAttempt,
@@ -78,8 +92,9 @@ export function createTimelyEmbedder(dependencies: {
   }
 
   return {
-    async attempt(content, mode, domain, call) {
-      if (mode === "background") return {};
+    async attempt(content, how, domain, call) {
+      if (how === "background") return {};
+      if (how !== "inline") return { own: how, done: wholeContent(content, how) };
       const running = contents.of(domain).embedContent(content);
       running.catch(() => {});
       try {
@@ -96,7 +111,14 @@ export function createTimelyEmbedder(dependencies: {
       return (await repository.readDomain(domain.name, signal)) ?? domain;
     },
 
-    describe(content, { done, running }, domain) {
+    async assertUsedIn(name, own, path, signal) {
+      if ((await repository.findDomain(name, signal)) !== undefined) return;
+      const now = await contents.current();
+      assertUsed(own, { embeddingVersion: now?.version, dimensions: now?.dimensions }, path);
+    },
+
+    describe(content, { done, running, own }, domain) {
+      if (own !== undefined) assertUsed(own, domain, "embedding");
       return {
         chunkCount: done?.chunks.length ?? contents.of(domain).countChunks(content),
         // Vectors of a version the domain does not search in would never be found: its own server embeds it.
@@ -111,6 +133,13 @@ export function createTimelyEmbedder(dependencies: {
       else void finishLater(memory, running);
     },
   };
+}
+
+/** The content in one chunk, however long it is. */
+function wholeContent(content: string, { vector, version }: OwnEmbedding): ContentEmbedding {
+  let end = 0;
+  for (const _ of content) end++;
+  return { version, chunks: [{ start: 0, end, vector }] };
 }
 
 async function sha256(text: string): Promise<Uint8Array> {

@@ -9,6 +9,7 @@ import type { CallContext } from "./call-context.ts";
 import type { MemoryKey } from "./get.ts";
 import { LIMITS } from "./limits.ts";
 import type { JsonObject, Memory, MemoryFields } from "./memory.ts";
+import type { OwnEmbedding } from "./own-embedding.ts";
 import type { EmbeddingAttempt, EmbeddingMode, TimelyEmbedder } from "./timely-embedding.ts";
 import { versionMismatch } from "./version.ts";
 
@@ -20,6 +21,8 @@ export interface UpdateCommand extends MemoryKey {
   /** Undefined: whatever its version. */
   readonly expectedVersion: bigint | undefined;
   readonly embeddingMode: EmbeddingMode;
+  /** That of the new content, from a caller who embeds; undefined: the service makes it. */
+  readonly embedding?: OwnEmbedding | undefined;
 }
 
 /** @throws ServiceError MEMORY_NOT_FOUND, DOMAIN_NOT_FOUND, VERSION_MISMATCH, MEMORY_ALREADY_EXISTS, INVALID_ARGUMENT */
@@ -39,7 +42,11 @@ export function createUpdate(dependencies: {
     call: CallContext,
   ): Promise<EmbeddingAttempt> {
     const { content } = command.changes;
-    if (content === undefined || command.embeddingMode === "background") return {};
+    if (content === undefined) return {};
+    if (command.embedding !== undefined) {
+      return await embeddings.attempt(content, command.embedding, domain, call);
+    }
+    if (command.embeddingMode === "background") return {};
     const current = await repository.read(command.domain, command.id, call.signal);
     assertExpected(command, current);
     return content === current.content
@@ -94,7 +101,7 @@ export function createUpdate(dependencies: {
         ? { metadata: mergedMetadata(current.metadata, metadata) }
         : {}),
       keepExpiry: changes.expiry === undefined,
-      ...(content === undefined || content === current.content
+      ...(content === undefined || (content === current.content && command.embedding === undefined)
         ? { embedding: "keep", leaseMs: 0 }
         : embeddings.describe(content, attempt, domain)),
     };

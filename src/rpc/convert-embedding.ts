@@ -1,7 +1,7 @@
 import type { EmbeddingValues } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import type { FieldViolation } from "../errors.ts";
-import type { QueryEmbedding } from "../memory/content-embedder.ts";
 import { LIMITS } from "../memory/limits.ts";
+import type { OwnEmbedding } from "../memory/own-embedding.ts";
 
 /**
  * Reads an embedding of the caller's own and brings it to unit length. `path` is that of its field in the request.
@@ -13,7 +13,7 @@ export function embeddingFromMessage(
   { values, embeddingVersion }: EmbeddingValues,
   path: string,
   violations: FieldViolation[],
-): QueryEmbedding {
+): OwnEmbedding {
   const report = (field: string, description: string) =>
     violations.push({ field: `${path}.${field}`, description });
   const unfit = values.findIndex((value) => !Number.isFinite(value));

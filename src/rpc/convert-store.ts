@@ -7,10 +7,11 @@ import {
   type StoreResponse,
   StoreResponseSchema,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
-import { assertNoViolations, type FieldViolation, ServiceError } from "../errors.ts";
+import { assertNoViolations, type FieldViolation } from "../errors.ts";
 import { LIMITS } from "../memory/limits.ts";
 import type { Memory } from "../memory/memory.ts";
 import type { StoreOutcome as Outcome, StoreCommand } from "../memory/store.ts";
+import { embeddingFromMessage } from "./convert-embedding.ts";
 import { expiryFrom, expiryViolations } from "./convert-expiry.ts";
 import { messageFromMemory } from "./convert-memory.ts";
 import {
@@ -58,14 +59,13 @@ export function storeCommandFromRequest(
   path = "",
   violations: readonly FieldViolation[] = [],
 ): StoreCommand {
-  assertNoViolations([
+  const found = [
     ...violations,
     ...violationsOf(request, rules, path),
     ...expiryViolations(request.expiry, path),
-  ]);
-  if (request.embedding !== undefined) {
-    throw new ServiceError("NOT_IMPLEMENTED", "the field embedding is not supported by this server yet");
-  }
+  ];
+  const embedding = request.embedding && embeddingFromMessage(request.embedding, `${path}embedding`, found);
+  assertNoViolations(found);
   return {
     domain: request.domain || defaultDomain,
     id: request.id || undefined,
@@ -77,6 +77,7 @@ export function storeCommandFromRequest(
     expiry: expiryFrom(request.expiry),
     ifExists: ifExistsOf[request.ifExists],
     embeddingMode: embeddingModeFrom(request.embeddingMode),
+    ...(embedding === undefined ? {} : { embedding }),
   };
 }
 

@@ -5,9 +5,10 @@ import {
   UpdateRequest_MetadataMode as MetadataMode,
   type UpdateRequest,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
-import { assertNoViolations, type FieldViolation, ServiceError } from "../errors.ts";
+import { assertNoViolations, type FieldViolation } from "../errors.ts";
 import type { MemoryFields } from "../memory/memory.ts";
 import type { UpdateCommand } from "../memory/update.ts";
+import { embeddingFromMessage } from "./convert-embedding.ts";
 import { type ExpiryMessage, expiryFrom, expiryViolations } from "./convert-expiry.ts";
 import { keyRules } from "./convert-key.ts";
 import { embeddingModeFrom, memoryFieldRules } from "./convert-store.ts";
@@ -28,16 +29,18 @@ export function updateCommandFromRequest(request: UpdateRequest, defaultDomain: 
   const memory = request.memory ?? create(MemorySchema);
   const mask = new Set(request.updateMask?.paths);
   const expiry = expiryOf(request, memory, mask);
-  assertNoViolations([
+  const violations: FieldViolation[] = [
     ...(request.memory === undefined ? [{ field: "memory", description: "must be set" }] : []),
     ...violationsOf(memory, { ...keyRules, ...rulesWithin(mask) }, "memory."),
     ...violationsOf(request, rules),
     ...maskViolations(request, mask),
     ...(expiry === undefined ? [] : expiryViolations(expiry, expiry.case === "expireTime" ? "memory." : "")),
-  ]);
-  if (request.embedding !== undefined) {
-    throw new ServiceError("NOT_IMPLEMENTED", "the field embedding is not supported by this server yet");
-  }
+  ];
+  const embedding =
+    request.embedding && mask.has("content")
+      ? embeddingFromMessage(request.embedding, "embedding", violations)
+      : undefined;
+  assertNoViolations(violations);
   return {
     domain: memory.domain || defaultDomain,
     id: memory.id,
@@ -48,6 +51,7 @@ export function updateCommandFromRequest(request: UpdateRequest, defaultDomain: 
     metadataMode: request.metadataMode === MetadataMode.MERGE ? "merge" : "replace",
     expectedVersion: request.expectedVersion,
     embeddingMode: embeddingModeFrom(request.embeddingMode),
+    ...(embedding === undefined ? {} : { embedding }),
   };
 }
 

@@ -246,8 +246,14 @@ const badStores: readonly BadRow<Store>[] = [
   ...badDomains,
 ];
 
+type BadVector = readonly [
+  name: string,
+  embedding: { values: number[]; embeddingVersion?: number },
+  field: string,
+  description: string,
+];
 const vector = { values: [1, 0, 0], embeddingVersion: 1 };
-const badVectors = [
+const badVectors: readonly BadVector[] = [
   ["no numbers", { values: [], embeddingVersion: 1 }, "values", "must have 1 to 16000 numbers, has 0"],
   [
     "16,001 numbers",
@@ -269,7 +275,7 @@ const badVectors = [
     "must be a finite number, is -Infinity",
   ],
   ["no version", { values: [1, 0, 0] }, "embedding_version", "must be at least 1, is 0"],
-] as const;
+];
 
 const badSearches: readonly BadRow<Search & Stream>[] = [
   ["no query", { query: "" }, "query", "must not be empty"],
@@ -329,9 +335,9 @@ const badSearches: readonly BadRow<Search & Stream>[] = [
     "must not be set together with domains",
   ],
   ...badVectors.map(
-    ([name, { ...queryEmbedding }, field, description]): BadRow<Search & Stream> => [
+    ([name, queryEmbedding, field, description]): BadRow<Search & Stream> => [
       `an embedding of ${name}`,
-      { queryEmbedding: { ...queryEmbedding, values: [...queryEmbedding.values] } },
+      { queryEmbedding },
       `query_embedding.${field}`,
       description,
     ],
@@ -692,17 +698,26 @@ describe.each(databaseEngines())("bad input on $name", ({ open }) => {
     ]);
   });
 
-  test("Store and Update with the field embedding, which is not served yet", async () => {
-    expect(await errorOf(client.store({ content: "good", embedding: vector }))).toMatchObject({
-      code: Code.Unimplemented,
-      reason: "NOT_IMPLEMENTED",
-      message: "the field embedding is not supported by this server yet",
-    });
+  test.each([
+    ...badVectors,
+    [
+      "a version that the domain does not use",
+      { ...vector, embeddingVersion: 7 },
+      "embedding_version",
+      "must be one that the domain uses, which has none yet, is 7",
+    ],
+  ] satisfies BadVector[])("an embedding of the caller's with %s", async (_name, own, field, description) => {
+    await expectRefusal(client.store({ content: "good", embedding: own }), `embedding.${field}`, description);
+    const request = { atomic: true, items: [{ content: "good" }, { content: "good", embedding: own }] };
+    await expectRefusal(client.batchStore(request), `items[1].embedding.${field}`, description);
+    // Nor is a domain made for what is refused.
+    const elsewhere = errorOf(client.store({ content: "good", domain: "elsewhere", embedding: own }));
+    expect((await elsewhere).violations[0]?.field).toBe(`embedding.${field}`);
+  });
+
+  test.each(badVectors)("Update with an embedding of %s", async (_name, own, field, description) => {
     const update = { memory: { id: "m", content: "good" }, updateMask: { paths: ["content"] } };
-    expect(await errorOf(client.update({ ...update, embedding: vector }))).toMatchObject({
-      code: Code.Unimplemented,
-      reason: "NOT_IMPLEMENTED",
-    });
+    await expectRefusal(client.update({ ...update, embedding: own }), `embedding.${field}`, description);
   });
 
   test.each([["Export", () => collect(client.export({}))]])(

@@ -129,7 +129,7 @@ describe("a request to search", () => {
     ["stream", 100],
   ] as const)("becomes a command with every default (%s)", (kind, limit) => {
     expect(commandFrom({ query: "apple" }, kind)).toEqual({
-      domain: "work",
+      domains: ["work"],
       query: "apple",
       limit,
       mode: "hybrid",

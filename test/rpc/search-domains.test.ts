@@ -53,6 +53,31 @@ describe.each(databaseEngines())("a search of several domains over gRPC on $name
     });
   });
 
+  test("stores an embedding of the caller's, of any length", async () => {
+    const client = await connect();
+    const embeddingVersion = (await useCases.repository.findDomain(useCases.domain))?.embeddingVersion ?? 0;
+    const embedding = { values: [0, -3, 0], embeddingVersion };
+    const near = async () => {
+      const { hits } = await client.search({
+        mode: SearchMode.SEMANTIC,
+        queryEmbedding: embedding,
+        limit: 1,
+      });
+      return hits.map(({ memory, parts }) => [memory?.id, parts?.similarity?.toFixed(4)]);
+    };
+    await client.store({ id: "own", content: "x @90", embedding });
+    expect(await near()).toEqual([["own", "1.0000"]]);
+    await client.update({ memory: { id: "own", content: "y @90" }, updateMask: { paths: ["content"] } });
+    expect(await near()).not.toEqual([["own", "1.0000"]]);
+    const update = { memory: { id: "own", content: "z @90" }, updateMask: { paths: ["content"] }, embedding };
+    await client.update(update);
+    expect(await near()).toEqual([["own", "1.0000"]]);
+    await client.delete({ id: "own" });
+    await client.batchStore({ items: [{ id: "own", content: "x @90", embedding }] });
+    expect(await near()).toEqual([["own", "1.0000"]]);
+    await client.delete({ id: "own" });
+  });
+
   test("takes an embedding of the caller's, of any length", async () => {
     const client = await connect();
     const embeddingVersion = (await useCases.repository.findDomain(other))?.embeddingVersion ?? 0;
