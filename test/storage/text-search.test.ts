@@ -197,6 +197,31 @@ describe.each(await rankedEngines())(
       expect((await search('"red apple" -"apple red"', { depth: 200 })).exhausted).toBe(true);
     });
 
+    test.each([
+      ["a tenth", 10],
+      ["a hundredth", 100],
+      ["a thousandth", 1_000],
+    ])("that pass a filter of %s are all found, and nothing else", async (_name, share) => {
+      await database.query(
+        {
+          text: `insert into "${domain}_memories" (id, content, metadata)
+          select 'm' || i, case when (i / $1::integer) % 2 = 0 then 'apple' else 'pear' end || repeat(' filler' || i % 7, i % 5),
+            jsonb_build_object('source', case when i % $1::integer = 0 then 'wanted' else 'other' end)
+          from generate_series(1, 4000) as i`,
+        },
+        [share],
+      );
+      await database.execute(`vacuum (analyze) "${domain}_memories"`);
+      // Every second memory that passes has the word.
+      const all = 2_000 / share;
+      const filter = { kind: "sources", sources: ["wanted"] } as const;
+      const find = async (depth: number) =>
+        await repository.searchText(domain, { query: "apple", depth, minScore: undefined, filter });
+      const ids = (await find(1_000)).candidates.map(({ id }) => Number(id.slice(1)));
+      expect(ids.sort((a, b) => a - b)).toEqual(Array.from({ length: all }, (_, i) => (i + 1) * 2 * share));
+      expect((await find(2)).candidates).toHaveLength(2);
+    });
+
     test("are ranked by rare words before frequent ones, and by short contents before long ones", async () => {
       for (let i = 0; i < 20; i++) await insert(`f${i}`, `frequent thing number ${i} and some more`);
       await insert("rare", "a rare thing with a good many other words in it beside");
