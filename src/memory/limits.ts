@@ -33,6 +33,9 @@ export const LIMITS = {
   filterStringLength: 1_024,
   /** Keys of a path into metadata. */
   filterPathKeys: 16,
+  rankingWeight: 100,
+  /** Of reciprocal rank fusion. */
+  rankingK: 1_000,
   pageSize: 1_000,
   batchItems: 1_000,
   /** Bytes of one request message, gRPC's usual maximum. */

@@ -1,4 +1,12 @@
-import { fuse, type PlacedCandidate, type RankedHit, RRF_K, rankSemantic, rankText } from "./rank.ts";
+import {
+  type Fusion,
+  fuse,
+  type PlacedCandidate,
+  type RankedHit,
+  RRF_K,
+  rankSemantic,
+  rankText,
+} from "./rank.ts";
 
 /** What was found in one domain by one leg or both; undefined: it was not looked for. */
 export interface DomainLegs {
@@ -22,7 +30,7 @@ export interface MergedDomains {
  * word by how rare it is in its own domain, so the same text scores higher where its words are rarer. Where versions or
  * rankers differ, each domain is ranked by itself and the best of each come first, then the second of each, and so on.
  */
-export function mergeDomains(answers: readonly DomainLegs[]): MergedDomains {
+export function mergeDomains(answers: readonly DomainLegs[], fusion: Fusion): MergedDomains {
   const versions = new Set(answers.flatMap(({ semantic }) => (semantic ? [semantic.version] : [])));
   const rankers = new Set(answers.flatMap(({ text }) => (text ? [text.ranker] : [])));
   if (versions.size <= 1 && rankers.size <= 1) {
@@ -30,18 +38,21 @@ export function mergeDomains(answers: readonly DomainLegs[]): MergedDomains {
       semantic: versions.size === 0 ? undefined : byScore(answers.map(({ semantic }) => semantic)),
       text: rankers.size === 0 ? undefined : byScore(answers.map(({ text }) => text)),
     };
-    return { ranked: rankLegs(legs.semantic, legs.text), byRank: false };
+    return { ranked: rankLegs(legs.semantic, legs.text, fusion), byRank: false };
   }
-  const rankings = answers.map(({ semantic, text }) => rankLegs(semantic?.candidates, text?.candidates));
+  const rankings = answers.map(({ semantic, text }) =>
+    rankLegs(semantic?.candidates, text?.candidates, fusion),
+  );
   return { ranked: interleave(rankings), byRank: true };
 }
 
 function rankLegs(
   semantic: readonly PlacedCandidate[] | undefined,
   text: readonly PlacedCandidate[] | undefined,
+  fusion: Fusion,
 ): RankedHit[] {
   if (semantic === undefined) return rankText(text ?? []);
-  return text === undefined ? rankSemantic(semantic) : fuse(semantic, text);
+  return text === undefined ? rankSemantic(semantic) : fuse(semantic, text, fusion);
 }
 
 /** Best first; where scores are equal the order of the domains stays. */

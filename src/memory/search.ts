@@ -9,7 +9,7 @@ import type { Memory } from "./memory.ts";
 import { mergeDomains } from "./merge-domains.ts";
 import { structBytes, textBytes } from "./message-size.ts";
 import { assertUsed, type OwnEmbedding } from "./own-embedding.ts";
-import { hitKey, type RankedHit } from "./rank.ts";
+import { type Fusion, hitKey, type RankedHit } from "./rank.ts";
 import { createDomainSearch, type DomainAnswer, type QueryEmbeddings } from "./search-domain.ts";
 
 export type SearchMode = "hybrid" | "semantic" | "text";
@@ -31,6 +31,8 @@ export interface SearchCommand {
   readonly minTextScore: number | undefined;
   /** Which memories to consider; undefined: all. */
   readonly filter: Filter | undefined;
+  /** How words and meaning become one ranking. */
+  readonly fusion: Fusion;
   /** False: contents are left out of the answer, snippets stay. */
   readonly content: boolean;
 }
@@ -133,7 +135,7 @@ export function createSearch(dependencies: {
     if (degraded !== undefined && !byMeaning) assertMayFallBack(command, degraded, answers);
     const byWords = answers.some(({ text }) => text !== undefined);
     const versions = new Set(answers.flatMap(({ semantic }) => (semantic ? [semantic.version] : [])));
-    const { ranked, byRank } = mergeDomains(answers);
+    const { ranked, byRank } = mergeDomains(answers, command.fusion);
     const exhausted = answers.every((answer) => answer.exhausted);
     const info: SearchInfo = {
       modeUsed: byMeaning ? (byWords ? "hybrid" : "semantic") : "text",

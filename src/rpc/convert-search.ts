@@ -1,6 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { View } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import {
+  type Ranking,
   type SearchHit,
   SearchHitSchema,
   type SearchInfo,
@@ -13,6 +14,7 @@ import {
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { assertNoViolations, type FieldViolation, ServiceError } from "../errors.ts";
 import { DEFAULT_LIMIT, DEFAULT_STREAM_LIMIT, LIMITS } from "../memory/limits.ts";
+import { DEFAULT_FUSION, type Fusion } from "../memory/rank.ts";
 import type {
   DegradedReason,
   SearchHit as Hit,
@@ -78,6 +80,7 @@ export function searchCommandFromRequest(
     violations.push({ field: "query_embedding", description: "must not be set in SEARCH_MODE_TEXT" });
   }
   const embedding = queryEmbedding && embeddingFromMessage(queryEmbedding, "query_embedding", violations);
+  violations.push(...rankingViolations(request.ranking));
   const filter = request.filter && filterFromMessage(request.filter, "filter", violations);
   assertNoViolations(violations);
   const mode = modeOf[request.mode];
@@ -91,6 +94,7 @@ export function searchCommandFromRequest(
     minSimilarity: request.minSimilarity,
     minTextScore: request.minTextScore,
     filter,
+    fusion: fusionFrom(request.ranking),
     content: request.view !== View.SNIPPET,
   };
 }
@@ -117,6 +121,33 @@ function domainViolations({ domain, domains, allDomains }: AnySearchRequest): Fi
     violations.push({ field: "all_domains", description });
   }
   return violations;
+}
+
+const rankingRules: Rules<Ranking> = {
+  textWeight: whenSet(numberBetween(0, LIMITS.rankingWeight)),
+  semanticWeight: whenSet(numberBetween(0, LIMITS.rankingWeight)),
+  k: whenSet(integerBetween(1, LIMITS.rankingK)),
+};
+
+function rankingViolations(ranking: Ranking | undefined): FieldViolation[] {
+  if (ranking === undefined) return [];
+  const violations = violationsOf(ranking, rankingRules, "ranking.");
+  const { textWeight, semanticWeight } = fusionFrom(ranking);
+  if (textWeight === 0 && semanticWeight === 0) {
+    violations.push({
+      field: "ranking.text_weight",
+      description: "must not be 0 together with semantic_weight",
+    });
+  }
+  return violations;
+}
+
+function fusionFrom(ranking: Ranking | undefined): Fusion {
+  return {
+    textWeight: ranking?.textWeight ?? DEFAULT_FUSION.textWeight,
+    semanticWeight: ranking?.semanticWeight ?? DEFAULT_FUSION.semanticWeight,
+    k: ranking?.k,
+  };
 }
 
 function domainsFrom(
@@ -197,7 +228,9 @@ export const messageOfTextRanker = {
 /** Parts of the contract that this server does not fulfil yet: better refused than silently ignored. */
 function assertSupported(request: AnySearchRequest): void {
   const unsupported = {
-    ranking: request.ranking !== undefined,
+    "ranking.half_life": request.ranking?.halfLife !== undefined,
+    "ranking.importance_weight": request.ranking?.importanceWeight !== undefined,
+    "ranking.diversity": request.ranking?.diversity !== undefined,
     explain: request.explain,
   };
   for (const [field, isSet] of Object.entries(unsupported)) {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { mergeDomains } from "../../src/memory/merge-domains.ts";
+import { type DomainLegs, mergeDomains } from "../../src/memory/merge-domains.ts";
+import { DEFAULT_FUSION } from "../../src/memory/rank.ts";
 
 const leg = (domain: string, scores: Readonly<Record<string, number>>) =>
   Object.entries(scores).map(([id, score]) => ({ domain, id, score, chunkIndex: undefined }));
@@ -14,11 +15,12 @@ const answer = (
   semantic: { candidates: leg(domain, near), version },
   text: { candidates: leg(domain, words), ranker },
 });
-const placesOf = ({ ranked }: ReturnType<typeof mergeDomains>) => ranked.map(({ domain, id }) => domain + id);
+const merge = (answers: readonly DomainLegs[]) => mergeDomains(answers, DEFAULT_FUSION);
+const placesOf = ({ ranked }: ReturnType<typeof merge>) => ranked.map(({ domain, id }) => domain + id);
 
 describe("answers of several domains", () => {
   test("of one version are one ranking by scores", () => {
-    const merged = mergeDomains([
+    const merged = merge([
       answer("a", 1, { "1": 0.9, "2": 0.1 }, {}),
       answer("b", 1, { "1": 0.5, "2": 0.4 }, {}),
     ]);
@@ -31,7 +33,7 @@ describe("answers of several domains", () => {
     ["versions", answer("b", 2, { "1": 0.5, "2": 0.4 }, { "2": 3 })],
     ["text rankers", answer("b", 1, { "1": 0.5, "2": 0.4 }, { "2": 3 }, "other")],
   ])("of different %s take turns", (_name, other) => {
-    const merged = mergeDomains([answer("a", 1, { "1": 0.9, "2": 0.1 }, { "1": 9 }), other]);
+    const merged = merge([answer("a", 1, { "1": 0.9, "2": 0.1 }, { "1": 9 }), other]);
     expect(placesOf(merged)).toEqual(["a1", "b2", "a2", "b1"]);
     const scores = merged.ranked.map(({ score }) => score);
     expect(scores).toEqual(scores.toSorted((a, b) => b - a));
@@ -39,6 +41,6 @@ describe("answers of several domains", () => {
   });
 
   test("are nothing where nothing was found", () => {
-    expect(mergeDomains([])).toEqual({ ranked: [], byRank: false });
+    expect(merge([])).toEqual({ ranked: [], byRank: false });
   });
 });

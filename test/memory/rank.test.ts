@@ -5,7 +5,7 @@ import {
   CANDIDATE_DEPTH,
   candidateDepth,
   fuse,
-  RRF_K,
+  type RankedHit,
   rankSemantic,
   rankText,
 } from "../../src/memory/rank.ts";
@@ -26,14 +26,44 @@ describe("the candidate depth", () => {
 });
 
 describe("fusion", () => {
-  test("adds the reciprocal ranks of both legs", () => {
-    const hits = fuse(semantic("a", "b", "c"), text("c", "d"));
-    expect(hits.map(({ id, score }) => [id, score])).toEqual([
-      ["c", 1 / (RRF_K + 3) + 1 / (RRF_K + 1)],
-      ["a", 1 / (RRF_K + 1)],
-      ["b", 1 / (RRF_K + 2)],
-      ["d", 1 / (RRF_K + 2)],
-    ]);
+  const scored = (...scores: readonly (readonly [string, number])[]) =>
+    scores.map(([id, score]) => ({ domain: "d", id, score, chunkIndex: undefined }));
+  const scoresOf = (hits: readonly RankedHit[]) =>
+    Object.fromEntries(hits.map(({ id, score }) => [id, score]));
+
+  test("weighs similarities down to the last candidate and text scores down to 0", () => {
+    const hits = fuse(scored(["a", 0.9], ["b", 0.6], ["c", 0.4]), scored(["c", 8], ["d", 2]));
+    expect(scoresOf(hits)).toEqual({
+      c: expect.closeTo(0.6),
+      a: expect.closeTo(0.4),
+      b: expect.closeTo(0.4 * 0.4),
+      d: expect.closeTo(0.6 * 0.25),
+    });
+    expect(hits.map(({ id }) => id)).toEqual(["c", "a", "b", "d"]);
+  });
+
+  test("does not make much of similarities that hardly differ", () => {
+    const { a, b } = scoresOf(fuse(scored(["a", 0.71], ["b", 0.7]), []));
+    expect(a).toBeCloseTo(0.4);
+    expect(b).toBeCloseTo(0.4 * 0.9);
+  });
+
+  test.each([
+    ["words", { textWeight: 1, semanticWeight: 0 }, ["c", "a", "b"]],
+    ["meaning", { textWeight: 0, semanticWeight: 2 }, ["a", "b", "c"]],
+  ])("can listen to %s alone", (_, weights, order) => {
+    const hits = fuse(scored(["a", 0.9], ["b", 0.6]), scored(["c", 8]), { ...weights, k: undefined });
+    expect(hits.map(({ id }) => id)).toEqual(order);
+  });
+
+  test("can go by ranks: adds the weighted reciprocal ranks of both legs", () => {
+    const fusion = { textWeight: 1, semanticWeight: 3, k: 60 };
+    expect(scoresOf(fuse(semantic("a", "b", "c"), text("c", "d"), fusion))).toEqual({
+      c: expect.closeTo(0.75 / 63 + 0.25 / 61),
+      a: expect.closeTo(0.75 / 61),
+      b: expect.closeTo(0.75 / 62),
+      d: expect.closeTo(0.25 / 62),
+    });
   });
 
   test("keeps what each leg said", () => {

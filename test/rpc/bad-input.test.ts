@@ -312,6 +312,21 @@ const badSearches: readonly BadRow<Search & Stream>[] = [
     "min_text_score",
     /^must be at least 0, is Infinity$/,
   ],
+  ["text_weight -1", { ranking: { textWeight: -1 } }, "ranking.text_weight", "must be from 0 to 100, is -1"],
+  [
+    "semantic_weight NaN",
+    { ranking: { semanticWeight: Number.NaN } },
+    "ranking.semantic_weight",
+    "must be from 0 to 100, is NaN",
+  ],
+  [
+    "no weight at all",
+    { ranking: { textWeight: 0, semanticWeight: 0 } },
+    "ranking.text_weight",
+    "must not be 0 together with semantic_weight",
+  ],
+  ["k 0", { ranking: { k: 0 } }, "ranking.k", "must be from 1 to 1000, is 0"],
+  ["k 1,001", { ranking: { k: 1_001 } }, "ranking.k", "must be from 1 to 1000, is 1001"],
   ["a domain twice", { domains: ["a", "b", "a"] }, "domains[2]", 'must not be named twice, is "a"'],
   ["an empty name", { domains: ["a", ""] }, "domains[1]", "must not be empty"],
   ["a wrong name", { domains: ["A"] }, "domains[0]", domainRule],
@@ -377,7 +392,9 @@ const badSearches: readonly BadRow<Search & Stream>[] = [
 ];
 
 const unsupported: readonly (readonly [string, Search & Stream])[] = [
-  ["ranking", { ranking: {} }],
+  ["ranking.half_life", { ranking: { halfLife: { seconds: 60n } } }],
+  ["ranking.importance_weight", { ranking: { importanceWeight: 1 } }],
+  ["ranking.diversity", { ranking: { diversity: 0.5 } }],
   ["explain", { explain: true }],
 ];
 
@@ -929,6 +946,9 @@ describe.each(databaseEngines())("input at its bounds on $name", ({ open }) => {
     ["min_similarity -1", { minSimilarity: -1 }],
     ["min_similarity 1", { minSimilarity: 1 }],
     ["min_text_score 0", { minTextScore: 0 }],
+    ["weights of the words alone", { ranking: { textWeight: 100, semanticWeight: 0 } }],
+    ["k 1", { ranking: { k: 1 } }],
+    ["k 1,000", { ranking: { k: 1_000 } }],
   ];
 
   test.each(goodSearches)("Search and StreamSearch with %s", async (_name, request) => {

@@ -136,6 +136,7 @@ describe("a request to search", () => {
       allowFallback: true,
       minSimilarity: undefined,
       minTextScore: undefined,
+      fusion: { textWeight: 0.6, semanticWeight: 0.4, k: undefined },
       content: true,
     });
   });

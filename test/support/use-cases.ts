@@ -6,6 +6,7 @@ import type { Delete, DeleteCommand } from "../../src/memory/delete.ts";
 import { type EmbeddingWorker, startEmbeddingWorker } from "../../src/memory/embedding-worker.ts";
 import type { List, ListCommand } from "../../src/memory/list.ts";
 import type { Memory } from "../../src/memory/memory.ts";
+import { DEFAULT_FUSION } from "../../src/memory/rank.ts";
 import type { Search, SearchCommand } from "../../src/memory/search.ts";
 import type { Store, StoreCommand } from "../../src/memory/store.ts";
 import type { Update, UpdateCommand } from "../../src/memory/update.ts";
@@ -193,6 +194,7 @@ export function searchCommand(domain: string): SearchCommand {
     minSimilarity: undefined,
     minTextScore: undefined,
     filter: undefined,
+    fusion: DEFAULT_FUSION,
     content: true,
   };
 }

@@ -704,21 +704,22 @@ export declare const DeleteMatchingResponseSchema: GenMessage<DeleteMatchingResp
 export declare type Ranking = Message<"memoryservice.v1.Ranking"> & {
   /**
    * Weight of the words in SEARCH_MODE_HYBRID, from 0 to 100. Only its ratio to `semantic_weight` matters; not
-   * both 0.
+   * both 0. Unset: 0.6.
    *
    * @generated from field: optional double text_weight = 1;
    */
   textWeight?: number | undefined;
 
   /**
-   * Weight of the meaning in SEARCH_MODE_HYBRID, from 0 to 100.
+   * Weight of the meaning in SEARCH_MODE_HYBRID, from 0 to 100. Unset: 0.4.
    *
    * @generated from field: optional double semantic_weight = 2;
    */
   semanticWeight?: number | undefined;
 
   /**
-   * Constant of reciprocal rank fusion, from 1 to 1,000: the larger, the less the first ranks stand out.
+   * Fuses ranks and not scores: the constant of reciprocal rank fusion, from 1 to 1,000; the larger, the less
+   * the first ranks stand out. Unset: scores are fused, each search's brought to the range from 0 to 1.
    *
    * @generated from field: optional int32 k = 3;
    */
