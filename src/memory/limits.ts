@@ -38,6 +38,8 @@ export const LIMITS = {
   rankingK: 1_000,
   pageSize: 1_000,
   batchItems: 1_000,
+  /** Rejections that an import tells of. */
+  importRejections: 1_000,
   /** Bytes of one request message, gRPC's usual maximum. */
   messageBytes: 4 * 1024 * 1024,
   /** A century: longer than any server, short enough for every clock. */

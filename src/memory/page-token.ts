@@ -1,4 +1,4 @@
-import { createHmac, timingSafeEqual } from "node:crypto";
+import { createHash, createHmac, timingSafeEqual } from "node:crypto";
 import { ServiceError } from "../errors.ts";
 
 /** What a page token belongs to: everything of the request that must be the same for the next page. */
@@ -48,6 +48,11 @@ export function createPageTokens(readKey: () => Promise<Uint8Array>): PageTokens
       return JSON.parse(body.toString());
     },
   };
+}
+
+/** Stands for a value in queries of which many tokens are made: a filter may have a megabyte. */
+export function digestOf(value: unknown): string {
+  return createHash("sha256").update(canonicalJson(value)).digest("base64url");
 }
 
 function invalid(field: string): ServiceError {

@@ -1,3 +1,4 @@
+import type { TakenOver } from "../storage/memory-repository.ts";
 import type { Expiry, JsonValue, Memory, MemoryFields } from "./memory.ts";
 
 /** The names of the fields, as in StoreRequest, in which a stored memory differs from what a caller sends. */
@@ -9,6 +10,22 @@ export function differingFields(stored: Memory, sent: MemoryFields): string[] {
   if (!sameJson(stored.tags, sent.tags)) differing.push("tags");
   if (!sameJson(stored.metadata, sent.metadata)) differing.push("metadata");
   if (!sameExpiry(stored.expiry, sent.expiry)) differing.push("expiry");
+  return differing;
+}
+
+/** The same for what an import brings along: times and version too, as far as it has them. */
+export function differingFromImport(
+  stored: Memory,
+  sent: MemoryFields & { readonly takenOver: TakenOver },
+): string[] {
+  const { createTime, updateTime, version } = sent.takenOver;
+  // An export tells when a memory ends, not for how long it was meant to be.
+  const expireTime = sent.expiry.kind === "at" ? sent.expiry.time : undefined;
+  const differing = differingFields(stored, { ...sent, expiry: stored.expiry });
+  if (stored.expireTime !== expireTime) differing.push("expire_time");
+  if (createTime !== undefined && createTime !== stored.createTime) differing.push("create_time");
+  if (updateTime !== undefined && updateTime !== stored.updateTime) differing.push("update_time");
+  if (version !== undefined && version !== stored.version) differing.push("version");
   return differing;
 }
 

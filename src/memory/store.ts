@@ -146,7 +146,8 @@ export function settlementOf(command: StoreCommand, draft: MemoryDraft, current:
   };
 }
 
-function alreadyExists(domain: string, id: string, differing: readonly string[]): ServiceError {
+/** The error of a memory whose id is taken by one that differs. */
+export function alreadyExists(domain: string, id: string, differing: readonly string[]): ServiceError {
   return new ServiceError(
     "MEMORY_ALREADY_EXISTS",
     `memory "${id}" exists in domain "${domain}" and differs in ${differing.join(", ")}`,

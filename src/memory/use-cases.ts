@@ -5,7 +5,9 @@ import type { ContentEmbedder } from "./content-embedder.ts";
 import { createDelete, type Delete } from "./delete.ts";
 import { createDeleteMatching, type DeleteMatching } from "./delete-matching.ts";
 import { createDomainOpener } from "./domain-opener.ts";
+import { createExport, type Export } from "./export.ts";
 import { createGet, type Get } from "./get.ts";
+import { createImport, type Import } from "./import.ts";
 import { createList, type List } from "./list.ts";
 import { createPageTokens } from "./page-token.ts";
 import { createRetryFailed, type RetryFailed } from "./retry-failed.ts";
@@ -25,6 +27,8 @@ export interface MemoryUseCases {
   readonly deleteMatching: DeleteMatching;
   readonly retryFailed: RetryFailed;
   readonly search: Search;
+  readonly export: Export;
+  readonly import: Import;
 }
 
 export interface MemoryUseCaseDependencies {
@@ -56,5 +60,7 @@ export function createMemoryUseCases(dependencies: MemoryUseCaseDependencies): M
     deleteMatching: createDeleteMatching({ repository }),
     retryFailed: createRetryFailed(dependencies),
     search: createSearch(dependencies),
+    export: createExport({ repository, tokens }),
+    import: createImport({ ...dependencies, domains }),
   };
 }

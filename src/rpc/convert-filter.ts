@@ -16,15 +16,11 @@ import {
   type Microseconds,
   RESERVED_METADATA_KEYS,
 } from "../memory/memory.ts";
-import { microsecondsFromTimestamp } from "./convert-time.ts";
+import { isTimestamp, microsecondsFromTimestamp } from "./convert-time.ts";
 import { all, charactersAtMost, storableText } from "./validate.ts";
 
 /** What is wrong with a large filter need not be told to the last of its parts. */
 const MAX_VIOLATIONS = 100;
-
-/** Seconds of the first and the last moment that a Timestamp may hold, in the years 1 and 9999. */
-const MIN_SECONDS = -62_135_596_800n;
-const MAX_SECONDS = 253_402_300_799n;
 
 const stringProblem = all(storableText, charactersAtMost(LIMITS.filterStringLength));
 
@@ -225,8 +221,7 @@ function createReader() {
 
   function readTime(time: Timestamp | undefined, path: string): Microseconds | undefined {
     if (time === undefined) return undefined;
-    const { seconds, nanos } = time;
-    if (seconds >= MIN_SECONDS && seconds <= MAX_SECONDS && nanos >= 0 && nanos <= 999_999_999) {
+    if (isTimestamp(time)) {
       return microsecondsFromTimestamp(time);
     }
     report(path, "must be a time in the years 1 to 9999");

@@ -92,7 +92,8 @@ export function embeddingModeFrom(mode: EmbeddingMode): StoreCommand["embeddingM
   return mode === EmbeddingMode.BACKGROUND ? "background" : "inline";
 }
 
-const ifExistsOf = {
+/** IfExists as the contract numbers it. */
+export const ifExistsOf = {
   [IfExists.UNSPECIFIED]: "fail",
   [IfExists.FAIL]: "fail",
   [IfExists.REPLACE]: "replace",

@@ -4,6 +4,15 @@ import type { Microseconds } from "../memory/memory.ts";
 
 const MICROSECONDS = 1_000_000n;
 
+/** Seconds of the first and the last moment that a Timestamp may hold, in the years 1 and 9999. */
+const MIN_SECONDS = -62_135_596_800n;
+const MAX_SECONDS = 253_402_300_799n;
+
+/** Whether it is a time at all: more fits into its fields. */
+export function isTimestamp({ seconds, nanos }: Timestamp): boolean {
+  return seconds >= MIN_SECONDS && seconds <= MAX_SECONDS && nanos >= 0 && nanos <= 999_999_999;
+}
+
 export function timestampFromMicroseconds(time: Microseconds): Timestamp {
   // Times before 1970 have negative seconds, and nanos that count forward from them.
   const rest = ((time % MICROSECONDS) + MICROSECONDS) % MICROSECONDS;

@@ -3,6 +3,7 @@ import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import {
   DeleteMatchingResponseSchema,
   DeleteResponseSchema,
+  ExportResponseSchema,
   GetResponseSchema,
   type MemoryService,
   RetryFailedResponseSchema,
@@ -15,6 +16,8 @@ import type { MemoryUseCases } from "../memory/use-cases.ts";
 import { noteCall } from "./call-log.ts";
 import { batchCommandFromRequest, batchResponseFrom } from "./convert-batch.ts";
 import { deleteMatchingCommandFromRequest } from "./convert-delete-matching.ts";
+import { exportCommandFromRequest, exportHeaderFrom, exportRecordFrom } from "./convert-export.ts";
+import { importCommandFromRequests, importResponseFrom } from "./convert-import.ts";
 import { deleteCommandFromRequest, keyFromRequest } from "./convert-key.ts";
 import { listCommandFromRequest, listResponseFrom } from "./convert-list.ts";
 import { messageFromMemory } from "./convert-memory.ts";
@@ -85,6 +88,29 @@ export function createMemoryService(
       noteCall(context, { domain: command.domain });
       const retried = await memories.retryFailed(command, callFrom(context));
       return create(RetryFailedResponseSchema, { retried });
+    },
+
+    async *export(request, context) {
+      const command = exportCommandFromRequest(request, defaultDomain);
+      noteCall(context, { domain: command.domain, records: 0 });
+      const running = await memories.export(command, callFrom(context));
+      yield exportHeaderFrom(running);
+      let records = 0;
+      for await (const record of running.records) {
+        noteCall(context, { records: ++records });
+        yield exportRecordFrom(record);
+      }
+      yield create(ExportResponseSchema, {
+        item: { case: "summary", value: { records: BigInt(records) } },
+      });
+    },
+
+    async import(requests, context) {
+      const command = await importCommandFromRequests(requests, defaultDomain);
+      if (command.domain !== "") noteCall(context, { domain: command.domain });
+      const response = importResponseFrom(await memories.import(command, callFrom(context)));
+      noteCall(context, { records: Number(response.received), rejected: Number(response.rejected) });
+      return response;
     },
 
     async search(request, context) {

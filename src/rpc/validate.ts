@@ -91,6 +91,9 @@ export function numberBetween(min: number, max: number): Rule<number> {
   return (value) => (value >= min && value <= max ? undefined : `must be from ${min} to ${max}, is ${value}`);
 }
 
+export const finiteNumber: Rule<number> = (value) =>
+  Number.isFinite(value) ? undefined : `must be a finite number, is ${value}`;
+
 export function numberAtLeast(min: number): Rule<number> {
   return (value) =>
     Number.isFinite(value) && value >= min ? undefined : `must be at least ${min}, is ${value}`;
@@ -115,16 +118,21 @@ export const tags: Rule<readonly string[]> = (value) => {
   return undefined;
 };
 
-export const metadata: Rule<{ readonly [key: string]: JsonValue }> = (value) => {
+export const metadata: Rule<{ readonly [key: string]: JsonValue }> = (value) =>
+  metadataProblem(value, LIMITS.metadataDepth) ?? bytesAtMost(LIMITS.metadataBytes)(JSON.stringify(value));
+
+/** Of any size: decoding a message bounds its levels. */
+export const importedMetadata: Rule<{ readonly [key: string]: JsonValue }> = (value) =>
+  metadataProblem(value, Number.POSITIVE_INFINITY);
+
+function metadataProblem(value: { readonly [key: string]: JsonValue }, maxDepth: number): string | undefined {
   for (const key of RESERVED_METADATA_KEYS) {
     if (Object.hasOwn(value, key)) return `must not have the key "${key}": set the field ${key} instead`;
   }
-  const wrong = jsonProblem(value, 1);
-  if (wrong !== undefined) return wrong;
-  return bytesAtMost(LIMITS.metadataBytes)(JSON.stringify(value));
-};
+  return jsonProblem(value, 1, maxDepth);
+}
 
-function jsonProblem(value: JsonValue | undefined, depth: number): string | undefined {
+function jsonProblem(value: JsonValue | undefined, depth: number, maxDepth: number): string | undefined {
   if (typeof value === "string") return storableText(value);
   if (typeof value === "number") {
     return Number.isFinite(value) ? undefined : "must hold finite numbers only, has NaN or an infinite one";
@@ -132,11 +140,10 @@ function jsonProblem(value: JsonValue | undefined, depth: number): string | unde
   // A protobuf Value may be sent without any kind.
   if (value === undefined) return "must have a value for every key";
   if (value === null || typeof value !== "object") return undefined;
-  if (depth > LIMITS.metadataDepth) {
-    return `must have at most ${LIMITS.metadataDepth} levels, has more`;
-  }
+  if (depth > maxDepth) return `must have at most ${maxDepth} levels, has more`;
   for (const [key, inner] of Object.entries(value)) {
-    const wrong = (Array.isArray(value) ? undefined : storableText(key)) ?? jsonProblem(inner, depth + 1);
+    const wrong =
+      (Array.isArray(value) ? undefined : storableText(key)) ?? jsonProblem(inner, depth + 1, maxDepth);
     if (wrong !== undefined) return wrong;
   }
   return undefined;

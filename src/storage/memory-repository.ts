@@ -92,6 +92,13 @@ export interface ContentEmbedding {
   readonly chunks: readonly EmbeddedChunk[];
 }
 
+/** What the store sets itself, but for imported memories. */
+export interface TakenOver {
+  readonly createTime: Microseconds | undefined;
+  readonly updateTime: Microseconds | undefined;
+  readonly version: bigint | undefined;
+}
+
 /** A memory to be written. */
 export interface MemoryDraft extends MemoryFields {
   readonly id: string;
@@ -104,6 +111,8 @@ export interface MemoryDraft extends MemoryFields {
   readonly embedding: ContentEmbedding | "keep" | undefined;
   /** Leaves the end of the row it replaces as it is: the same `ttl` written again would begin anew. */
   readonly keepExpiry?: boolean;
+  /** Of an imported memory: what it brings along. What is undefined becomes what it would be without. */
+  readonly takenOver?: TakenOver;
   /** For a pending memory: how long its writer wants to embed it alone, in milliseconds. */
   readonly leaseMs: number;
 }
@@ -346,6 +355,16 @@ export interface MemoryRepository {
   ): Promise<Memory | undefined>;
   /** Lists memories in order: up to the limit, or fewer (but one at least) that take about as much as a message may. */
   list(domain: string, query: ListQuery, signal?: AbortSignal): Promise<ListedMemory[]>;
+  /**
+   * The chunks of memories whose embedding is of this version, by id, in order; of those that have changed since they
+   * were read at their version, none. The first begins where the content does.
+   */
+  readEmbeddings(
+    domain: string,
+    memories: readonly Pick<Memory, "id" | "version">[],
+    embeddingVersion: number,
+    signal?: AbortSignal,
+  ): Promise<Map<string, EmbeddedChunk[]>>;
   /**
    * Stores memories of any domains in one transaction; an id occurs once in a domain. Results in order: of an entry
    * that is not stored, why.

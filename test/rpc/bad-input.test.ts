@@ -737,12 +737,15 @@ describe.each(databaseEngines())("bad input on $name", ({ open }) => {
     await expectRefusal(client.update({ ...update, embedding: own }), `embedding.${field}`, description);
   });
 
-  test.each([["Export", () => collect(client.export({}))]])(
-    "the method %s, which is not served yet",
-    async (_name, call) => {
-      expect(await errorOf(call())).toMatchObject({ code: Code.Unimplemented, reason: "NOT_IMPLEMENTED" });
-    },
-  );
+  test.each(badDomains)("Export with the domain %j", async (domain) => {
+    const error = await errorOf(collect(client.export({ domain })));
+    expect(error).toMatchObject({ code: Code.InvalidArgument, violations: [{ field: "domain" }] });
+  });
+
+  test("Export with an empty filter", async () => {
+    const error = await errorOf(collect(client.export({ filter: {} })));
+    expect(error).toMatchObject({ code: Code.InvalidArgument, violations: [{ field: "filter" }] });
+  });
 
   test("more than a message may hold", async () => {
     const tooLarge = { k: "x".repeat(10 * 1024 * 1024) };

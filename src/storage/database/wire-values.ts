@@ -24,6 +24,12 @@ export function vectorBytes(embedding: Float32Array): Uint8Array {
   return bytes;
 }
 
+/** Reads pgvector's binary form. */
+export function vectorFromBytes(bytes: Uint8Array): Float32Array {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return Float32Array.from({ length: view.getInt16(0) }, (_, i) => view.getFloat32(4 + i * 4));
+}
+
 function arrayLiteral(values: readonly string[] | readonly number[]): string {
   const elements = values.map((value) =>
     typeof value === "number" ? String(value) : `"${value.replace(/["\\]/g, "\\$&")}"`,

@@ -29,6 +29,7 @@ import { listMemories } from "./list-memories.ts";
 import { measureDomain } from "./measure-domain.ts";
 import { readPageTokenKey } from "./page-token-key.ts";
 import { claimPending, postponeEmbedding, writeEmbedding, writeFailure } from "./pending-embeddings.ts";
+import { readEmbeddings } from "./read-embeddings.ts";
 import { readMemory } from "./read-memory.ts";
 import { reindexWords, selectReindexing } from "./reindex-words.ts";
 import { retryFailed } from "./retry-failed.ts";
@@ -188,6 +189,10 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
 
     async list(domain, query, signal) {
       return await inDomain(domain, listMemories(database, domain, query, { signal }));
+    },
+
+    async readEmbeddings(domain, memories, embeddingVersion, signal) {
+      return await inDomain(domain, readEmbeddings(database, domain, memories, embeddingVersion, { signal }));
     },
 
     async insert(domain, draft, signal) {

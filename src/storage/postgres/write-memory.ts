@@ -19,7 +19,7 @@ export async function insertMemory(
 }
 
 /**
- * The same for many, in their order, by one statement: 7,000 of them would be more parameters than PostgreSQL takes.
+ * The same for many, in their order, by one statement: 5,500 of them would be more parameters than PostgreSQL takes.
  * Returns those that were inserted.
  */
 export async function insertMemories(
@@ -34,7 +34,7 @@ export async function insertMemories(
       ...(drafts.length === 1 ? { name: `insert_memory:${domain}` } : {}),
       text: `insert into ${memories} as m (
           id, content, metadata, expires_at, ttl, chunk_count,
-          embedding, embedding_state, embedding_version, embed_after)
+          embedding, embedding_state, embedding_version, embed_after, created_at, updated_at, version)
         values ${drafts.map((_, index) => insertedValues(index * INSERTED_PARAMETERS)).join(", ")}
         on conflict do nothing
         returning ${memoryColumns("m")}`,
@@ -46,17 +46,18 @@ export async function insertMemories(
   return rows.map((row) => memoryFromRow(domain, row, contents.get(row.id) ?? ""));
 }
 
-const INSERTED_PARAMETERS = 9;
+const INSERTED_PARAMETERS = 12;
 
 function insertedValues(n: number): string {
   return `(
     $${n + 1}::text, $${n + 2}::text, $${n + 3}::jsonb, ${expiresAt(n)}, ${ttl(n)}, $${n + 6}::integer,
-    $${n + 7}::vector, ${embeddingState(n)}, $${n + 8}::integer, ${embedAfter(n)})`;
+    $${n + 7}::vector, ${embeddingState(n)}, $${n + 8}::integer, ${embedAfter(n)},
+    ${createdAt(n)}, ${updatedAt(n)}, coalesce($${n + 12}::bigint, 1))`;
 }
 
 /**
- * Writes a draft over the row of the same id: create time stays, the version grows. Its chunks are another statement.
- * Content that stays is not written: its words would be indexed anew.
+ * Writes a draft over the row of the same id: create time stays and the version grows, unless it brings them along. Its
+ * chunks are another statement. Content that stays is not written: its words would be indexed anew.
  */
 export async function overwriteMemory(
   database: Queryable,
@@ -66,7 +67,11 @@ export async function overwriteMemory(
   const { memories } = domainTables(domain);
   const keepContent = draft.embedding === "keep";
   const keepExpiry = draft.keepExpiry === true;
-  const [id, content, metadata, time, ttlOf, ...embedding] = parametersOf(draft);
+  const parameters = parametersOf(draft);
+  const [id, content, metadata, time, ttlOf, chunkCount, vector, embeddingVersion, lease] = parameters;
+  const takenOver = parameters.slice(9);
+  /** The number of the parameter before those. */
+  const before = keepContent ? 5 : 9;
   const rows = await database.query<MemoryRow>(
     {
       name: `${keepContent ? "change" : "overwrite"}_memory:${domain}`,
@@ -77,15 +82,31 @@ export async function overwriteMemory(
           ${
             keepContent
               ? ""
-              : `content = $10, chunk_count = $6, embedding = $7::vector, embedding_state = ${embeddingState()},
+              : `content = $13, chunk_count = $6, embedding = $7::vector, embedding_state = ${embeddingState()},
                 embedding_version = $8::integer, embedding_error = null, embedding_attempts = 0,
                 embed_after = ${embedAfter()},`
           }
-          updated_at = now(), version = m.version + 1
+          created_at = coalesce(memory_time($${before + 1}::bigint), m.created_at),
+          updated_at = coalesce(memory_time($${before + 2}::bigint), now()),
+          version = coalesce($${before + 3}::bigint, m.version + 1)
         where m.id = $1
         returning ${memoryColumns("m")}`,
     },
-    [id, metadata, keepExpiry, time, ttlOf, ...(keepContent ? [] : [...embedding, content])],
+    keepContent
+      ? [id, metadata, keepExpiry, time, ttlOf, ...takenOver]
+      : [
+          id,
+          metadata,
+          keepExpiry,
+          time,
+          ttlOf,
+          chunkCount,
+          vector,
+          embeddingVersion,
+          lease,
+          ...takenOver,
+          content,
+        ],
   );
   const row = rows[0];
   if (row === undefined) throw new Error(`memory ${draft.id} vanished while its row was locked`);
@@ -139,6 +160,8 @@ const expiresAt = (n = 0) =>
   `coalesce(memory_time($${n + 4}::bigint), now() + $${n + 5}::bigint * interval '1 microsecond')`;
 const ttl = (n = 0) => `$${n + 5}::bigint * interval '1 microsecond'`;
 const embeddingState = (n = 0) => `case when $${n + 7}::vector is null then 'pending' else 'ready' end`;
+const createdAt = (n = 0) => `coalesce(memory_time($${n + 10}::bigint), now())`;
+const updatedAt = (n = 0) => `coalesce(memory_time($${n + 11}::bigint), now())`;
 const embedAfter = (n = 0) => `now() + $${n + 9}::float8 * interval '1 millisecond'`;
 
 function parametersOf(draft: MemoryDraft) {
@@ -153,5 +176,8 @@ function parametersOf(draft: MemoryDraft) {
     embedding?.chunks[0]?.vector ?? null,
     embedding?.version ?? null,
     draft.leaseMs,
+    draft.takenOver?.createTime ?? null,
+    draft.takenOver?.updateTime ?? null,
+    draft.takenOver?.version ?? null,
   ] as const satisfies readonly Parameter[];
 }

@@ -313,7 +313,8 @@ export declare type MemoryRecord = Message<"memoryservice.v1.MemoryRecord"> & {
 
   /**
    * Its chunks, in order, if embeddings were asked for and it is STATE_READY. They belong to
-   * `memory.embedding.version`, which the header of the export describes.
+   * `memory.embedding.version`, which the header of the export describes; none of another version are sent, nor
+   * more than fit into a message with their memory.
    *
    * @generated from field: repeated memoryservice.v1.MemoryRecord.Chunk chunks = 2;
    */
