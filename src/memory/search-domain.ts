@@ -17,7 +17,7 @@ import type { DegradedReason, SearchCommand } from "./search.ts";
 /** What one domain has answered. */
 export interface DomainAnswer extends DomainLegs {
   readonly semantic:
-    | (Pick<SemanticAnswer, "approximate"> & {
+    | (Pick<SemanticAnswer, "approximate" | "scan"> & {
         readonly candidates: readonly PlacedCandidate[];
         readonly version: number;
       })
@@ -29,6 +29,8 @@ export interface DomainAnswer extends DomainLegs {
   readonly exhausted: boolean;
   /** The embedding version it uses. */
   readonly version: number | undefined;
+  /** How long it waited for the embedding of the query, in milliseconds. */
+  readonly embedMs: number;
 }
 
 /** Embeddings of the query by what makes them: domains of the same model share one. */
@@ -119,7 +121,9 @@ export function createDomainSearch(dependencies: {
     // Both legs at once: the words need not wait for the embedder.
     const textLeg = mode === "semantic" ? undefined : findText();
     textLeg?.catch(() => {});
+    const begin = performance.now();
     const query = mode === "text" ? undefined : await embedQuery(command, domain, embeddings, call);
+    const embedMs = performance.now() - begin;
     if (query === undefined || typeof query === "string") {
       const wordsOnly = query === undefined || command.allowFallback;
       const text = wordsOnly ? await (textLeg ?? findText()) : undefined;
@@ -130,6 +134,7 @@ export function createDomainSearch(dependencies: {
         degraded: query,
         exhausted: text?.exhausted ?? true,
         version: domain.embeddingVersion,
+        embedMs,
       };
     }
 
@@ -146,13 +151,15 @@ export function createDomainSearch(dependencies: {
     );
     const text = await textLeg;
     const { version } = query;
+    const { scan, approximate } = semantic;
     return {
       domain: name,
-      semantic: { candidates: place(semantic.candidates), approximate: semantic.approximate, version },
+      semantic: { candidates: place(semantic.candidates), scan, approximate, version },
       text,
       degraded: undefined,
       exhausted: semantic.exhausted && (text?.exhausted ?? true),
       version,
+      embedMs,
     };
   }
 

@@ -2,6 +2,7 @@ import { ServiceError } from "../errors.ts";
 import type { MemoryRepository, Snippet, TextRanker } from "../storage/memory-repository.ts";
 import type { CallContext } from "./call-context.ts";
 import type { ContentEmbedder } from "./content-embedder.ts";
+import { explainSearch, type SearchExplanation } from "./explain-search.ts";
 import type { Filter } from "./filter.ts";
 import { LIMITS } from "./limits.ts";
 import { mapBounded } from "./map-bounded.ts";
@@ -35,6 +36,8 @@ export interface SearchCommand {
   readonly fusion: Fusion;
   /** False: contents are left out of the answer, snippets stay. */
   readonly content: boolean;
+  /** Whether to tell how the answer came about in detail. */
+  readonly explain: boolean;
 }
 
 /** Why meaning was left out. */
@@ -59,6 +62,8 @@ export interface SearchInfo {
   readonly embeddingVersion: number | undefined;
   /** Whether ranks of several domains were put together because their scores cannot be compared. */
   readonly mergedByRank: boolean;
+  /** Undefined unless asked for. */
+  readonly explanation: SearchExplanation | undefined;
 }
 
 export interface SearchHit extends RankedHit {
@@ -115,6 +120,7 @@ export function createSearch(dependencies: {
   const findInDomain = createDomainSearch(dependencies);
 
   async function rank(command: SearchCommand, call: CallContext) {
+    const begin = performance.now();
     const all = command.domains === "all";
     const names = all
       ? (await repository.listDomains(call.signal)).map(({ name }) => name)
@@ -137,6 +143,7 @@ export function createSearch(dependencies: {
     const versions = new Set(answers.flatMap(({ semantic }) => (semantic ? [semantic.version] : [])));
     const { ranked, byRank } = mergeDomains(answers, command.fusion);
     const exhausted = answers.every((answer) => answer.exhausted);
+    const tookMs = performance.now() - begin;
     const info: SearchInfo = {
       modeUsed: byMeaning ? (byWords ? "hybrid" : "semantic") : "text",
       degraded,
@@ -145,6 +152,9 @@ export function createSearch(dependencies: {
       textRanker: answers.find(({ text }) => text !== undefined)?.text?.ranker,
       embeddingVersion: versions.size === 1 ? [...versions][0] : undefined,
       mergedByRank: byRank,
+      explanation: command.explain
+        ? await explainSearch(repository, command, answers, tookMs, call.signal)
+        : undefined,
     };
     return { ranked, exhausted, info };
   }

@@ -6,6 +6,9 @@ import {
   SearchHitSchema,
   type SearchInfo,
   SearchInfo_DegradedReason,
+  type SearchInfo_Explanation,
+  SearchInfo_Explanation_SemanticScan,
+  SearchInfo_ExplanationSchema,
   SearchInfo_TextRanker,
   SearchInfoSchema,
   SearchMode,
@@ -13,6 +16,7 @@ import {
   type StreamSearchRequest,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { assertNoViolations, type FieldViolation, ServiceError } from "../errors.ts";
+import type { SearchExplanation } from "../memory/explain-search.ts";
 import { DEFAULT_LIMIT, DEFAULT_STREAM_LIMIT, LIMITS } from "../memory/limits.ts";
 import { DEFAULT_FUSION, type Fusion } from "../memory/rank.ts";
 import type {
@@ -21,10 +25,11 @@ import type {
   SearchInfo as Info,
   SearchCommand,
 } from "../memory/search.ts";
-import type { TextRanker } from "../storage/memory-repository.ts";
+import type { SemanticScan, TextRanker } from "../storage/memory-repository.ts";
 import { embeddingFromMessage } from "./convert-embedding.ts";
 import { filterFromMessage } from "./convert-filter.ts";
 import { messageFromMemory } from "./convert-memory.ts";
+import { durationFromMilliseconds } from "./convert-time.ts";
 import {
   all,
   bytesAtMost,
@@ -96,6 +101,7 @@ export function searchCommandFromRequest(
     filter,
     fusion: fusionFrom(request.ranking),
     content: request.view !== View.SNIPPET,
+    explain: request.explain,
   };
 }
 
@@ -196,6 +202,29 @@ export function messageFromInfo(info: Info): SearchInfo {
         : messageOfTextRanker[info.textRanker],
     embeddingVersion: info.embeddingVersion ?? 0,
     mergedByRank: info.mergedByRank,
+    ...(info.explanation === undefined ? {} : { explanation: messageFromExplanation(info.explanation) }),
+  });
+}
+
+function messageFromExplanation(explanation: SearchExplanation): SearchInfo_Explanation {
+  const { textWeight, semanticWeight, k } = explanation.fusion;
+  return create(SearchInfo_ExplanationSchema, {
+    ranking: {
+      textWeight,
+      semanticWeight,
+      ...(k === undefined ? {} : { k }),
+      importanceWeight: 0,
+      diversity: 0,
+    },
+    semanticScan:
+      explanation.semanticScan === undefined
+        ? SearchInfo_Explanation_SemanticScan.UNSPECIFIED
+        : messageOfScan[explanation.semanticScan],
+    semanticCandidates: explanation.semanticCandidates,
+    textCandidates: explanation.textCandidates,
+    queryTerms: [...explanation.queryTerms],
+    embedDuration: durationFromMilliseconds(explanation.embedMs),
+    rankDuration: durationFromMilliseconds(explanation.rankMs),
   });
 }
 
@@ -219,6 +248,11 @@ const messageOfReason = {
   query_not_embeddable: SearchInfo_DegradedReason.QUERY_NOT_EMBEDDABLE,
 } as const satisfies Record<DegradedReason, SearchInfo_DegradedReason>;
 
+const messageOfScan = {
+  exact: SearchInfo_Explanation_SemanticScan.EXACT,
+  index: SearchInfo_Explanation_SemanticScan.INDEX,
+} as const satisfies Record<SemanticScan, SearchInfo_Explanation_SemanticScan>;
+
 /** What ranked the words, as the contract calls it. */
 export const messageOfTextRanker = {
   bm25_index: SearchInfo_TextRanker.BM25_INDEX,
@@ -231,7 +265,6 @@ function assertSupported(request: AnySearchRequest): void {
     "ranking.half_life": request.ranking?.halfLife !== undefined,
     "ranking.importance_weight": request.ranking?.importanceWeight !== undefined,
     "ranking.diversity": request.ranking?.diversity !== undefined,
-    explain: request.explain,
   };
   for (const [field, isSet] of Object.entries(unsupported)) {
     if (isSet) {

@@ -1,5 +1,5 @@
 import { create } from "@bufbuild/protobuf";
-import { type Duration, type Timestamp, TimestampSchema } from "@bufbuild/protobuf/wkt";
+import { type Duration, DurationSchema, type Timestamp, TimestampSchema } from "@bufbuild/protobuf/wkt";
 import type { Microseconds } from "../memory/memory.ts";
 
 const MICROSECONDS = 1_000_000n;
@@ -30,4 +30,13 @@ export function microsecondsFromTimestamp(timestamp: Timestamp): Microseconds {
 /** What is finer than a microsecond is cut off. */
 export function microsecondsFromDuration(duration: Duration): Microseconds {
   return duration.seconds * MICROSECONDS + BigInt(Math.trunc(duration.nanos / 1_000));
+}
+
+/** Rounded to the microsecond. */
+export function durationFromMilliseconds(milliseconds: number): Duration {
+  const microseconds = BigInt(Math.round(milliseconds * 1_000));
+  return create(DurationSchema, {
+    seconds: microseconds / MICROSECONDS,
+    nanos: Number(microseconds % MICROSECONDS) * 1_000,
+  });
 }

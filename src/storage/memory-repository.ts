@@ -257,8 +257,12 @@ export interface SemanticQuery {
   readonly filter?: Filter | undefined;
 }
 
+/** How the nearest were looked for: by comparing all that match, or through the vector indexes. */
+export type SemanticScan = "exact" | "index";
+
 export interface SemanticAnswer {
   readonly candidates: Candidate[];
+  readonly scan: SemanticScan;
   /** True if there is no further memory within the bounds of the query. */
   readonly exhausted: boolean;
   /** True if the index was used in a way that may miss some of the nearest. */
@@ -425,6 +429,8 @@ export interface MemoryRepository {
   searchSemantic(domain: string, query: SemanticQuery, signal?: AbortSignal): Promise<SemanticAnswer>;
   /** The memories that contain any word of the query and obey its quotes and `-word`, best first. */
   searchText(domain: string, query: TextQuery, signal?: AbortSignal): Promise<TextAnswer>;
+  /** The words that a text search of the domain looks for: stemmed, without stop words, in alphabetical order. */
+  readQueryTerms(domain: string, query: string, signal?: AbortSignal): Promise<string[]>;
   /** Reads memories for hits, in the order given; those gone meanwhile are missing. */
   fetch(
     domain: string,

@@ -142,6 +142,63 @@ describe.each(databaseEngines())("Search on $name", ({ open }) => {
     }
   });
 
+  describe("explains", () => {
+    const ranking = {
+      fusion: { textWeight: 0.6, semanticWeight: 0.4, k: undefined },
+    };
+
+    test("what it did, when asked", async () => {
+      const useCases = await startWith(fruit);
+      expect((await useCases.find({ query: "apple @0" })).info.explanation).toBeUndefined();
+      const { info } = await useCases.find({ query: "The apples -pear day's @0", explain: true, limit: 1 });
+      expect(info.explanation).toEqual({
+        ...ranking,
+        semanticScan: "index",
+        semanticCandidates: 4,
+        textCandidates: 2,
+        queryTerms: ["0", "appl", "day"],
+        embedMs: expect.any(Number),
+        rankMs: expect.any(Number),
+      });
+      expect(info.explanation?.rankMs).toBeGreaterThan(0);
+    });
+
+    test("that embeddings were compared one by one behind a filter", async () => {
+      const useCases = await startWith(fruit);
+      const filter = { kind: "ids", ids: ["near", "words"] } as const;
+      const { info } = await useCases.find({ query: "apple @0", explain: true, filter });
+      expect(info.explanation).toMatchObject({
+        semanticScan: "exact",
+        semanticCandidates: 2,
+        textCandidates: 1,
+      });
+    });
+
+    test("what was left out", async () => {
+      const useCases = await startWith(fruit);
+      const words = await useCases.find({ query: "apple", explain: true, mode: "text" });
+      expect(words.info.explanation).toMatchObject({
+        semanticScan: undefined,
+        semanticCandidates: 0,
+        textCandidates: 2,
+        queryTerms: ["appl"],
+      });
+      const meaning = await useCases.find({ query: "apple @0", explain: true, mode: "semantic" });
+      expect(meaning.info.explanation).toMatchObject({
+        semanticCandidates: 4,
+        textCandidates: 0,
+        queryTerms: [],
+      });
+    });
+
+    test("how long it waited for the embedder", async () => {
+      const useCases = await startWith(fruit, { embedBudgetMs: 20 });
+      useCases.embedder.hold();
+      const { info } = await useCases.find({ query: "apple @0", explain: true });
+      expect(info.explanation?.embedMs).toBeGreaterThanOrEqual(15);
+    });
+  });
+
   describe("without the embedder", () => {
     const away: readonly [string, DegradedReason, (useCases: UseCases) => void | Promise<void>][] = [
       ["is away", "embedder_unavailable", ({ embedder }) => embedder.leave()],

@@ -395,7 +395,6 @@ const unsupported: readonly (readonly [string, Search & Stream])[] = [
   ["ranking.half_life", { ranking: { halfLife: { seconds: 60n } } }],
   ["ranking.importance_weight", { ranking: { importanceWeight: 1 } }],
   ["ranking.diversity", { ranking: { diversity: 0.5 } }],
-  ["explain", { explain: true }],
 ];
 
 const badKeys: readonly BadRow<{ domain?: string; id?: string }>[] = [

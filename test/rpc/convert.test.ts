@@ -138,6 +138,7 @@ describe("a request to search", () => {
       minTextScore: undefined,
       fusion: { textWeight: 0.6, semanticWeight: 0.4, k: undefined },
       content: true,
+      explain: false,
     });
   });
 

@@ -1,5 +1,9 @@
 import { Code, createClient } from "@connectrpc/connect";
-import { MemoryService, SearchMode } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import {
+  MemoryService,
+  SearchInfo_Explanation_SemanticScan,
+  SearchMode,
+} from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Database } from "../../src/storage/database/database.ts";
 import { databaseEngines } from "../support/databases.ts";
@@ -42,6 +46,35 @@ describe.each(databaseEngines())("a search of several domains over gRPC on $name
     }
     const { hits } = await client.search({ query: "apple @0" });
     expect(hits.map(({ memory }) => memory?.id)).toEqual(["here"]);
+  });
+
+  test("explains it when asked", async () => {
+    const client = await connect();
+    const request = { query: "the apples", domains: [useCases.domain, other], explain: true };
+    const { info } = await client.search(request);
+    expect(info?.explanation).toMatchObject({
+      ranking: { textWeight: 0.6, semanticWeight: 0.4, importanceWeight: 0, diversity: 0 },
+      semanticScan: SearchInfo_Explanation_SemanticScan.INDEX,
+      semanticCandidates: 2,
+      textCandidates: 2,
+      queryTerms: ["appl"],
+    });
+    expect(info?.explanation?.ranking?.k).toBeUndefined();
+    expect(info?.explanation?.ranking?.halfLife).toBeUndefined();
+    for (const duration of [info?.explanation?.embedDuration, info?.explanation?.rankDuration]) {
+      expect(duration).toMatchObject({ seconds: 0n, nanos: expect.any(Number) });
+    }
+    const [first] = await collect(
+      client.streamSearch({ ...request, mode: SearchMode.TEXT, ranking: { k: 7 } }),
+    );
+    expect(first?.item.value).toMatchObject({
+      explanation: {
+        ranking: { k: 7 },
+        semanticScan: SearchInfo_Explanation_SemanticScan.UNSPECIFIED,
+        textCandidates: 2,
+      },
+    });
+    expect((await client.search({ ...request, explain: false })).info?.explanation).toBeUndefined();
   });
 
   test("answers NotFound if one of them does not exist", async () => {

@@ -82,7 +82,12 @@ describe.each(databaseEngines())("memories searched on $name", ({ open }) => {
 
     test("that are pending are not found", async () => {
       await insert("pending", "x");
-      expect(await findNear(0)).toEqual({ candidates: [], exhausted: true, approximate: false });
+      expect(await findNear(0)).toEqual({
+        candidates: [],
+        scan: "index",
+        exhausted: true,
+        approximate: false,
+      });
     });
 
     test("tell whether there are more", async () => {

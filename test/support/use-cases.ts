@@ -196,5 +196,6 @@ export function searchCommand(domain: string): SearchCommand {
     filter: undefined,
     fusion: DEFAULT_FUSION,
     content: true,
+    explain: false,
   };
 }

@@ -31,6 +31,7 @@ import { readPageTokenKey } from "./page-token-key.ts";
 import { claimPending, postponeEmbedding, writeEmbedding, writeFailure } from "./pending-embeddings.ts";
 import { readEmbeddings } from "./read-embeddings.ts";
 import { readMemory } from "./read-memory.ts";
+import { readQueryTerms } from "./read-query-terms.ts";
 import { reindexWords, selectReindexing } from "./reindex-words.ts";
 import { retryFailed } from "./retry-failed.ts";
 import { searchSemantic } from "./search-semantic.ts";
@@ -302,6 +303,10 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
 
     async searchText(domain, query, signal) {
       return await inDomain(domain, textSearch.find(domain, query, { signal }));
+    },
+
+    async readQueryTerms(domain, query, signal) {
+      return await readQueryTerms(database, domain, query, { signal });
     },
 
     async fetch(domain, hits, options, signal) {

@@ -36,7 +36,7 @@ export async function searchSemantic(
   const exactly = async (share = 1) => {
     const scan = { kind: "exact", selective: share <= SELECTIVE_SHARE } as const;
     const { candidates, filled, cut } = await findNearest(database, domain, query, scan, options);
-    return { candidates, exhausted: cut || !filled, approximate: false };
+    return { candidates, scan: scan.kind, exhausted: cut || !filled, approximate: false };
   };
   const size = await sizeOf(domain, options);
   const embeddings = size.memories + size.chunks;
@@ -54,7 +54,8 @@ export async function searchSemantic(
   const scan = indexScan(query, embeddings);
   const { candidates, filled, cut } = await findNearest(database, domain, query, scan, options);
   if (!filled && !cut && query.filter !== undefined) return await exactly();
-  return { candidates, exhausted: cut || (!filled && embeddings <= scan.maxTuples), approximate: deep };
+  const exhausted = cut || (!filled && embeddings <= scan.maxTuples);
+  return { candidates, scan: scan.kind, exhausted, approximate: deep };
 }
 
 /**
