@@ -24,6 +24,13 @@ test("a long query is a text without operators", () => {
   expect(parseTextQuery(query)).toEqual({ words: query, required: [], excluded: [] });
 });
 
+test.each(['When did Jon read "The Lean Startup"?', "thrust -dash papers ?", "¿“hola”？ "])(
+  "the question %s has no operators",
+  (query) => {
+    expect(parseTextQuery(query)).toEqual({ words: query, required: [], excluded: [] });
+  },
+);
+
 test("any query is read, and what it excludes is not searched for", () => {
   const piece = fc.oneof(
     fc.string({ unit: "binary", maxLength: 5 }),

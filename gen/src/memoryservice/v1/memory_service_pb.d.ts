@@ -2084,7 +2084,7 @@ export enum SearchMode {
   /**
    * By words: memories that contain at least one word of the query, in the language of the domain; rare words
    * count more. `"quoted words"` must stand together, and `-word` must not occur; both have no such meaning in a
-   * query of more than 500 characters, which is a text rather than a search.
+   * question, which ends with a question mark, and in a query of more than 500 characters, which is a text.
    *
    * @generated from enum value: SEARCH_MODE_TEXT = 3;
    */
