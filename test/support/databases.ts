@@ -46,10 +46,15 @@ export const empty: Prepare = async () => {};
  *     describe.each(databaseEngines())("on $name", ({ open }) => { ... });
  */
 export function databaseEngines(prepare: Prepare = migrated): DatabaseEngine[] {
-  const engines = [embeddedEngine(prepare)];
   const url = testDatabaseUrl();
+  const engines = isServerOnly() ? [] : [embeddedEngine(prepare)];
   if (url !== undefined) engines.push(postgresEngine(url, prepare));
   return engines;
+}
+
+/** With a second kind of server there is no need to test the embedded engine again. */
+export function isServerOnly(): boolean {
+  return process.env.TEST_SERVER_ONLY === "true" && testDatabaseUrl() !== undefined;
 }
 
 /** The server to test on, if there is one. */

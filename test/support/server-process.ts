@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { MemoryService } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
-import { administer, databaseUrl, testDatabaseUrl } from "./databases.ts";
+import { administer, databaseUrl, isServerOnly, testDatabaseUrl } from "./databases.ts";
 
 const main = fileURLToPath(new URL("../../src/main.ts", import.meta.url));
 
@@ -166,7 +166,7 @@ export interface ServerEngine {
 
 /** The engines to run servers on: the embedded one always, PostgreSQL where TEST_DATABASE_URL names a server. */
 export function serverEngines(): ServerEngine[] {
-  const engines: ServerEngine[] = [{ name: "embedded", create: createDataDirectory }];
+  const engines: ServerEngine[] = isServerOnly() ? [] : [{ name: "embedded", create: createDataDirectory }];
   return [...engines, ...postgresServers().map(({ name, create }) => ({ name, create }))];
 }
 
