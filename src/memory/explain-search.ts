@@ -1,11 +1,11 @@
 import type { MemoryRepository, SemanticScan } from "../storage/memory-repository.ts";
-import type { Fusion } from "./rank.ts";
+import type { RankingOptions } from "./rerank.ts";
 import type { SearchCommand } from "./search.ts";
 import type { DomainAnswer } from "./search-domain.ts";
 
 /** What happened in a search, for the curious. */
 export interface SearchExplanation {
-  readonly fusion: Fusion;
+  readonly ranking: RankingOptions;
   /** Undefined: meaning was not searched. Of several domains "index" if any was searched so. */
   readonly semanticScan: SemanticScan | undefined;
   readonly semanticCandidates: number;
@@ -36,8 +36,9 @@ export async function explainSearch(
     answers.reduce((sum, answer) => sum + (answer[leg]?.candidates.length ?? 0), 0);
   // Domains wait for the same embedding, or for several at once.
   const embedMs = Math.max(0, ...answers.map((answer) => answer.embedMs));
+  const { fusion, boost, diversity } = command;
   return {
-    fusion: command.fusion,
+    ranking: { fusion, boost, diversity },
     semanticScan: scans.includes("index") ? "index" : scans[0],
     semanticCandidates: count("semantic"),
     textCandidates: count("text"),

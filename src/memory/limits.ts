@@ -36,6 +36,9 @@ export const LIMITS = {
   rankingWeight: 100,
   /** Of reciprocal rank fusion. */
   rankingK: 1_000,
+  /** Of recency. */
+  halfLifeSeconds: 1n,
+  importanceWeight: 10,
   pageSize: 1_000,
   batchItems: 1_000,
   /** Rejections that an import tells of. */

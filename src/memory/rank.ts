@@ -47,6 +47,10 @@ export interface RankedHit {
   readonly semanticRank: number | undefined;
   readonly textRank: number | undefined;
   readonly chunkIndex: number | undefined;
+  /** The factor for its age; undefined: age did not matter. */
+  readonly recency: number | undefined;
+  /** The factor for its importance; undefined: importance did not matter. */
+  readonly importance: number | undefined;
 }
 
 /** The answer of one leg as it is; scores are the leg's own. */
@@ -128,4 +132,6 @@ const nothing = {
   semanticRank: undefined,
   textRank: undefined,
   chunkIndex: undefined,
+  recency: undefined,
+  importance: undefined,
 } as const;

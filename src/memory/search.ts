@@ -10,12 +10,13 @@ import type { Memory } from "./memory.ts";
 import { mergeDomains } from "./merge-domains.ts";
 import { structBytes, textBytes } from "./message-size.ts";
 import { assertUsed, type OwnEmbedding } from "./own-embedding.ts";
-import { type Fusion, hitKey, type RankedHit } from "./rank.ts";
+import { hitKey, type RankedHit } from "./rank.ts";
+import { type RankingOptions, rerank } from "./rerank.ts";
 import { createDomainSearch, type DomainAnswer, type QueryEmbeddings } from "./search-domain.ts";
 
 export type SearchMode = "hybrid" | "semantic" | "text";
 
-export interface SearchCommand {
+export interface SearchCommand extends RankingOptions {
   /** Names of domains that must exist, none twice; or all that there are. */
   readonly domains: readonly string[] | "all";
   /** May be empty in semantic mode with an embedding. */
@@ -32,8 +33,6 @@ export interface SearchCommand {
   readonly minTextScore: number | undefined;
   /** Which memories to consider; undefined: all. */
   readonly filter: Filter | undefined;
-  /** How words and meaning become one ranking. */
-  readonly fusion: Fusion;
   /** False: contents are left out of the answer, snippets stay. */
   readonly content: boolean;
   /** Whether to tell how the answer came about in detail. */
@@ -141,7 +140,8 @@ export function createSearch(dependencies: {
     if (degraded !== undefined && !byMeaning) assertMayFallBack(command, degraded, answers);
     const byWords = answers.some(({ text }) => text !== undefined);
     const versions = new Set(answers.flatMap(({ semantic }) => (semantic ? [semantic.version] : [])));
-    const { ranked, byRank } = mergeDomains(answers, command.fusion);
+    const { ranked: merged, byRank } = mergeDomains(answers, command.fusion);
+    const ranked = await rerank(repository, merged, command, call.signal);
     const exhausted = answers.every((answer) => answer.exhausted);
     const tookMs = performance.now() - begin;
     const info: SearchInfo = {

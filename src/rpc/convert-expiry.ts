@@ -41,6 +41,7 @@ export function expiryViolations(expiry: ExpiryMessage, path = ""): FieldViolati
   return [];
 }
 
-function hasProperNanos({ nanos }: { readonly nanos: number }): boolean {
+/** Of a time, or of a span that is not negative. */
+export function hasProperNanos({ nanos }: { readonly nanos: number }): boolean {
   return nanos >= 0 && nanos <= 999_999_999;
 }

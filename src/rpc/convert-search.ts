@@ -15,10 +15,12 @@ import {
   type SearchRequest,
   type StreamSearchRequest,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
-import { assertNoViolations, type FieldViolation, ServiceError } from "../errors.ts";
+import { assertNoViolations, type FieldViolation } from "../errors.ts";
+import { NO_BOOST } from "../memory/boost.ts";
 import type { SearchExplanation } from "../memory/explain-search.ts";
 import { DEFAULT_LIMIT, DEFAULT_STREAM_LIMIT, LIMITS } from "../memory/limits.ts";
-import { DEFAULT_FUSION, type Fusion } from "../memory/rank.ts";
+import { DEFAULT_FUSION } from "../memory/rank.ts";
+import type { RankingOptions } from "../memory/rerank.ts";
 import type {
   DegradedReason,
   SearchHit as Hit,
@@ -27,9 +29,14 @@ import type {
 } from "../memory/search.ts";
 import type { SemanticScan, TextRanker } from "../storage/memory-repository.ts";
 import { embeddingFromMessage } from "./convert-embedding.ts";
+import { hasProperNanos } from "./convert-expiry.ts";
 import { filterFromMessage } from "./convert-filter.ts";
 import { messageFromMemory } from "./convert-memory.ts";
-import { durationFromMilliseconds } from "./convert-time.ts";
+import {
+  durationFromMicroseconds,
+  durationFromMilliseconds,
+  microsecondsFromDuration,
+} from "./convert-time.ts";
 import {
   all,
   bytesAtMost,
@@ -73,8 +80,6 @@ export function searchCommandFromRequest(
   defaultDomain: string,
 ): SearchCommand {
   const { rules, defaultLimit } = bounds[kind];
-  // First: an unsupported field may change the rules of others.
-  assertSupported(request);
   const { queryEmbedding } = request;
   const violations = violationsOf(request, rules).filter(({ field }) => {
     const mayBeEmpty = request.mode === SearchMode.SEMANTIC && queryEmbedding !== undefined;
@@ -99,7 +104,7 @@ export function searchCommandFromRequest(
     minSimilarity: request.minSimilarity,
     minTextScore: request.minTextScore,
     filter,
-    fusion: fusionFrom(request.ranking),
+    ...rankingFrom(request.ranking),
     content: request.view !== View.SNIPPET,
     explain: request.explain,
   };
@@ -133,12 +138,19 @@ const rankingRules: Rules<Ranking> = {
   textWeight: whenSet(numberBetween(0, LIMITS.rankingWeight)),
   semanticWeight: whenSet(numberBetween(0, LIMITS.rankingWeight)),
   k: whenSet(integerBetween(1, LIMITS.rankingK)),
+  halfLife: whenSet((halfLife) =>
+    hasProperNanos(halfLife) && halfLife.seconds >= LIMITS.halfLifeSeconds
+      ? undefined
+      : `must be at least ${LIMITS.halfLifeSeconds} second`,
+  ),
+  importanceWeight: whenSet(numberBetween(0, LIMITS.importanceWeight)),
+  diversity: whenSet(numberBetween(0, 1)),
 };
 
 function rankingViolations(ranking: Ranking | undefined): FieldViolation[] {
   if (ranking === undefined) return [];
   const violations = violationsOf(ranking, rankingRules, "ranking.");
-  const { textWeight, semanticWeight } = fusionFrom(ranking);
+  const { textWeight, semanticWeight } = rankingFrom(ranking).fusion;
   if (textWeight === 0 && semanticWeight === 0) {
     violations.push({
       field: "ranking.text_weight",
@@ -148,11 +160,18 @@ function rankingViolations(ranking: Ranking | undefined): FieldViolation[] {
   return violations;
 }
 
-function fusionFrom(ranking: Ranking | undefined): Fusion {
+function rankingFrom(ranking: Ranking | undefined): RankingOptions {
   return {
-    textWeight: ranking?.textWeight ?? DEFAULT_FUSION.textWeight,
-    semanticWeight: ranking?.semanticWeight ?? DEFAULT_FUSION.semanticWeight,
-    k: ranking?.k,
+    fusion: {
+      textWeight: ranking?.textWeight ?? DEFAULT_FUSION.textWeight,
+      semanticWeight: ranking?.semanticWeight ?? DEFAULT_FUSION.semanticWeight,
+      k: ranking?.k,
+    },
+    boost: {
+      halfLife: ranking?.halfLife && microsecondsFromDuration(ranking.halfLife),
+      importanceWeight: ranking?.importanceWeight ?? NO_BOOST.importanceWeight,
+    },
+    diversity: ranking?.diversity ?? 0,
   };
 }
 
@@ -178,6 +197,8 @@ export function messageFromHit(hit: Hit): SearchHit {
       ...(hit.textScore === undefined ? {} : { textScore: hit.textScore }),
       ...(hit.semanticRank === undefined ? {} : { semanticRank: hit.semanticRank }),
       ...(hit.textRank === undefined ? {} : { textRank: hit.textRank }),
+      ...(hit.recency === undefined ? {} : { recency: hit.recency }),
+      ...(hit.importance === undefined ? {} : { importance: hit.importance }),
     },
     ...(hit.chunkIndex === undefined ? {} : { chunkIndex: hit.chunkIndex }),
     snippet: {
@@ -207,14 +228,15 @@ export function messageFromInfo(info: Info): SearchInfo {
 }
 
 function messageFromExplanation(explanation: SearchExplanation): SearchInfo_Explanation {
-  const { textWeight, semanticWeight, k } = explanation.fusion;
+  const { fusion, boost, diversity } = explanation.ranking;
   return create(SearchInfo_ExplanationSchema, {
     ranking: {
-      textWeight,
-      semanticWeight,
-      ...(k === undefined ? {} : { k }),
-      importanceWeight: 0,
-      diversity: 0,
+      textWeight: fusion.textWeight,
+      semanticWeight: fusion.semanticWeight,
+      ...(fusion.k === undefined ? {} : { k: fusion.k }),
+      ...(boost.halfLife === undefined ? {} : { halfLife: durationFromMicroseconds(boost.halfLife) }),
+      importanceWeight: boost.importanceWeight,
+      diversity,
     },
     semanticScan:
       explanation.semanticScan === undefined
@@ -258,17 +280,3 @@ export const messageOfTextRanker = {
   bm25_index: SearchInfo_TextRanker.BM25_INDEX,
   bm25_sql: SearchInfo_TextRanker.BM25_SQL,
 } as const satisfies Record<TextRanker, SearchInfo_TextRanker>;
-
-/** Parts of the contract that this server does not fulfil yet: better refused than silently ignored. */
-function assertSupported(request: AnySearchRequest): void {
-  const unsupported = {
-    "ranking.half_life": request.ranking?.halfLife !== undefined,
-    "ranking.importance_weight": request.ranking?.importanceWeight !== undefined,
-    "ranking.diversity": request.ranking?.diversity !== undefined,
-  };
-  for (const [field, isSet] of Object.entries(unsupported)) {
-    if (isSet) {
-      throw new ServiceError("NOT_IMPLEMENTED", `the field ${field} is not supported by this server yet`);
-    }
-  }
-}

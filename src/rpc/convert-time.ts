@@ -34,7 +34,11 @@ export function microsecondsFromDuration(duration: Duration): Microseconds {
 
 /** Rounded to the microsecond. */
 export function durationFromMilliseconds(milliseconds: number): Duration {
-  const microseconds = BigInt(Math.round(milliseconds * 1_000));
+  return durationFromMicroseconds(BigInt(Math.round(milliseconds * 1_000)));
+}
+
+/** Of no negative span. */
+export function durationFromMicroseconds(microseconds: Microseconds): Duration {
   return create(DurationSchema, {
     seconds: microseconds / MICROSECONDS,
     nanos: Number(microseconds % MICROSECONDS) * 1_000,

@@ -238,6 +238,23 @@ export interface Snippet extends ChunkRange {
   readonly text: string;
 }
 
+/** What may move a memory up or down, beside the query. */
+export interface AgeAndImportance {
+  readonly id: string;
+  /** Since its last change, by the clock of the database; below 0 for imports from the future. */
+  readonly ageSeconds: number;
+  /** As it was stored, which an import may have done beyond 0 to 1. */
+  readonly importance: number | undefined;
+}
+
+/** The embedding of the chunk that matched. */
+export interface HitEmbedding {
+  readonly id: string;
+  /** Its embedding version. */
+  readonly version: number;
+  readonly vector: Float32Array;
+}
+
 /** A memory read for a hit, with the place that matched. */
 export interface FetchedMemory {
   readonly memory: Memory;
@@ -431,6 +448,18 @@ export interface MemoryRepository {
   searchText(domain: string, query: TextQuery, signal?: AbortSignal): Promise<TextAnswer>;
   /** The words that a text search of the domain looks for: stemmed, without stop words, in alphabetical order. */
   readQueryTerms(domain: string, query: string, signal?: AbortSignal): Promise<string[]>;
+  /** What the memories weigh beside the query, in any order; those gone meanwhile are missing. */
+  readAgeAndImportance(
+    domain: string,
+    ids: readonly string[],
+    signal?: AbortSignal,
+  ): Promise<AgeAndImportance[]>;
+  /** The embeddings of the chunks that matched (undefined: the first), in any order; memories without one are missing. */
+  readHitEmbeddings(
+    domain: string,
+    hits: readonly Pick<Candidate, "id" | "chunkIndex">[],
+    signal?: AbortSignal,
+  ): Promise<HitEmbedding[]>;
   /** Reads memories for hits, in the order given; those gone meanwhile are missing. */
   fetch(
     domain: string,

@@ -137,6 +137,8 @@ describe("a request to search", () => {
       minSimilarity: undefined,
       minTextScore: undefined,
       fusion: { textWeight: 0.6, semanticWeight: 0.4, k: undefined },
+      boost: { importanceWeight: 0 },
+      diversity: 0,
       content: true,
       explain: false,
     });

@@ -77,6 +77,32 @@ describe.each(databaseEngines())("a search of several domains over gRPC on $name
     expect((await client.search({ ...request, explain: false })).info?.explanation).toBeUndefined();
   });
 
+  test("ranks by age, importance and diversity, and says so", async () => {
+    const client = await connect();
+    const domains = [useCases.domain, other];
+    const ranking = {
+      halfLife: { seconds: 3_600n, nanos: 500_000_000 },
+      importanceWeight: 2,
+      diversity: 0.25,
+    };
+    const { hits, info } = await client.search({ query: "apple @0", domains, ranking, explain: true });
+    expect(hits).toHaveLength(2);
+    for (const { parts } of hits) {
+      expect(parts?.recency).toBeGreaterThan(0.9);
+      expect(parts?.recency).toBeLessThanOrEqual(1);
+      expect(parts?.importance).toBe(1);
+    }
+    expect(info?.explanation?.ranking).toMatchObject(ranking);
+    const plain = await client.search({
+      query: "apple @0",
+      domains,
+      ranking: { importanceWeight: 0, diversity: 0 },
+    });
+    for (const { parts } of plain.hits) {
+      expect([parts?.recency, parts?.importance]).toEqual([undefined, undefined]);
+    }
+  });
+
   test("answers NotFound if one of them does not exist", async () => {
     const client = await connect();
     expect(await errorOf(client.search({ query: "x", domains: [other, "missing"] }))).toMatchObject({

@@ -1,5 +1,6 @@
 import { ServiceError } from "../../src/errors.ts";
 import type { BatchStore } from "../../src/memory/batch-store.ts";
+import { NO_BOOST } from "../../src/memory/boost.ts";
 import type { CallContext } from "../../src/memory/call-context.ts";
 import { type ContentEmbedder, createContentEmbedder } from "../../src/memory/content-embedder.ts";
 import type { Delete, DeleteCommand } from "../../src/memory/delete.ts";
@@ -195,6 +196,8 @@ export function searchCommand(domain: string): SearchCommand {
     minTextScore: undefined,
     filter: undefined,
     fusion: DEFAULT_FUSION,
+    boost: NO_BOOST,
+    diversity: 0,
     content: true,
     explain: false,
   };

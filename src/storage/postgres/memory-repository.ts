@@ -29,7 +29,9 @@ import { listMemories } from "./list-memories.ts";
 import { measureDomain } from "./measure-domain.ts";
 import { readPageTokenKey } from "./page-token-key.ts";
 import { claimPending, postponeEmbedding, writeEmbedding, writeFailure } from "./pending-embeddings.ts";
+import { readAgeAndImportance } from "./read-age-and-importance.ts";
 import { readEmbeddings } from "./read-embeddings.ts";
+import { readHitEmbeddings } from "./read-hit-embeddings.ts";
 import { readMemory } from "./read-memory.ts";
 import { readQueryTerms } from "./read-query-terms.ts";
 import { reindexWords, selectReindexing } from "./reindex-words.ts";
@@ -307,6 +309,14 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
 
     async readQueryTerms(domain, query, signal) {
       return await readQueryTerms(database, domain, query, { signal });
+    },
+
+    async readAgeAndImportance(domain, ids, signal) {
+      return await inDomain(domain, readAgeAndImportance(database, domain, ids, { signal }));
+    },
+
+    async readHitEmbeddings(domain, hits, signal) {
+      return await inDomain(domain, readHitEmbeddings(database, domain, hits, { signal }));
     },
 
     async fetch(domain, hits, options, signal) {

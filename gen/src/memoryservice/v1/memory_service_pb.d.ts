@@ -697,7 +697,8 @@ export declare const DeleteMatchingResponseSchema: GenMessage<DeleteMatchingResp
  *
  *     relevance * 0.5 ^ (age / half_life) * (1 + importance_weight * importance)
  *
- * where relevance is what the search by words, by meaning, or the fusion of both has given.
+ * where relevance is what the search by words, by meaning, or the fusion of both has given; if age or importance
+ * matter, a relevance below 0 counts as 0.
  *
  * @generated from message memoryservice.v1.Ranking
  */
