@@ -45,7 +45,7 @@ async function get(url: string, timeoutMs: number): Promise<{ status: number; bo
 }
 
 /** An address and not a name: a server on loopback is only answered under names of loopback. */
-async function reachable(host: string): Promise<string> {
+export async function reachable(host: string): Promise<string> {
   if (host === "0.0.0.0") return "127.0.0.1";
   if (/^[0:]*::?0*$/.test(host)) return "::1";
   return await lookup(host).then(

@@ -3,6 +3,8 @@ import { SettingsError } from "../config.ts";
 import { ServiceError, StartupError } from "../errors.ts";
 import { SETTINGS, type Setting } from "../settings.ts";
 import { DatabaseError } from "../storage/database/database.ts";
+import { addMemoryCommands } from "./memory-commands.ts";
+import { UsageError } from "./usage-error.ts";
 import { versions } from "./versions.ts";
 
 /** A failure while running. */
@@ -25,7 +27,8 @@ export async function run(argv: readonly string[]): Promise<number> {
       if (error.exitCode === 0) return 0;
       return complain(usageSentence(program, error, argv.slice(2)), EXIT_USAGE);
     }
-    if (error instanceof SettingsError) return complain(error.message, EXIT_USAGE);
+    if (error instanceof SettingsError || error instanceof UsageError)
+      return complain(error.message, EXIT_USAGE);
     if (error instanceof StartupError) return complain(error.message, EXIT_FAILURE);
     if (error instanceof ServiceError || error instanceof DatabaseError) {
       const cause = error.cause instanceof Error ? ` (${error.cause.message})` : "";
@@ -80,6 +83,9 @@ function createProgram() {
     .action(async () => {
       exitCode = await (await import("./healthcheck.ts")).healthcheck();
     });
+  addMemoryCommands(program, (code) => {
+    exitCode = code;
+  });
   return { program, exitCode: () => exitCode };
 }
 
@@ -105,10 +111,16 @@ function usageSentence(program: Command, error: CommanderError, args: readonly s
       return `unknown option "${named}" of ${command.name()}, it must be ${allowed}`;
     }
     case "commander.excessArguments":
-      return `${named} takes no argument, is given "${args.filter((arg) => !arg.startsWith("-"))[1] ?? ""}"`;
+      return excessSentence(program, named, args);
     default:
       return error.message.replace(/^error: /, "");
   }
+}
+
+function excessSentence(program: Command, name: string, args: readonly string[]): string {
+  const takes = program.commands.find((one) => one.name() === name)?.registeredArguments.length ?? 0;
+  if (takes > 0) return `${name} takes ${takes} argument${takes > 1 ? "s" : ""}, quote one that has spaces`;
+  return `${name} takes no argument, is given "${args.filter((arg) => !arg.startsWith("-"))[1] ?? ""}"`;
 }
 
 function inWords(choices: readonly string[]): string {

@@ -49,6 +49,8 @@ export interface ServerProcessOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Options of Node itself, as `--expose-gc`. */
   readonly nodeOptions?: readonly string[];
+  /** What standard input holds; default: nothing. */
+  readonly stdin?: string;
 }
 
 /** Starts `serve` on a free port and waits until it serves. @throws with its output if it ends before. */
@@ -119,13 +121,19 @@ export async function runProgram(
   return { ...exit, stdout, stderr: stderr() };
 }
 
+/** Starts the program; its standard output is to be read by the caller, at its own pace. */
+export function startProgram(args: readonly string[], options: ServerProcessOptions = {}) {
+  return launch(args, options);
+}
+
 function launch(args: readonly string[], options: ServerProcessOptions) {
   const child = spawn(process.execPath, [...(options.nodeOptions ?? []), main, ...args], {
     env: { ...neutralEnvironment(), ...options.env },
-    stdio: ["ignore", "pipe", "pipe"],
+    stdio: [options.stdin === undefined ? "ignore" : "pipe", "pipe", "pipe"],
   });
+  child.stdin?.end(options.stdin);
   let stderr = "";
-  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+  child.stderr?.setEncoding("utf8").on("data", (text: string) => {
     stderr += text;
   });
   const exited = whenClosed(child);

@@ -1,0 +1,49 @@
+import { Code, createMemoryClient, type MemoryClient, memoryServiceErrorFrom } from "memory-service-client";
+import { readConfig, SettingsError } from "../config.ts";
+import { StartupError } from "../errors.ts";
+import { hostAndPort } from "./addresses.ts";
+import { reachable } from "./ask-server.ts";
+import { UsageError } from "./usage-error.ts";
+
+/** How long a command waits for an answer. */
+export const CALL_TIMEOUT_MS = 30_000;
+
+/** The URL of the server to use: the one that was given, or the one at MEMORY_HOST and MEMORY_PORT. */
+export async function serverUrl(given: string | undefined): Promise<string> {
+  if (given !== undefined) {
+    if (!URL.canParse(given) || !/^https?:$/.test(new URL(given).protocol)) {
+      throw new UsageError(`--server must be a URL as http://127.0.0.1:50051, is "${given}"`);
+    }
+    return given;
+  }
+  const { MEMORY_HOST, MEMORY_PORT } = readConfig(process.env).settings;
+  if (MEMORY_PORT === 0) throw new SettingsError("MEMORY_PORT must be the port of the server, is 0");
+  return `http://${hostAndPort(await reachable(MEMORY_HOST), MEMORY_PORT)}`;
+}
+
+/** Runs `work` with a client of the server at the URL. @throws StartupError, or UsageError if the server says that. */
+export async function withClient<T>(
+  url: string,
+  work: (client: MemoryClient["raw"]) => Promise<T>,
+): Promise<T> {
+  const client = createMemoryClient({ baseUrl: url });
+  try {
+    return await work(client.raw);
+  } catch (error) {
+    throw sentenceFor(error, url);
+  } finally {
+    client.close();
+  }
+}
+
+function sentenceFor(error: unknown, url: string): unknown {
+  if (error instanceof StartupError || error instanceof UsageError) return error;
+  const failure = memoryServiceErrorFrom(error);
+  if (failure.code === Code.InvalidArgument) {
+    const all = failure.violations.map(({ field, description }) => `${field} ${description}`);
+    return new UsageError(all.length > 0 ? all.join("; ") : failure.message);
+  }
+  return failure.code === Code.Unavailable && failure.reason === undefined
+    ? new StartupError(`no server answers at ${url} (${failure.message})`, { cause: error })
+    : new StartupError(failure.message, { cause: error });
+}
