@@ -30,30 +30,81 @@ export interface NearestMemories {
   readonly cut: boolean;
 }
 
+/**
+ * If the chunks of few long memories take all places of further chunks, those of others are missing behind them: then so
+ * many times more are looked at ...
+ */
+const WIDEN = 16;
+/** ... up to so many, the chunks of three books. */
+const MAX_PLACES = 5_000;
+
 /** Memory id, chunk index, cosine distance; false: a chunk of a memory that has expired. */
 type NearestChunk = readonly [id: string, chunkIndex: number, distance: number, alive: boolean];
 
-/**
- * The nearest chunk 0s and the nearest further chunks. The depth stands in the text, not in a parameter: a generic plan
- * would not know that it is small, and would sort the whole table.
- *
- * All come in one row: a row each would cost as much as a fifth of the search on the embedded engine.
- */
+/** Finds the nearest memories, each by the nearest of its chunks. */
 export async function findNearest(
-  database: Queryable,
+  database: Pick<Queryable, "query">,
   domain: string,
   query: SemanticQuery,
   scan: Scan,
   options?: QueryOptions,
 ): Promise<NearestMemories> {
   const depth = Math.trunc(query.depth);
+  const leastScore = query.minSimilarity ?? -1;
+  for (let places = depth; ; places = Math.min(places * WIDEN, MAX_PLACES)) {
+    const chunks = await findChunks(database, domain, query, scan, { memories: depth, places }, options);
+    const all = bestChunks(chunks.filter(([, , , alive]) => alive));
+    if (places < MAX_PLACES && isCrowded(chunks, all, { depth, places, leastScore })) continue;
+    const found = all.slice(0, depth);
+    const candidates = found.filter(({ score }) => score >= leastScore);
+    return { candidates, filled: found.length >= depth, cut: candidates.length < found.length };
+  }
+}
+
+/**
+ * Whether fewer than half of the memories asked for, or of all there are, lie before the last of the further chunks. Not
+ * "fewer than asked for": then every domain of long memories would be searched twice.
+ */
+function isCrowded(
+  chunks: readonly NearestChunk[],
+  found: readonly Candidate[],
+  bounds: { readonly depth: number; readonly places: number; readonly leastScore: number },
+): boolean {
+  const further = chunks.filter(([, chunkIndex]) => chunkIndex > 0);
+  if (further.length < bounds.places) return false;
+  const last = further.reduce((least, [, , distance]) => Math.min(least, 1 - distance), 1);
+  const wanted = Math.min(bounds.depth, chunks.length - further.length);
+  return last >= bounds.leastScore && found.filter(({ score }) => score >= last).length < wanted / 2;
+}
+
+interface Depths {
+  readonly memories: number;
+  /** Of further chunks. */
+  readonly places: number;
+}
+
+/**
+ * The nearest chunk 0s and the nearest further chunks. Depths stand in the text, not in parameters: a generic plan
+ * would not know that they are small, and would sort the whole table.
+ *
+ * All come in one row: a row each would cost as much as a fifth of the search on the embedded engine.
+ */
+async function findChunks(
+  database: Pick<Queryable, "query">,
+  domain: string,
+  query: SemanticQuery,
+  scan: Scan,
+  depths: Depths,
+  options?: QueryOptions,
+): Promise<NearestChunk[]> {
   const parameters: Parameter[] = [query.embedding, query.embeddingVersion];
   const nearest =
     scan.kind === "exact"
-      ? exactly(domain, query, scan, depth, parameters)
-      : byIndex(domain, query, scan, depth, parameters);
+      ? exactly(domain, query, scan, depths, parameters)
+      : byIndex(domain, query, scan, depths, parameters);
   // A filter makes the text different every time: preparing it would fill the connections with statements.
-  const named = query.filter === undefined && scan.kind === "index" && depth === CANDIDATE_DEPTH;
+  const usual = depths.memories === CANDIDATE_DEPTH && depths.places === CANDIDATE_DEPTH;
+  const named = query.filter === undefined && scan.kind === "index" && usual;
   const [row] = await database.query<{ found: NearestChunk[] | null }>(
     {
       ...(named ? { name: `nearest:${domain}` } : {}),
@@ -69,9 +120,7 @@ export async function findNearest(
     parameters,
     options,
   );
-  const found = bestChunks((row?.found ?? []).filter(([, , , alive]) => alive)).slice(0, depth);
-  const candidates = found.filter(({ score }) => score >= (query.minSimilarity ?? -1));
-  return { candidates, filled: found.length >= depth, cut: candidates.length < found.length };
+  return row?.found ?? [];
 }
 
 /**
@@ -83,7 +132,7 @@ function byIndex(
   domain: string,
   query: SemanticQuery,
   scan: IndexScan,
-  depth: number,
+  depths: Depths,
   parameters: Parameter[],
 ): string {
   const { memories, chunks } = domainTables(domain);
@@ -98,13 +147,13 @@ function byIndex(
       from ${memories} m
       where ${set} and (m.embedding_version = $2) is true and ${isAlive("m")} ${passes}
       order by m.embedding <=> $1::vector
-      limit ${depth}
+      limit ${depths.memories}
     ), nearest_chunks as materialized (
       select c.memory_id, c.chunk_index, c.embedding <=> $1::vector as distance
       from ${chunks} c
       where ${set} and c.embedding_version = $2 ${memoryPasses}
       order by c.embedding <=> $1::vector
-      limit ${depth}
+      limit ${depths.places}
     )`;
 }
 
@@ -113,7 +162,7 @@ function exactly(
   domain: string,
   query: SemanticQuery,
   scan: ExactScan,
-  depth: number,
+  depths: Depths,
   parameters: Parameter[],
 ): string {
   const { memories, chunks } = domainTables(domain);
@@ -123,13 +172,13 @@ function exactly(
       from ${memories} m
       where m.embedding_version = $2 and ${condition}
       order by (m.embedding <=> $1::vector) + 0
-      limit ${depth}
+      limit ${depths.memories}
     ), nearest_chunks as materialized (
       select c.memory_id, c.chunk_index, c.embedding <=> $1::vector as distance
       from ${chunks} c join ${memories} m on m.id = c.memory_id
       where c.embedding_version = $2 and ${condition}
       order by (c.embedding <=> $1::vector) + 0
-      limit ${depth}
+      limit ${depths.places}
     )`;
 }
 
