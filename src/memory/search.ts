@@ -1,3 +1,4 @@
+import { setImmediate } from "node:timers/promises";
 import { ServiceError } from "../errors.ts";
 import type { MemoryRepository, Snippet, TextRanker } from "../storage/memory-repository.ts";
 import type { CallContext } from "./call-context.ts";
@@ -13,6 +14,7 @@ import { assertUsed, type OwnEmbedding } from "./own-embedding.ts";
 import { hitKey, type RankedHit } from "./rank.ts";
 import { type RankingOptions, rerank } from "./rerank.ts";
 import { createDomainSearch, type DomainAnswer, type QueryEmbeddings } from "./search-domain.ts";
+import { createPlaceFinder, type FindPlace } from "./snippet.ts";
 
 export type SearchMode = "hybrid" | "semantic" | "text";
 
@@ -102,6 +104,8 @@ const FIRST_PAGE = 100;
 const MAX_PAGE = 200;
 /** What a hit weighs beside its content, roughly: ids, times, scores. */
 const HIT_BYTES = 512;
+/** UTF-16 code units of a text in which finding words takes milliseconds. */
+const LONG_TEXT = 8_192;
 /** Room for the rest of the answer below the usual maximum of a message. */
 const MAX_RESPONSE_BYTES = LIMITS.messageBytes - 64 * 1024;
 /** A search in many domains takes turns with other calls for the connections: each domain may need two. */
@@ -163,6 +167,7 @@ export function createSearch(dependencies: {
   async function fetchPage(
     page: readonly RankedHit[],
     content: boolean,
+    findPlace: FindPlace,
     signal: AbortSignal,
   ): Promise<SearchHit[]> {
     const byDomain = Map.groupBy(page, ({ domain }) => domain);
@@ -170,10 +175,18 @@ export function createSearch(dependencies: {
       repository.fetch(domain, hits, { content }, signal),
     );
     const byKey = new Map(fetched.flat().map((found) => [hitKey(found.memory), found]));
-    return page.flatMap((hit) => {
+    const hits: SearchHit[] = [];
+    for (const hit of page) {
       const found = byKey.get(hitKey(hit));
-      return found === undefined ? [] : [{ ...hit, ...found }];
-    });
+      if (found === undefined) continue;
+      const { memory, preview, surroundings } = found;
+      const place = surroundings && findPlace(surroundings);
+      hits.push({ ...hit, memory, preview, snippet: place ?? found.snippet });
+      // Others go on between two long ones.
+      if (surroundings !== undefined && surroundings.text.length > LONG_TEXT) await setImmediate();
+      signal.throwIfAborted();
+    }
+    return hits;
   }
 
   /** Reads ranked memories until `limit` are there; one deleted since it was ranked makes room for the next. */
@@ -183,11 +196,12 @@ export function createSearch(dependencies: {
     signal: AbortSignal,
     progress = { sent: 0, skipped: 0 },
   ): AsyncGenerator<SearchHit> {
+    const findPlace = createPlaceFinder(command.query);
     let pageSize = FIRST_PAGE;
     for (let next = 0; next < ranked.length && progress.sent < command.limit; ) {
       const page = ranked.slice(next, next + Math.min(pageSize, command.limit - progress.sent));
       next += page.length;
-      const fetched = await fetchPage(page, command.content, signal);
+      const fetched = await fetchPage(page, command.content, findPlace, signal);
       progress.skipped += page.length - fetched.length;
       let bytes = 0;
       for (const hit of fetched) {

@@ -260,7 +260,16 @@ export interface FetchedMemory {
   readonly memory: Memory;
   /** Beginning of the content where the content itself was not asked for; "" otherwise. */
   readonly preview: string;
+  /** The beginning of the chunk that matched, or of the content. */
   readonly snippet: Snippet;
+  /** Of a hit that was found by its words: a stretch around the snippet, of at most 32,768 code points, to find them in. */
+  readonly surroundings: Snippet | undefined;
+}
+
+/** A memory to be read. */
+export interface HitToFetch extends Pick<Candidate, "id" | "chunkIndex"> {
+  /** Set if it was found by its words. */
+  readonly textRank?: number | undefined;
 }
 
 export interface SemanticQuery {
@@ -463,7 +472,7 @@ export interface MemoryRepository {
   /** Reads memories for hits, in the order given; those gone meanwhile are missing. */
   fetch(
     domain: string,
-    hits: readonly Pick<Candidate, "id" | "chunkIndex">[],
+    hits: readonly HitToFetch[],
     options: { readonly content: boolean },
     signal?: AbortSignal,
   ): Promise<FetchedMemory[]>;

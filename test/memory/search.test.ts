@@ -328,6 +328,19 @@ describe.each(databaseEngines())("Search on $name", ({ open }) => {
       expect(hits[0]?.memory.content).toBe(content);
     });
 
+    test.each([true, false])("the place of the words in a long content (content: %s)", async (content) => {
+      const embedder = createScriptedEmbedder({ maxChunkLength: 4_000 });
+      const before = "😀 nothing of it ".repeat(600);
+      const whole = `${before}the apples of Almaty ${before}`;
+      const useCases = await startWith({ m: whole, other: "no fruit @3" }, { embedder });
+      for (const mode of ["text", "hybrid"] as const) {
+        const { hits } = await useCases.find({ query: "apple almaty @0", mode, content });
+        const { snippet } = hits.find(({ id }) => id === "m") ?? {};
+        expect(snippet?.text).toContain("the apples of Almaty");
+        expect([...whole].slice(snippet?.start, snippet?.end).join("")).toBe(snippet?.text);
+      }
+    });
+
     test("a preview in place of the content, and the snippet with it", async () => {
       const content = `apple ${"😀".repeat(400)}`;
       const useCases = await startWith({ m: content });
