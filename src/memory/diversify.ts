@@ -49,15 +49,23 @@ export function diversify(
 /** Imported embeddings may have any length. */
 function normalized(embedding: HitEmbedding | undefined): HitEmbedding | undefined {
   if (embedding === undefined) return undefined;
-  const length = Math.hypot(...embedding.vector);
+  const length = Math.sqrt(dot(embedding.vector, embedding.vector));
   if (length === 0) return undefined;
   return { ...embedding, vector: embedding.vector.map((value) => value / length) };
 }
 
 function similarityOf(a: HitEmbedding | undefined, b: HitEmbedding | undefined): number {
-  if (a === undefined || b === undefined || a.version !== b.version) return 0;
-  let sum = 0;
-  // No iterator: this is where the time goes.
-  for (let i = 0; i < a.vector.length; i++) sum += (a.vector[i] ?? 0) * (b.vector[i] ?? 0);
-  return sum;
+  return a === undefined || b === undefined || a.version !== b.version ? 0 : dot(a.vector, b.vector);
+}
+
+/** Without an iterator, and four at a time: this is where the time goes. */
+function dot(a: Float32Array, b: Float32Array): number {
+  let [first, second, third, fourth] = [0, 0, 0, 0];
+  for (let i = 0; i < a.length; i += 4) {
+    first += (a[i] ?? 0) * (b[i] ?? 0);
+    second += (a[i + 1] ?? 0) * (b[i + 1] ?? 0);
+    third += (a[i + 2] ?? 0) * (b[i + 2] ?? 0);
+    fourth += (a[i + 3] ?? 0) * (b[i + 3] ?? 0);
+  }
+  return first + second + third + fourth;
 }
