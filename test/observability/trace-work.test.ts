@@ -113,7 +113,7 @@ describe("a whole server", () => {
     const [call] = tracing.trees();
     const names = call?.children.map(({ name }) => name);
     expect(names).toContain("embed");
-    expect(names).toContain("sql text");
+    expect(names).toContain("sql text_index");
     expect(names).toContain("sql nearest");
     expect(names?.at(-1)).toBe("sql fetch_memories");
     const embed = tracing.spans().find(({ name }) => name === "embed");
