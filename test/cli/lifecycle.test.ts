@@ -75,6 +75,10 @@ describe.each(serverEngines())("on $name", ({ name, create }) => {
 
     const running = await storeThree(env);
     expect(running.code).toBe(0);
+    expect(running.domains).toMatchObject([
+      { name: "default", memories: 0 },
+      { name: "work", memories: 3, failed: 0 },
+    ]);
     expect(check(running, "server").detail).toMatch(/^runs at .* and is ready$/);
     if (name === "embedded")
       expect(check(running, "database").detail).toMatch(/in use by the running server/);

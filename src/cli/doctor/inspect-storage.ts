@@ -1,5 +1,6 @@
 import { accessSync, constants, existsSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
+import { ConnectError } from "@connectrpc/connect";
 import type { Config } from "../../config.ts";
 import { ServiceError, StartupError } from "../../errors.ts";
 import type { Logger } from "../../logger.ts";
@@ -11,6 +12,7 @@ import { openPostgresDatabase, type PostgresAddress } from "../../storage/databa
 import { SQLSTATE, sqlstateOf } from "../../storage/database/sqlstate.ts";
 import { databaseName, placeOf } from "../addresses.ts";
 import type { ServerAnswer } from "../ask-server.ts";
+import { askDomains } from "./ask-domains.ts";
 import { type Check, ok, problem, warning } from "./check.ts";
 import { checkDisk } from "./check-disk.ts";
 import { checkEngine } from "./check-engine.ts";
@@ -87,25 +89,29 @@ async function inspectEmbedded(
     return { ...found, checks: [...found.checks, ...around] };
   } catch (error) {
     if (error instanceof DirectoryInUseError) {
-      return { checks: [checkInUse(directory, server), ...around], domains: [] };
+      const found = await inspectInUse(directory, server);
+      return { ...found, checks: [...found.checks, ...around] };
     }
     return { checks: [problemFrom("database", error), ...around], domains: [] };
   }
 }
 
-function checkInUse(directory: string, server: ServerAnswer | undefined): Check {
+/** The server that has the directory open is asked in its place. */
+async function inspectInUse(directory: string, server: ServerAnswer | undefined): Promise<StorageFindings> {
   const detail = `embedded engine; the data directory ${directory} is in use by`;
-  if (server?.kind === "server") {
-    return ok(
-      "database",
-      `${detail} the running server, so it was asked instead; its domains cannot be read meanwhile`,
-    );
+  if (server?.kind !== "server") {
+    const unread = `${detail} another process, so it cannot be read, and no server answers at MEMORY_HOST and MEMORY_PORT`;
+    const remedy = "set them to where that server listens, or stop it";
+    return { checks: [warning("database", unread, remedy)], domains: [] };
   }
-  return warning(
-    "database",
-    `${detail} another process, so it cannot be read, and no server answers at MEMORY_HOST and MEMORY_PORT`,
-    "set them to where that server listens, or stop it",
-  );
+  try {
+    const domains = await askDomains(server.url);
+    return { checks: [ok("database", `${detail} the running server, so it was asked instead`)], domains };
+  } catch (error) {
+    if (!(error instanceof ConnectError)) throw error;
+    const unread = `${detail} the running server, which could not tell its domains (${error.message})`;
+    return { checks: [warning("database", unread, "see its log, or stop it and try again")], domains: [] };
+  }
 }
 
 /** Closes the database in any case. */
