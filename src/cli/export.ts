@@ -42,6 +42,8 @@ export async function exportDomain(options: ExportOptions): Promise<void> {
       for await (const response of client.memories.export(request, { signal: interrupted.signal })) {
         const after = response.cursor;
         response.cursor = "";
+        // The file has its own date, and two exports of the same memories are the same file.
+        if (response.item.case === "header") delete response.item.value.exportTime;
         await write(`${JSON.stringify(toJson(ExportResponseSchema, response))}\n`);
         if (response.item.case === "record") {
           cursor = after;
