@@ -108,6 +108,9 @@ export function createHttpHandler(options: HttpHandlerOptions) {
       ignoreUnknownFields: false,
       registry: createRegistry(ErrorInfoSchema, BadRequestSchema, RetryInfoSchema),
     },
+    // So deep that a filter of 1,000 levels, two messages each, gets the handler's own answer; the call stack would
+    // last for about twice as many.
+    binaryOptions: { recursionLimit: 2_200 },
     // Before the body is read, so refusing is cheap and no handler runs.
     requestGate(context) {
       const refusal = context.values.get(kRefusal);
