@@ -1,13 +1,8 @@
 import { v7 as uuidv7 } from "uuid";
 import { ServiceError } from "../errors.ts";
-import {
-  type DomainRecord,
-  type MemoryRepository,
-  StaleDomainError,
-  type StoreEntry,
-} from "../storage/memory-repository.ts";
+import type { DomainRecord, MemoryRepository, StoreEntry } from "../storage/memory-repository.ts";
 import type { CallContext } from "./call-context.ts";
-import type { DomainOpener } from "./domain-opener.ts";
+import { type DomainOpener, openAgain, orRefusal } from "./domain-opener.ts";
 import { assertUsed } from "./own-embedding.ts";
 import { type StoreCommand, type StoreResult, settlementOf } from "./store.ts";
 import { type EmbeddingAttempt, LATE_EMBEDDING_LEASE_MS, type TimelyEmbedder } from "./timely-embedding.ts";
@@ -94,7 +89,7 @@ export function createBatchStore(dependencies: {
     /** Domains by name, or why they cannot be written to. */
     const opened = new Map<string, DomainRecord | ServiceError>();
     const open = async (name: string, opening: Promise<DomainRecord>) => {
-      opened.set(name, await opening.catch(domainError));
+      opened.set(name, await orRefusal(opening));
     };
     for (const [index, item] of items.entries()) {
       if (item instanceof ServiceError || refused.has(index) || opened.has(item.domain)) continue;
@@ -160,12 +155,8 @@ export function createBatchStore(dependencies: {
         break;
       } catch (error) {
         if (!(error instanceof ServiceError) || tries >= MAX_TRIES) throw error;
-        const { domain } = error.metadata;
-        if (error instanceof StaleDomainError && domain !== undefined) {
-          await open(domain, domains.open(domain, signal));
-        } else if (error.reason === "DOMAIN_NOT_FOUND" && domain !== undefined) {
-          await open(domain, domains.reopen(domain));
-        } else if (error.reason !== "CONFLICT") throw error;
+        const again = openAgain(domains, error, signal);
+        if (again !== undefined) await open(again.name, again.opening);
         left = left.filter(({ index, command }) => domainOf(index, command) !== undefined);
       }
     }
@@ -204,12 +195,4 @@ function errorOfItem(index: number, error: ServiceError): ServiceError {
     cause,
     ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
   });
-}
-
-/** A domain that may not be made is the matter of its items; a database that is away is everybody's. */
-function domainError(error: unknown): ServiceError {
-  if (error instanceof ServiceError) {
-    if (error.reason === "DOMAIN_NOT_FOUND" || error.reason === "DOMAIN_LIMIT_REACHED") return error;
-  }
-  throw error;
 }

@@ -1,5 +1,5 @@
 import { ServiceError } from "../errors.ts";
-import type { DomainRecord, MemoryRepository } from "../storage/memory-repository.ts";
+import { type DomainRecord, type MemoryRepository, StaleDomainError } from "../storage/memory-repository.ts";
 import type { ContentEmbedder } from "./content-embedder.ts";
 
 /** Finds the domains that are written to, and makes those that are missing. */
@@ -49,4 +49,42 @@ export function createDomainOpener(dependencies: {
       return (await repository.findDomain(name, signal)) ?? (await reopen(name));
     },
   };
+}
+
+/**
+ * The domain, or why nothing can be written to it: that is the matter of what should go there. A database that is away is
+ * everybody's.
+ *
+ * @throws what is no refusal of the domain
+ */
+export async function orRefusal<T>(opening: Promise<T>): Promise<T | ServiceError> {
+  try {
+    return await opening;
+  } catch (error) {
+    if (error instanceof ServiceError) {
+      if (error.reason === "DOMAIN_NOT_FOUND" || error.reason === "DOMAIN_LIMIT_REACHED") return error;
+    }
+    throw error;
+  }
+}
+
+/**
+ * What to open before a write into several domains is tried again; undefined: nothing, after a conflict.
+ *
+ * @throws the error, if trying again does not help
+ */
+export function openAgain(
+  domains: DomainOpener,
+  error: ServiceError,
+  signal: AbortSignal,
+): { readonly name: string; readonly opening: Promise<DomainRecord> } | undefined {
+  const { domain: name } = error.metadata;
+  if (error instanceof StaleDomainError && name !== undefined) {
+    return { name, opening: domains.open(name, signal) };
+  }
+  if (error.reason === "DOMAIN_NOT_FOUND" && name !== undefined) {
+    return { name, opening: domains.reopen(name) };
+  }
+  if (error.reason !== "CONFLICT") throw error;
+  return undefined;
 }

@@ -1,17 +1,16 @@
 import { ServiceError } from "../errors.ts";
-import {
-  type DomainRecord,
-  type EmbeddedChunk,
-  type EmbeddingVersionRecord,
-  type MemoryDraft,
-  type MemoryRepository,
-  StaleDomainError,
-  type StoreEntry,
-  type TakenOver,
+import type {
+  DomainRecord,
+  EmbeddedChunk,
+  EmbeddingVersionRecord,
+  MemoryDraft,
+  MemoryRepository,
+  StoreEntry,
+  TakenOver,
 } from "../storage/memory-repository.ts";
 import type { CallContext } from "./call-context.ts";
 import type { ContentEmbedder } from "./content-embedder.ts";
-import type { DomainOpener } from "./domain-opener.ts";
+import { type DomainOpener, openAgain, orRefusal } from "./domain-opener.ts";
 import { LIMITS } from "./limits.ts";
 import type { Memory, MemoryFields } from "./memory.ts";
 import { structBytes } from "./message-size.ts";
@@ -154,7 +153,7 @@ export function createImport(dependencies: {
     ): Promise<void> {
       const opened = new Map<string, OpenedDomain | ServiceError>();
       const open = async (name: string, opening: Promise<DomainRecord>) => {
-        opened.set(name, await opening.then(prepare).catch(domainError));
+        opened.set(name, await orRefusal(opening.then(prepare)));
       };
       for (const { what } of items) {
         if (what === "expired" || what instanceof ServiceError || opened.has(what.domain)) continue;
@@ -194,12 +193,8 @@ export function createImport(dependencies: {
             continue;
           }
           if (!(error instanceof ServiceError) || tries++ >= MAX_TRIES) throw error;
-          const { domain } = error.metadata;
-          if (error instanceof StaleDomainError && domain !== undefined) {
-            await open(domain, domains.open(domain, signal));
-          } else if (error.reason === "DOMAIN_NOT_FOUND" && domain !== undefined) {
-            await open(domain, domains.reopen(domain));
-          } else if (error.reason !== "CONFLICT") throw error;
+          const again = openAgain(domains, error, signal);
+          if (again !== undefined) await open(again.name, again.opening);
         }
       }
 
@@ -319,12 +314,4 @@ function isRecord(item: Item): item is RecordItem {
 /** No name of a domain has a space. */
 function keyOf({ domain, id }: ImportedRecord): string {
   return `${domain} ${id}`;
-}
-
-/** A domain that may not be made is the matter of its records; a database that is away is everybody's. */
-function domainError(error: unknown): ServiceError {
-  if (error instanceof ServiceError) {
-    if (error.reason === "DOMAIN_NOT_FOUND" || error.reason === "DOMAIN_LIMIT_REACHED") return error;
-  }
-  throw error;
 }
