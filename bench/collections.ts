@@ -2,7 +2,7 @@ import type { Database } from "../src/storage/database/database.ts";
 import { domainTables } from "../src/storage/postgres/domain-tables.ts";
 import { createMemoryClient, type MemoryClient } from "./client.ts";
 import { type Collection, type CollectionLine, domainName, memoryId, readCollections } from "./collection.ts";
-import { type Engine, type EngineName, versionOf } from "./engines.ts";
+import { type Engine, type EngineName, onEachEngine, versionOf } from "./engines.ts";
 import { STORE_CALLERS } from "./load-rows.ts";
 import { describeMachine, type Machine } from "./machine.ts";
 import { type LoadResult, measureLoad } from "./measure.ts";
@@ -49,16 +49,7 @@ const SEARCH_CALLERS = 8;
  */
 export async function benchmarkCollections(options: CollectionsOptions): Promise<CollectionsResult[]> {
   const collections = await readCollections(options.directory);
-  const results: CollectionsResult[] = [];
-  for (const create of options.engines) {
-    const engine = await create();
-    try {
-      results.push(await measureEngine(engine, collections, options.progress));
-    } finally {
-      await engine.remove();
-    }
-  }
-  return results;
+  return await onEachEngine(options, (engine) => measureEngine(engine, collections, options.progress));
 }
 
 async function measureEngine(

@@ -44,6 +44,28 @@ export function chooseEngines(
   return engines;
 }
 
+/** Measures on one engine after the other; each is removed afterwards, unless it is to be kept. */
+export async function onEachEngine<T>(
+  options: {
+    readonly engines: readonly (() => Promise<Engine>)[];
+    readonly keep?: boolean;
+    readonly progress: (line: string) => void;
+  },
+  measure: (engine: Engine) => Promise<T>,
+): Promise<T[]> {
+  const results: T[] = [];
+  for (const create of options.engines) {
+    const engine = await create();
+    try {
+      results.push(await measure(engine));
+    } finally {
+      if (options.keep) options.progress(`kept: ${JSON.stringify(engine.environment)}`);
+      else await engine.remove();
+    }
+  }
+  return results;
+}
+
 async function createEmbedded(): Promise<Engine> {
   const directory = await mkdtemp(join(tmpdir(), "memory-service-bench-"));
   const environment = { MEMORY_DATA_DIR: join(directory, "data") };

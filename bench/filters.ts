@@ -6,7 +6,7 @@ import { startFakeOllama } from "../test/fakes/ollama/index.ts";
 import { standInModels } from "../test/fakes/ollama/stand-in.ts";
 import { silentLogger } from "../test/support/databases.ts";
 import { createClusteredVectors, type RowVectors } from "./clustered-vectors.ts";
-import { type Engine, type EngineName, versionOf } from "./engines.ts";
+import { type Engine, type EngineName, onEachEngine, versionOf } from "./engines.ts";
 import { collectVectors, nearestRows } from "./exact-search.ts";
 import { insertRows, SLOTS, slotOf } from "./load-rows.ts";
 import { describeMachine, type Machine } from "./machine.ts";
@@ -63,17 +63,7 @@ interface Case {
 
 /** Measures the search for the nearest under filters of several selectivities, without a server around it. */
 export async function benchmarkFilters(options: FilterBenchmarkOptions): Promise<FilterBenchmarkResult[]> {
-  const results: FilterBenchmarkResult[] = [];
-  for (const create of options.engines) {
-    const engine = await create();
-    try {
-      results.push(await measureEngine(engine, options));
-    } finally {
-      if (options.keep) options.progress(`kept: ${JSON.stringify(engine.environment)}`);
-      else await engine.remove();
-    }
-  }
-  return results;
+  return await onEachEngine(options, (engine) => measureEngine(engine, options));
 }
 
 async function measureEngine(

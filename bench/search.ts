@@ -3,7 +3,7 @@ import { prepareText, profileForModel } from "../src/embedding/model-profiles.ts
 import { type FakeOllama, startFakeOllama } from "../test/fakes/ollama/index.ts";
 import { standInModels } from "../test/fakes/ollama/stand-in.ts";
 import { createMemoryClient, type MemoryClient } from "./client.ts";
-import { type Engine, type EngineName, versionOf } from "./engines.ts";
+import { type Engine, type EngineName, onEachEngine, versionOf } from "./engines.ts";
 import { collectVectors, nearestRows, rowOf, type VectorTable } from "./exact-search.ts";
 import { insertRows, type Rows, STORE_CALLERS, storeRow, storeRows } from "./load-rows.ts";
 import { describeMachine, type Machine } from "./machine.ts";
@@ -78,17 +78,7 @@ const modes = {
 
 /** Runs the benchmark on every engine, one after the other. */
 export async function benchmarkSearch(options: SearchBenchmarkOptions): Promise<SearchBenchmarkResult[]> {
-  const results: SearchBenchmarkResult[] = [];
-  for (const create of options.engines) {
-    const engine = await create();
-    try {
-      results.push(await measureEngine(engine, options));
-    } finally {
-      if (options.keep) options.progress(`kept: ${JSON.stringify(engine.environment)}`);
-      else await engine.remove();
-    }
-  }
-  return results;
+  return await onEachEngine(options, (engine) => measureEngine(engine, options));
 }
 
 async function measureEngine(
