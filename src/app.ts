@@ -1,42 +1,14 @@
-import type { DescService } from "@bufbuild/protobuf";
-import { trace } from "@opentelemetry/api";
-import { DomainService } from "memory-service-client/memoryservice/v1/domain_service_pb.js";
-import { MemoryService } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
-import { ServerService } from "memory-service-client/memoryservice/v1/server_service_pb.js";
 import { type Cleanup, createCleanup } from "./cleanup.ts";
 import type { Config } from "./config.ts";
-import { createEmbedders } from "./embedding/embedders.ts";
-import { createOllamaEmbedder } from "./embedding/ollama-embedder.ts";
-import { StartupError } from "./errors.ts";
 import { Health as HealthService } from "./generated/grpc/health/v1/health_pb.ts";
 import { watchHealth } from "./health.ts";
 import type { Logger } from "./logger.ts";
-import { createContentEmbedder } from "./memory/content-embedder.ts";
-import { createDomainUseCases } from "./memory/domains.ts";
-import { startEmbeddingWorker } from "./memory/embedding-worker.ts";
-import { startExpirySweeper } from "./memory/expiry-sweeper.ts";
-import { startTextReindexer } from "./memory/text-reindexer.ts";
-import { createMemoryUseCases } from "./memory/use-cases.ts";
-import { createMetrics } from "./observability/metrics.ts";
 import { createTraceInterceptor } from "./observability/trace-calls.ts";
-import { traceDatabase } from "./observability/trace-database.ts";
-import { traceEmbedder } from "./observability/trace-embedder.ts";
-import { openDatabase } from "./open-database.ts";
-import { createDomainService } from "./rpc/domain-service.ts";
+import { openServices } from "./open-services.ts";
 import { createErrorInterceptor } from "./rpc/errors.ts";
 import { createHealth } from "./rpc/health.ts";
 import { defaultMaxMessageBytes, defaultMaxTimeoutMs, startListener } from "./rpc/listener.ts";
-import { createMemoryService } from "./rpc/memory-service.ts";
 import { createReflection } from "./rpc/reflection.ts";
-import { createServerService } from "./rpc/server-service.ts";
-import type { Database } from "./storage/database/database.ts";
-import { readEngineVersion } from "./storage/database/engine-version.ts";
-import { migrate, pending, sqlDirectory } from "./storage/migrations.ts";
-import { countPending } from "./storage/postgres/count-pending.ts";
-import { createPostgresMemoryRepository } from "./storage/postgres/memory-repository.ts";
-import { readTextRanker } from "./storage/postgres/search-text.ts";
-import { startUpkeep } from "./storage/postgres/upkeep.ts";
-import { readVersion } from "./version.ts";
 
 /** A running server. */
 export interface App {
@@ -45,8 +17,6 @@ export interface App {
   /** Stops gracefully: see MEMORY_SHUTDOWN_GRACE_MS. Idempotent. */
   close(): Promise<void>;
 }
-
-const services: readonly DescService[] = [MemoryService, DomainService, ServerService];
 
 /**
  * Wires the server together and starts it.
@@ -66,109 +36,21 @@ export async function startApp(config: Config, logger: Logger): Promise<App> {
 /** Opens everything in order, and says how to close it; returns the URL. */
 async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<string> {
   const { settings } = config;
-  const version = readVersion();
-  // Does nothing unless the host has registered an SDK.
-  const tracer = trace.getTracer("memory-service", version);
+  const services = await openServices(config, logger, cleanup);
+  const { descriptors, database, embedder, metrics, tracer } = services;
 
-  const database = traceDatabase(await openDatabase(config, logger), tracer);
-  cleanup.defer(() => database.close());
-  if (settings.MEMORY_MIGRATE) await migrate(database, { directory: sqlDirectory, logger });
-  else await assertMigrated(database);
-  const upkeep = startUpkeep({ database, logger });
-  cleanup.defer(() => upkeep.close());
-
-  const repository = createPostgresMemoryRepository(database);
-  const ollamaOptions = { url: settings.OLLAMA_API_URL, pull: settings.MEMORY_PULL_MODEL, logger };
-  const defaultModel = settings.OLLAMA_EMBEDDING_MODEL;
-  const ollama = createOllamaEmbedder({ ...ollamaOptions, model: defaultModel });
-  const metrics = settings.MEMORY_METRICS
-    ? createMetrics({
-        version,
-        engine: database.engine,
-        connections: () => database.connections(),
-        countPending: (signal) => countPending(database, { signal }),
-        logger,
-      })
-    : undefined;
-  const embedder = traceEmbedder(metrics?.countEmbedder(ollama) ?? ollama, tracer);
-  // Metrics tell of the default model only.
-  const embedders = createEmbedders(embedder, ({ embeddingModel = defaultModel, requestedDimensions }) =>
-    traceEmbedder(
-      createOllamaEmbedder({
-        ...ollamaOptions,
-        model: embeddingModel,
-        ...(requestedDimensions === undefined
-          ? {}
-          : { profileOverride: { dimensions: requestedDimensions, shortenTo: requestedDimensions } }),
-      }),
-      tracer,
-    ),
-  );
-  cleanup.defer(() => embedders.close());
-  const contents = createContentEmbedder({ embedder, embedders, repository, logger });
-  const defaultDomain = settings.DEFAULT_MEMORY_DOMAIN;
-  await repository.createDomain(defaultDomain, embedder.space()?.dimensions);
-
-  const worker = startEmbeddingWorker({
-    repository: metrics?.countBackgroundEmbeddings(repository) ?? repository,
-    contents,
-    embedder: embedders,
-    logger,
-  });
-  cleanup.defer(() => worker.close());
-  const sweeper = startExpirySweeper({ repository, logger, onRemoved: metrics?.countExpired });
-  cleanup.defer(() => sweeper.close());
-  const maxDomains = settings.MEMORY_MAX_DOMAINS || undefined;
-  const memories = createMemoryUseCases({
-    repository,
-    contents,
-    embedBudgetMs: settings.MEMORY_EMBED_BUDGET_MS,
-    createDomains: settings.MEMORY_CREATE_DOMAINS,
-    maxDomains,
-    onPending: (domain) => worker.notify(domain),
-    logger,
-  });
-  const memoryService = createMemoryService(memories, { defaultDomain });
-
-  const reindexer = startTextReindexer({ repository, logger });
-  cleanup.defer(() => reindexer.close());
-  const domains = createDomainUseCases({
-    repository,
-    contents,
-    embedders,
-    embedBudgetMs: settings.MEMORY_EMBED_BUDGET_MS,
-    defaultDomain,
-    maxDomains,
-    onReindexing: () => reindexer.notify(),
-    logger,
-  });
-  const domainService = createDomainService(domains, { defaultDomain });
-
-  const serverService = createServerService({
-    version,
-    engine: database.engine,
-    engineVersion: await readEngineVersion(database),
-    defaultDomain,
-    createDomains: settings.MEMORY_CREATE_DOMAINS,
-    maxDomains,
-    model: defaultModel,
-    embedder,
-    contents,
-    textRanker: await readTextRanker(database),
-  });
-
-  const health = createHealth({ services: ["", ...services.map((service) => service.typeName), "embedder"] });
-  const watch = watchHealth({ database, embedder, health, services, logger });
+  const health = createHealth({ services: ["", ...descriptors.map(({ typeName }) => typeName), "embedder"] });
+  const watch = watchHealth({ database, embedder, health, services: descriptors, logger });
   cleanup.defer(() => watch.close());
-  const reflection = settings.MEMORY_REFLECTION ? createReflection([...services, HealthService]) : () => {};
+  const reflection = settings.MEMORY_REFLECTION
+    ? createReflection([...descriptors, HealthService])
+    : () => {};
 
   const listener = await startListener({
     host: settings.MEMORY_HOST,
     port: settings.MEMORY_PORT,
     routes: (router) => {
-      router.service(MemoryService, memoryService);
-      router.service(DomainService, domainService);
-      router.service(ServerService, serverService);
+      services.routes(router);
       health.routes(router);
       reflection(router);
     },
@@ -190,17 +72,4 @@ async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<s
 
   logger.info({ url: listener.url, engine: database.engine }, "serving");
   return listener.url;
-}
-
-/** @throws StartupError if migrations are pending, or tables of domains are of an older revision. */
-async function assertMigrated(database: Database): Promise<void> {
-  const { migrations, domains } = await pending(database, { directory: sqlDirectory });
-  const lacks = [
-    ...migrations.map(({ name }) => name),
-    ...domains.map((name) => `the present tables of domain "${name}"`),
-  ];
-  if (lacks.length === 0) return;
-  throw new StartupError(
-    `the database lacks ${lacks.join(", ")}: run "memory-service migrate", or set MEMORY_MIGRATE=true`,
-  );
 }
