@@ -115,6 +115,7 @@ export async function openServices(config: Config, logger: Logger, cleanup: Clea
     onPending: (domain) => worker.notify(domain),
     logger,
   });
+  cleanup.defer(() => memories.close());
   const memoryService = createMemoryService(memories, { defaultDomain });
 
   const reindexer = startTextReindexer({ repository, logger });

@@ -8,10 +8,12 @@ import type { ContentEmbedder } from "./content-embedder.ts";
 
 /** Memories a worker takes at once: two full batches of the scheduler. */
 const CLAIM = 64;
-/** Longer than the embedder's slowest answer; a worker that dies gives its memories back after this. */
-const LEASE_MS = 120_000;
-/** How often all domains are looked at, for work that other servers left. */
-const SWEEP_MS = 15_000;
+/** A worker that dies gives its memories back after this; one that lives prolongs it. */
+const LEASE_MS = 30_000;
+/** Least time between looks at all domains, for work that other servers left. */
+const SWEEP_MS = 2_000;
+/** A look at thousands of domains takes a while: the next one waits so many times longer than the last one took. */
+const SWEEP_REST = 50;
 /** Pause after a failure of the database. */
 const RETRY_MS = 2_000;
 /** After so many tries of its own a memory is marked as failed. */
@@ -32,11 +34,14 @@ export function startEmbeddingWorker(dependencies: {
   /** Available: worth looking for work. */
   readonly embedder: Pick<Embedders, "status" | "onAvailable">;
   readonly logger: Logger;
+  /** How long other workers leave alone what this one has taken and not prolonged. Default 30,000. */
+  readonly leaseMs?: number;
 }): EmbeddingWorker {
-  const { repository, contents, embedder, logger } = dependencies;
+  const { repository, contents, embedder, logger, leaseMs = LEASE_MS } = dependencies;
   const stop = new AbortController();
   const due = new Set<string>();
   let sweepDue = true;
+  let sweepMs = SWEEP_MS;
   /** The versions this server has moved domains to. Once each: two servers with two models would fight. */
   const aligned = new Map<ContentEmbedder, number>();
   let wake = () => {};
@@ -65,7 +70,7 @@ export function startEmbeddingWorker(dependencies: {
 
   async function waitForWork(): Promise<void> {
     if (stop.signal.aborted || (embedder.status().available && (due.size > 0 || sweepDue))) return;
-    const timer = AbortSignal.timeout(SWEEP_MS);
+    const timer = AbortSignal.timeout(sweepMs);
     await new Promise<void>((resolve) => {
       wake = resolve;
       timer.addEventListener("abort", () => resolve(), { once: true });
@@ -76,6 +81,7 @@ export function startEmbeddingWorker(dependencies: {
   async function embedDue(): Promise<void> {
     const sweep = sweepDue;
     sweepDue = false;
+    let lookedMs = 0;
     // Taken now: who calls from here on waits for the next round.
     const called = new Set(due);
     due.clear();
@@ -91,29 +97,61 @@ export function startEmbeddingWorker(dependencies: {
       try {
         const { embeddingVersion } =
           moves || domain.embeddingVersion === undefined ? await own.align(domain) : domain;
-        if (embeddingVersion === version) await embedDomain(own, domain.name, version);
+        const startedAt = performance.now();
+        const found = embeddingVersion === version && (await embedDomain(own, domain.name, version));
+        if (!found) lookedMs += performance.now() - startedAt;
       } catch (error) {
         const dropped = error instanceof ServiceError && error.reason === "DOMAIN_NOT_FOUND";
         if (!dropped) throw error;
       }
     }
     for (const [own, version] of moved) aligned.set(own, version);
+    if (sweep) sweepMs = Math.round(Math.max(SWEEP_MS, Math.min(LEASE_MS, SWEEP_REST * lookedMs)));
   }
 
-  async function embedDomain(own: ContentEmbedder, domain: string, version: number): Promise<void> {
-    for (;;) {
+  /** Returns whether there was something to do. */
+  async function embedDomain(own: ContentEmbedder, domain: string, version: number): Promise<boolean> {
+    for (let found = false; ; found = true) {
       stop.signal.throwIfAborted();
-      const memories = await repository.claimPending(domain, version, CLAIM, LEASE_MS);
-      if (memories.length === 0) return;
-      const available = await Promise.all(memories.map((memory) => embedOne(own, domain, memory)));
-      const left = memories.filter((_, index) => !available[index]);
+      const memories = await repository.claimPending(domain, version, CLAIM, leaseMs);
+      if (memories.length === 0) return found;
+      const left = await embedClaimed(own, domain, memories);
       if (left.length > 0) {
-        const ids = left.map((memory) => memory.id);
-        await repository.postponeEmbedding(domain, ids, RETRY_MS, false);
-        if (!own.available()) return;
+        // Of a server that stops, at once: others are waiting for work.
+        await repository.postponeEmbedding(domain, left, stop.signal.aborted ? 0 : RETRY_MS, false);
+        if (!own.available()) return true;
         await sleep(RETRY_MS, undefined, { signal: stop.signal });
       }
       logger.debug({ domain, memories: memories.length - left.length }, "embedded pending memories");
+    }
+  }
+
+  /** Returns the ids of those that the embedder was away for. */
+  async function embedClaimed(
+    own: ContentEmbedder,
+    domain: string,
+    memories: readonly PendingMemory[],
+  ): Promise<string[]> {
+    const waiting = new Set(memories.map((memory) => memory.id));
+    let prolonged: Promise<void> | undefined;
+    const timer = setInterval(() => {
+      prolonged = repository
+        .postponeEmbedding(domain, [...waiting], leaseMs, true)
+        .catch((error: unknown) => logger.debug({ err: error, domain }, "a claim was not prolonged"));
+    }, leaseMs / 3);
+    try {
+      const left = await Promise.all(
+        memories.map(async (memory) => {
+          const done = await embedOne(own, domain, memory);
+          waiting.delete(memory.id);
+          return done ? [] : [memory.id];
+        }),
+      );
+      return left.flat();
+    } finally {
+      clearInterval(timer);
+      // It must not overtake that they are given back.
+      await prolonged;
     }
   }
 

@@ -1,3 +1,4 @@
+import { waitUnlessAborted } from "../embedding/clock.ts";
 import { EmbedError } from "../embedding/embedder.ts";
 import type { ModelChoice } from "../embedding/embedders.ts";
 import type { Logger } from "../logger.ts";
@@ -56,10 +57,12 @@ export interface TimelyEmbedder {
   ): Pick<MemoryDraft, "chunkCount" | "embedding" | "leaseMs">;
   /** To be called once the memory is committed: sees to it that a pending one is embedded. */
   follow(memory: Memory, attempt: EmbeddingAttempt): void;
+  /** Waits no longer for embeddings on the way: makes their memories due, for the worker of any server. */
+  close(): Promise<void>;
 }
 
 /** How long the writer of a pending memory keeps it to itself while its embedding is on the way. */
-export const LATE_EMBEDDING_LEASE_MS = 60_000;
+export const LATE_EMBEDDING_LEASE_MS = 30_000;
 
 export function createTimelyEmbedder(dependencies: {
   readonly repository: MemoryRepository;
@@ -73,10 +76,12 @@ export function createTimelyEmbedder(dependencies: {
 
   /** One after the other: those of a large batch would take every connection. */
   let lastWrite: Promise<unknown> = Promise.resolve();
+  const late = new Set<Promise<void>>();
+  const stop = new AbortController();
 
   async function finishLater(memory: Memory, running: Promise<ContentEmbedding>) {
     try {
-      const embedding = await running;
+      const embedding = await waitUnlessAborted(running, stop.signal);
       const contentHash = await sha256(memory.content);
       const { id, domain } = memory;
       const write = lastWrite.then(() =>
@@ -130,7 +135,16 @@ export function createTimelyEmbedder(dependencies: {
     follow(memory, { running }) {
       if (memory.embedding.state !== "pending") return;
       if (running === undefined) onPending(memory.domain);
-      else void finishLater(memory, running);
+      else {
+        const finished = finishLater(memory, running);
+        late.add(finished);
+        void finished.finally(() => late.delete(finished));
+      }
+    },
+
+    async close() {
+      stop.abort();
+      await Promise.all(late);
     },
   };
 }

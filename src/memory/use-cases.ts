@@ -29,6 +29,8 @@ export interface MemoryUseCases {
   readonly search: Search;
   readonly export: Export;
   readonly import: Import;
+  /** To be called after the last call has ended: leaves what is being embedded late to others. */
+  close(): Promise<void>;
 }
 
 export interface MemoryUseCaseDependencies {
@@ -62,5 +64,6 @@ export function createMemoryUseCases(dependencies: MemoryUseCaseDependencies): M
     search: createSearch(dependencies),
     export: createExport({ repository, tokens }),
     import: createImport({ ...dependencies, domains }),
+    close: () => embeddings.close(),
   };
 }

@@ -419,15 +419,24 @@ export interface MemoryRepository {
   /** Deletes the next memories that match, in the order of their ids, all of them or none. */
   deleteMatching(domain: string, step: MatchingStep, signal?: AbortSignal): Promise<DeletionStep>;
 
-  /** Takes up to `limit` memories whose embedding is due; no other worker gets them for `leaseMs`. */
+  /**
+   * Takes up to `limit` memories whose embedding is due, fewer (but one at least) if they are long; no other worker gets
+   * them for `leaseMs`.
+   */
   claimPending(domain: string, version: number, limit: number, leaseMs: number): Promise<PendingMemory[]>;
-  /** Writes embeddings, if the content is still the one they were made of. Returns whether it was. */
+  /**
+   * Writes embeddings, if the content is still the one they were made of and has not got others of this version
+   * meanwhile. Returns whether they were written.
+   */
   completeEmbedding(
     domain: string,
     memory: Pick<PendingMemory, "id" | "contentHash">,
     embedding: ContentEmbedding,
   ): Promise<boolean>;
-  /** Gives claimed memories back: due again after `delayMs`. `countAttempt`: whether the fault was theirs. */
+  /**
+   * Gives claimed memories back, or prolongs the claim: due again after `delayMs`. `countAttempt`: whether the attempt
+   * that the claim has counted stays counted.
+   */
   postponeEmbedding(
     domain: string,
     ids: readonly string[],
@@ -444,7 +453,7 @@ export interface MemoryRepository {
   ): Promise<RetryStep>;
   /** Removes up to `limit` memories that have expired, but those that somebody holds; returns how many. */
   sweepExpired(domain: string, limit: number, signal?: AbortSignal): Promise<number>;
-  /** Marks the embedding as failed for good, if the content is still the same. */
+  /** Marks the embedding as failed for good, if the content is still the same and was not embedded meanwhile. */
   failEmbedding(
     domain: string,
     memory: Pick<PendingMemory, "id" | "contentHash">,

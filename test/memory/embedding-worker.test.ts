@@ -222,6 +222,75 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     expect((await useCases.read("m0"))?.embedding.state).toBe("pending");
   });
 
+  test("gives back at once what it had taken when it stops, and another server takes that up by itself", async () => {
+    const first = await startWithPending(["apple @30", "pear @60"]);
+    first.embedder.hold();
+    const second = start({ embedder: createScriptedEmbedder() });
+    second.startWorker();
+    await second.store({ id: "warm", content: "warm @0", embeddingMode: "background" });
+    const worker = first.startWorker();
+    while (callsFor(first, "apple @30") + callsFor(second, "apple @30") === 0) await first.read("m0");
+    await worker.close();
+    for (const id of ["m0", "m1"]) {
+      await first.whenState(id, "ready");
+    }
+  });
+
+  test("gives back what it had taken without counting the attempt", async () => {
+    const useCases = await startWithPending(["apple @30"]);
+    useCases.embedder.hold();
+    const worker = useCases.startWorker();
+    while (callsFor(useCases, "apple @30") === 0) await useCases.read("m0");
+    await worker.close();
+    expect(await useCases.repository.claimPending(useCases.domain, 1, 1, 0)).toMatchObject([
+      { id: "m0", attempts: 1 },
+    ]);
+  });
+
+  test("counts attempts across restarts", async () => {
+    const useCases = await startWithPending(["poison"]);
+    useCases.embedder.failing = (text) => (text === "poison" ? "rejected" : undefined);
+    for (let attempt = 1; attempt <= 5; attempt++) {
+      await hurry(useCases.domain);
+      const worker = useCases.startWorker();
+      while (callsFor(useCases, "poison") < attempt) await useCases.read("m0");
+      await worker.close();
+    }
+    expect((await useCases.read("m0"))?.embedding).toMatchObject({ state: "failed" });
+    expect(callsFor(useCases, "poison")).toBe(5);
+  });
+
+  test("prolongs its claim while the embedder takes its time", async () => {
+    const prolonged = Promise.withResolvers<void>();
+    let times = 0;
+    const useCases = await startWithPending(["apple @30"], {
+      wrap: (repository) => ({
+        ...repository,
+        async postponeEmbedding(...parameters) {
+          await repository.postponeEmbedding(...parameters);
+          if (++times === 3) prolonged.resolve();
+        },
+      }),
+    });
+    const release = useCases.embedder.hold();
+    useCases.startWorker({ leaseMs: 3_000 });
+    await prolonged.promise;
+    // Later than the first claim would have lasted.
+    expect(await useCases.repository.claimPending(useCases.domain, 1, 1, 0)).toEqual([]);
+    release();
+    await useCases.whenState("m0", "ready");
+    expect(callsFor(useCases, "apple @30")).toBe(1);
+  });
+
+  test("a memory whose embedding was late is due again at once when its server stops", async () => {
+    const useCases = await startWithPending([], { embedBudgetMs: 0 });
+    useCases.embedder.hold();
+    await useCases.store({ id: "late", content: "late @0" });
+    expect(await useCases.repository.claimPending(useCases.domain, 1, 1, 0)).toEqual([]);
+    await useCases.memories.close();
+    expect(await useCases.repository.claimPending(useCases.domain, 1, 1, 0)).toMatchObject([{ id: "late" }]);
+  });
+
   test("stops at once when it has just run out of work", async () => {
     const found = Promise.withResolvers<() => void>();
     const useCases = await startWithPending([], {

@@ -136,6 +136,32 @@ describe.each(databaseEngines())("pending embeddings on $name", ({ open, engine 
     expect(await claim()).toMatchObject([{ id, content: "new", attempts: 1 }]);
   });
 
+  test("keep the embedding that a caller gave meanwhile, whatever became of theirs", async () => {
+    const { id } = await insert();
+    const [memory] = await claim();
+    if (memory === undefined) throw new Error("nothing was claimed");
+    const own = embedding(version, 45);
+    await repository.change(domain, id, () => draft({ id, embedding: own }));
+    expect(await repository.completeEmbedding(domain, memory, embedding(version, 0, 90))).toBe(false);
+    await repository.failEmbedding(domain, memory, "refused");
+    expect((await read(id))?.embedding).toEqual({ state: "ready", failureReason: "", version });
+    expect((await repository.readEmbeddings(domain, [{ id, version: 2n }], version)).get(id)).toMatchObject([
+      { vector: own.chunks[0]?.vector },
+    ]);
+    expect(await countChunks(id)).toBe(0);
+  });
+
+  test("are taken so that their contents stay below 1 MiB, one at least", async () => {
+    for (let i = 0; i < 4; i++) await insert({ id: `m${i}`, content: `${i}${"x".repeat(600_000)}` });
+    expect((await claim()).map(({ id }) => id).sort()).toHaveLength(2);
+    expect((await claim()).map(({ id }) => id)).toHaveLength(2);
+    expect(await claim()).toEqual([]);
+    await insert({ id: "long", content: "x".repeat(1_048_576) });
+    await insert({ id: "short", content: "x" });
+    expect((await claim()).map(({ id }) => id)).toEqual(["long"]);
+    expect((await claim()).map(({ id }) => id)).toEqual(["short"]);
+  });
+
   test("that were deleted meanwhile are not brought back", async () => {
     const { id } = await insert();
     const [memory] = await claim();

@@ -53,7 +53,7 @@ export interface UseCases {
   idsOf(fields?: Partial<SearchCommand>): Promise<string[]>;
   read(id: string): Promise<Memory | undefined>;
   /** Starts a worker, which `close` stops. */
-  startWorker(): EmbeddingWorker;
+  startWorker(options?: { readonly leaseMs?: number }): EmbeddingWorker;
   /** Resolves with the memory once it is in this state. */
   whenState(id: string, state: Memory["embedding"]["state"]): Promise<Memory>;
   close(): Promise<void>;
@@ -141,8 +141,8 @@ export function createUseCases(database: Database, options: UseCaseOptions = {})
       const [found] = await repository.fetch(domain, [{ id, chunkIndex: undefined }], { content: true });
       return found?.memory;
     },
-    startWorker() {
-      worker = startEmbeddingWorker({ repository, contents, embedder, logger: silentLogger });
+    startWorker(options = {}) {
+      worker = startEmbeddingWorker({ repository, contents, embedder, logger: silentLogger, ...options });
       return worker;
     },
     async whenState(id, state) {
@@ -152,6 +152,7 @@ export function createUseCases(database: Database, options: UseCaseOptions = {})
       }
     },
     async close() {
+      await memories.close();
       await worker?.close();
     },
   };

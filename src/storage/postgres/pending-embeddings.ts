@@ -2,6 +2,9 @@ import type { Queryable } from "../database/database.ts";
 import type { ContentEmbedding, PendingMemory } from "../memory-repository.ts";
 import { domainTables, isAlive } from "./domain-tables.ts";
 
+/** A claim ends with the content that reaches this: 64 of the longest would be 64 MiB in the memory of the server. */
+const CLAIM_BYTES = 1024 * 1024;
+
 /**
  * Takes memories that have no embedding yet, or one of another version. Raising `embed_after` is the lease: the rows
  * are locked for this statement only, so whoever changes or deletes them never waits for the embedder.
@@ -24,19 +27,23 @@ export async function claimPending(
       name: `claim_pending:${domain}`,
       // Each condition stands beside its "for update": a row that another claimer has just taken is checked again.
       text: `with pending as (
-          select id from ${memories} m
+          select id, octet_length(content) as bytes from ${memories} m
           where embedding_state = 'pending' and embed_after <= now() and ${isAlive("m")}
           order by embed_after
           limit $2
           for update skip locked
         ), outdated as (
-          select id from ${memories} m
+          select id, octet_length(content) as bytes from ${memories} m
           where (embedding_version < $1 or embedding_version > $1)
             and embedding_state = 'ready' and embed_after <= now() and ${isAlive("m")}
           limit $2
           for update skip locked
+        ), found as (
+          select id, bytes from pending union all select id, bytes from outdated limit $2
+        ), measured as (
+          select id, sum(bytes) over (rows between unbounded preceding and 1 preceding) as bytes_before from found
         ), due as (
-          select id from pending union all select id from outdated limit $2
+          select id from measured where bytes_before is null or bytes_before < $4::bigint
         )
         update ${memories} m set
           embed_after = now() + $3::float8 * interval '1 millisecond',
@@ -44,7 +51,7 @@ export async function claimPending(
         from due where m.id = due.id
         returning m.id, m.content, m.content_hash, m.embedding_attempts`,
     },
-    [version, limit, leaseMs],
+    [version, limit, leaseMs, CLAIM_BYTES],
   );
   return rows.map((row) => ({
     id: row.id,
@@ -54,7 +61,10 @@ export async function claimPending(
   }));
 }
 
-/** Writes the embedding of chunk 0 if the content is still the one it was made of; tells whether it was. */
+/**
+ * Writes the embedding of chunk 0 if the content is still the one it was made of, and nobody has embedded it meanwhile
+ * (a caller may have given one of its own); tells whether it was written.
+ */
 export async function writeEmbedding(
   database: Queryable,
   domain: string,
@@ -71,6 +81,7 @@ export async function writeEmbedding(
           embedding = $3::vector, embedding_state = 'ready', embedding_version = $4, embedding_error = null,
           embedding_attempts = 0, embed_after = now(), chunk_count = $5
         where id = $1 and content_hash = $2
+          and (embedding_state <> 'ready' or embedding_version is distinct from $4)
         returning id`,
     },
     [memory.id, memory.contentHash, first.vector, embedding.version, embedding.chunks.length],
@@ -99,7 +110,10 @@ export async function postponeEmbedding(
   );
 }
 
-/** Gives up on an embedding if the content is still the one it was tried for; tells whether it was. */
+/**
+ * Gives up on an embedding if the content is still the one it was tried for, and has not got an embedding that the domain
+ * uses meanwhile; tells whether it was given up.
+ */
 export async function writeFailure(
   database: Queryable,
   domain: string,
@@ -113,9 +127,11 @@ export async function writeFailure(
       text: `update ${memories} set
           embedding = null, embedding_state = 'failed', embedding_version = null, embedding_error = $3
         where id = $1 and content_hash = $2
+          and (embedding_state <> 'ready' or embedding_version is distinct from
+            (select d.embedding_version from memory_domains d where d.name = $4))
         returning id`,
     },
-    [memory.id, memory.contentHash, reason],
+    [memory.id, memory.contentHash, reason, domain],
   );
   return rows.length === 1;
 }
