@@ -1,0 +1,85 @@
+import { type FileHandle, open } from "node:fs/promises";
+
+/** The vectors of a FAISS file, read row by row: memory stays constant. */
+export interface FaissIndex {
+  readonly dimensions: number;
+  readonly rows: number;
+  /** @throws RangeError if there is no such row. */
+  row(number: number): Promise<Float32Array>;
+  close(): Promise<void>;
+}
+
+/** What became of opening it. */
+export type OpenedIndex =
+  | { readonly kind: "index"; readonly index: FaissIndex }
+  | { readonly kind: "absent" }
+  /** `reason`: in words, after "the index". */
+  | { readonly kind: "unusable"; readonly reason: string };
+
+/** "IxF2", the only type that the old system has written: all vectors as they are, compared by squared distance. */
+const FLAT_L2 = "IxF2";
+const HEADER_BYTES = 45;
+const METRIC_L2 = 1;
+
+/**
+ * Opens an `IndexFlatL2` as FAISS writes it, little-endian: type, int32 dimensions, int64 rows, two int64 that mean
+ * nothing, uint8 trained, int32 metric, uint64 count of floats, and the floats.
+ */
+export async function openFaissIndex(path: string): Promise<OpenedIndex> {
+  let file: FileHandle;
+  try {
+    file = await open(path, "r");
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return { kind: "absent" };
+    return { kind: "unusable", reason: `cannot be read (${error instanceof Error ? error.message : error})` };
+  }
+  try {
+    const header = new DataView(new ArrayBuffer(HEADER_BYTES));
+    const { bytesRead } = await file.read(header, 0, HEADER_BYTES, 0);
+    const problem = headerProblem(header, bytesRead, (await file.stat()).size);
+    if (problem !== undefined) {
+      await file.close();
+      return { kind: "unusable", reason: problem };
+    }
+    const dimensions = header.getInt32(4, true);
+    return {
+      kind: "index",
+      index: {
+        dimensions,
+        rows: Number(header.getBigInt64(8, true)),
+        row: (number) => readRow(file, dimensions, number),
+        close: () => file.close(),
+      },
+    };
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+function headerProblem(header: DataView, bytesRead: number, size: number): string | undefined {
+  if (bytesRead < HEADER_BYTES) return `is cut: it has ${size} bytes, its head alone takes ${HEADER_BYTES}`;
+  const type = Buffer.from(header.buffer, 0, 4).toString("latin1");
+  if (type !== FLAT_L2) {
+    return `is of the type ${JSON.stringify(type)}, and only ${FLAT_L2} (IndexFlatL2) is known`;
+  }
+  const metric = header.getInt32(33, true);
+  if (metric !== METRIC_L2) return `compares by metric ${metric}, and only ${METRIC_L2} (L2) is known`;
+  const dimensions = header.getInt32(4, true);
+  const rows = header.getBigInt64(8, true);
+  const floats = header.getBigUint64(37, true);
+  if (dimensions < 1 || rows < 0n || floats !== rows * BigInt(dimensions)) {
+    return `contradicts itself: ${rows} rows of ${dimensions} dimensions, ${floats} numbers`;
+  }
+  const expected = BigInt(HEADER_BYTES) + floats * 4n;
+  if (BigInt(size) !== expected) return `is cut or damaged: it has ${size} bytes, should have ${expected}`;
+  return undefined;
+}
+
+async function readRow(file: FileHandle, dimensions: number, number: number): Promise<Float32Array> {
+  const bytes = new DataView(new ArrayBuffer(dimensions * 4));
+  const start = HEADER_BYTES + number * bytes.byteLength;
+  const { bytesRead } = await file.read(bytes, 0, bytes.byteLength, start);
+  if (bytesRead < bytes.byteLength) throw new RangeError(`the index has no row ${number}`);
+  return Float32Array.from({ length: dimensions }, (_, n) => bytes.getFloat32(n * 4, true));
+}
