@@ -89,6 +89,15 @@ function isReason(name) {
 function isConnectionLoss(error) {
   if (error.details.length > 0) return false;
   if (error.code === Code.Unknown) return error.cause instanceof TypeError;
+  // A stream that a server refuses has not reached it: it was opened while the server closed the connection.
+  if (error.code === Code.Internal) return refusedStream.test(messageOf(error.cause));
   // What was canceled on this side has been told apart before: see canceledErrorFrom.
   return error.code === Code.Aborted || error.code === Code.Canceled;
+}
+
+const refusedStream = /\bNGHTTP2_REFUSED_STREAM\b/;
+
+/** @param {unknown} cause */
+function messageOf(cause) {
+  return cause instanceof Error ? cause.message : "";
 }

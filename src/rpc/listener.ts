@@ -1,5 +1,9 @@
 import { createServer, type Server } from "node:http";
-import { createServer as createHttp2Server, type ServerHttp2Session } from "node:http2";
+import {
+  createServer as createHttp2Server,
+  constants as http2Constants,
+  type ServerHttp2Session,
+} from "node:http2";
 import type { Socket } from "node:net";
 import { ServiceError, StartupError } from "../errors.ts";
 import { isLoopbackHost } from "./access.ts";
@@ -170,7 +174,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   const stop = async () => {
     const closed = closeServer(http1, sockets);
     for (const socket of undecided) socket.destroy();
-    for (const session of sessions) session.close();
+    for (const session of sessions) drain(session, timeouts.cutMs);
     if (await settlesWithin(closed, options.shutdown.graceMs)) return;
     shutdown.abort(
       connectErrorFrom(
@@ -193,6 +197,25 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
       return closing;
     },
   };
+}
+
+/** The highest there is: what the client has sent until it hears of the end is still accepted. */
+const anyStreamId = 2 ** 31 - 1;
+
+/**
+ * Ends a session without refusing a stream: Node's `close` alone refuses those that are already on their way. First the
+ * client is told to open no more, then, once it has answered a ping and so has heard that, the session closes.
+ */
+function drain(session: ServerHttp2Session, timeoutMs: number): void {
+  if (session.closed || session.destroyed) return;
+  const close = () => {
+    clearTimeout(timer);
+    if (!session.closed) session.close();
+  };
+  const timer = setTimeout(close, timeoutMs);
+  session.once("close", close);
+  session.goaway(http2Constants.NGHTTP2_NO_ERROR, anyStreamId);
+  session.ping(close);
 }
 
 /** Stops accepting; resolves when the last connection has ended. */

@@ -92,6 +92,10 @@ test("fields that are newer than the client are skipped", () => {
 test.each([
   ["a reset connection", new ConnectError("read ECONNRESET", Code.Aborted)],
   ["a stream that the other side canceled", new ConnectError("http/2 stream closed", Code.Canceled)],
+  [
+    "a stream that was refused, since the connection was closing",
+    new ConnectError("closed", Code.Internal, undefined, undefined, new Error("code NGHTTP2_REFUSED_STREAM")),
+  ],
   ["a fetch that reached nobody", new TypeError("fetch failed")],
 ])("%s is Unavailable", (_, error) => {
   expect(memoryServiceErrorFrom(error)).toMatchObject({ code: Code.Unavailable, reason: undefined });

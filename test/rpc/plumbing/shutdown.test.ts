@@ -1,4 +1,6 @@
+import { once } from "node:events";
 import http from "node:http";
+import http2 from "node:http2";
 import { type AddressInfo, createServer } from "node:net";
 import { Code, ConnectError, type ConnectRouter, createClient } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
@@ -53,6 +55,17 @@ describe.each(Object.entries(transports))("%s", (_name, transport) => {
     await closed;
     expect(listener.connectionCount()).toBe(0);
   });
+});
+
+test("an HTTP/2 client is told to open no more streams before any is refused", async () => {
+  const listener = await startTestListener(createSlowService().routes);
+  const session = http2.connect(listener.url);
+  cleanUp(() => session.destroy());
+  await once(session, "remoteSettings");
+  const lastAccepted: number[] = [];
+  session.on("goaway", (_code: number, lastStreamId: number) => lastAccepted.push(lastStreamId));
+  await listener.close();
+  expect(lastAccepted[0]).toBe(2 ** 31 - 1);
 });
 
 test("a handler that ignores everything is cut", async () => {
