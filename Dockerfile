@@ -26,7 +26,7 @@ RUN mkdir /data && chown node:node /data
 VOLUME /data
 USER node
 # In a container, loopback reaches nobody: who may reach the port is decided by how it is published. The server refuses
-# to listen here until MEMORY_ALLOW_UNAUTHENTICATED=true says that this was considered.
+# to listen here until API keys are given out, or MEMORY_ALLOW_UNAUTHENTICATED=true says that this was considered.
 ENV MEMORY_HOST=0.0.0.0 MEMORY_DATA_DIR=/data
 EXPOSE 50051
 HEALTHCHECK --interval=10s --timeout=10s --start-period=30s CMD ["node", "dist/main.js", "healthcheck"]

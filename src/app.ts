@@ -5,10 +5,12 @@ import { watchHealth } from "./health.ts";
 import type { Logger } from "./logger.ts";
 import { createTraceInterceptor } from "./observability/trace-calls.ts";
 import { openServices } from "./open-services.ts";
+import { createAuthorizeInterceptor } from "./rpc/authorize.ts";
 import { createErrorInterceptor } from "./rpc/errors.ts";
 import { createHealth } from "./rpc/health.ts";
 import { defaultMaxMessageBytes, defaultMaxTimeoutMs, startListener } from "./rpc/listener.ts";
 import { createReflection } from "./rpc/reflection.ts";
+import { createAuthenticator } from "./security/authenticator.ts";
 
 /** A running server. */
 export interface App {
@@ -36,6 +38,8 @@ export async function startApp(config: Config, logger: Logger): Promise<App> {
 /** Opens everything in order, and says how to close it; returns the URL. */
 async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<string> {
   const { settings } = config;
+  const authenticator = await createAuthenticator(settings, logger);
+  cleanup.defer(async () => authenticator?.close());
   const services = await openServices(config, logger, cleanup);
   const { descriptors, database, embedder, metrics, tracer } = services;
 
@@ -54,7 +58,12 @@ async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<s
       health.routes(router);
       reflection(router);
     },
-    interceptors: [createTraceInterceptor(tracer), createErrorInterceptor({ logger })],
+    interceptors: [
+      createTraceInterceptor(tracer),
+      createErrorInterceptor({ logger }),
+      createAuthorizeInterceptor({ defaultDomain: settings.DEFAULT_MEMORY_DOMAIN }),
+    ],
+    authenticator,
     maxMessageBytes: defaultMaxMessageBytes,
     maxTimeoutMs: defaultMaxTimeoutMs,
     allowedHosts: settings.MEMORY_ALLOWED_HOSTS ?? [],

@@ -1,4 +1,5 @@
 import { StartupError } from "./errors.ts";
+import { needsCredentials, securityProblems } from "./security/settings.ts";
 import { SETTINGS, type Setting, type SettingName } from "./settings.ts";
 import type { PostgresAddress } from "./storage/database/postgres-database.ts";
 
@@ -50,13 +51,16 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
   if (
     settings.MEMORY_HOST &&
     !isLoopback(settings.MEMORY_HOST) &&
-    settings.MEMORY_ALLOW_UNAUTHENTICATED === false
+    settings.MEMORY_ALLOW_UNAUTHENTICATED === false &&
+    !needsCredentials(settings)
   ) {
     problems.push(
       `MEMORY_HOST=${settings.MEMORY_HOST} is reachable from other machines, and there is no authentication: ` +
-        "keep 127.0.0.1, or set MEMORY_ALLOW_UNAUTHENTICATED=true if the network is trusted",
+        "keep 127.0.0.1, set MEMORY_API_KEYS_FILE or MEMORY_JWT_ISSUER, or set MEMORY_ALLOW_UNAUTHENTICATED=true " +
+        "if the network is trusted",
     );
   }
+  problems.push(...securityProblems(settings));
   if (problems.length > 0) {
     throw new SettingsError(
       problems.length === 1 && problems[0] !== undefined

@@ -24,6 +24,7 @@ import { openDatabase } from "./open-database.ts";
 import { createDomainService } from "./rpc/domain-service.ts";
 import { createMemoryService } from "./rpc/memory-service.ts";
 import { createServerService } from "./rpc/server-service.ts";
+import { needsCredentials } from "./security/settings.ts";
 import type { Database } from "./storage/database/database.ts";
 import { readEngineVersion } from "./storage/database/engine-version.ts";
 import { migrate, pending, sqlDirectory } from "./storage/migrations.ts";
@@ -138,6 +139,7 @@ export async function openServices(config: Config, logger: Logger, cleanup: Clea
     engineVersion: await readEngineVersion(database),
     defaultDomain,
     createDomains: settings.MEMORY_CREATE_DOMAINS,
+    authentication: needsCredentials(settings),
     maxDomains,
     model: defaultModel,
     embedder,

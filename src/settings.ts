@@ -75,7 +75,7 @@ function pattern<D extends string | undefined>(
   } as const satisfies Setting<string>;
 }
 
-function url(options: TextOptions<string>) {
+function url<D extends string | undefined>(options: TextOptions<D>) {
   return {
     ...options,
     kind: "url",
@@ -139,7 +139,8 @@ export const SETTINGS = {
     default: "127.0.0.1",
     pattern: /^([A-Za-z0-9._-]+|[0-9A-Fa-f:.%]*:[0-9A-Za-z:.%]*:[0-9A-Za-z:.%]*)$/,
     allowed: "a host name or an IP address, without a port",
-    description: "Address to listen on. Beyond loopback it needs MEMORY_ALLOW_UNAUTHENTICATED=true.",
+    description:
+      "Address to listen on. Beyond loopback it needs API keys, tokens, or MEMORY_ALLOW_UNAUTHENTICATED=true.",
   }),
   MEMORY_PORT: integer({
     default: 50051,
@@ -150,8 +151,32 @@ export const SETTINGS = {
   MEMORY_ALLOW_UNAUTHENTICATED: boolean({
     default: false,
     description:
-      "Listen beyond loopback although everybody who reaches the port may read and write everything.",
+      "Listen beyond loopback without API keys or tokens: whoever reaches the port may read and write everything.",
   }),
+  MEMORY_API_KEYS_FILE: text({
+    default: undefined,
+    description:
+      "File of API keys, a line each as the command create-key writes it. Calls need credentials then.",
+  }),
+  MEMORY_API_KEYS: secret("The lines of such a file, instead of it."),
+  MEMORY_JWT_ISSUER: text({
+    default: undefined,
+    description:
+      "Issuer (iss) of the JSON Web Tokens that are accepted. Calls need one, or an API key, then.",
+  }),
+  MEMORY_JWT_AUDIENCE: text({
+    default: undefined,
+    description: "Audience (aud) that tokens must be meant for.",
+  }),
+  MEMORY_JWT_JWKS_URL: url({
+    default: undefined,
+    description: "Where the issuer publishes its keys, a JSON Web Key Set.",
+  }),
+  MEMORY_JWT_KEY_FILE: text({
+    default: undefined,
+    description: "Instead: a file with its public key in PEM, or with a JSON Web Key Set.",
+  }),
+  MEMORY_API_KEY: secret("For the commands that ask a server: the API key or token that they show to it."),
   MEMORY_ALLOWED_HOSTS: list({
     description: "Host names, besides those of loopback, that requests to a server on loopback may name.",
     allowed: "host names separated by commas, each with or without a port",

@@ -24,6 +24,13 @@ describe("an empty environment", () => {
         MEMORY_HOST: "127.0.0.1",
         MEMORY_PORT: 50_051,
         MEMORY_ALLOW_UNAUTHENTICATED: false,
+        MEMORY_API_KEYS_FILE: undefined,
+        MEMORY_API_KEYS: undefined,
+        MEMORY_JWT_ISSUER: undefined,
+        MEMORY_JWT_AUDIENCE: undefined,
+        MEMORY_JWT_JWKS_URL: undefined,
+        MEMORY_JWT_KEY_FILE: undefined,
+        MEMORY_API_KEY: undefined,
         MEMORY_ALLOWED_HOSTS: undefined,
         MEMORY_ALLOWED_ORIGINS: undefined,
         DATABASE_URL: undefined,
@@ -233,6 +240,35 @@ describe("listening beyond loopback", () => {
   test.each(["127.0.0.1", "127.1.2.3", "::1", "localhost"])("is not what %s does", (host) => {
     expect(isLoopback(host)).toBe(true);
     expect(problemsOf({ MEMORY_HOST: host })).toEqual([]);
+  });
+});
+
+describe("credentials", () => {
+  const jwt = { MEMORY_JWT_ISSUER: "https://issuer.example", MEMORY_JWT_AUDIENCE: "memory" };
+  const jwks = { MEMORY_JWT_JWKS_URL: "https://issuer.example/keys" };
+
+  test.each<[Readonly<Record<string, string>>]>([
+    [{ MEMORY_API_KEYS_FILE: "keys" }],
+    [{ MEMORY_API_KEYS: "#" }],
+    [{ ...jwt, ...jwks }],
+    [{ ...jwt, MEMORY_JWT_KEY_FILE: "key.pem", MEMORY_API_KEYS_FILE: "keys" }],
+  ])("of %j allow to listen beyond loopback", (environment) => {
+    expect(problemsOf({ ...environment, MEMORY_HOST: "0.0.0.0" })).toEqual([]);
+  });
+
+  test.each<[Readonly<Record<string, string>>, string]>([
+    [
+      { MEMORY_API_KEYS_FILE: "keys", MEMORY_API_KEYS: "#" },
+      "MEMORY_API_KEYS and MEMORY_API_KEYS_FILE are both set",
+    ],
+    [{ ...jwt }, "MEMORY_JWT_ISSUER needs one of MEMORY_JWT_JWKS_URL and MEMORY_JWT_KEY_FILE"],
+    [{ ...jwt, ...jwks, MEMORY_JWT_KEY_FILE: "k" }, "MEMORY_JWT_ISSUER needs one of"],
+    [{ MEMORY_JWT_ISSUER: "i", ...jwks }, "MEMORY_JWT_ISSUER is set without MEMORY_JWT_AUDIENCE"],
+    [{ MEMORY_JWT_AUDIENCE: "a" }, "MEMORY_JWT_AUDIENCE is set without MEMORY_JWT_ISSUER"],
+    [jwks, "MEMORY_JWT_JWKS_URL is set without MEMORY_JWT_ISSUER"],
+    [{ MEMORY_JWT_KEY_FILE: "k" }, "MEMORY_JWT_KEY_FILE is set without MEMORY_JWT_ISSUER"],
+  ])("of %j are refused", (environment, problem) => {
+    expect(problemsOf(environment)).toEqual([expect.stringContaining(problem)]);
   });
 });
 

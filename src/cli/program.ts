@@ -3,6 +3,7 @@ import { SettingsError } from "../config.ts";
 import { ServiceError, StartupError } from "../errors.ts";
 import { SETTINGS, type Setting } from "../settings.ts";
 import { DatabaseError } from "../storage/database/database.ts";
+import { addKeyCommands } from "./key-commands.ts";
 import { addMemoryCommands } from "./memory-commands.ts";
 import { UsageError } from "./usage-error.ts";
 import { versions } from "./versions.ts";
@@ -83,6 +84,7 @@ function createProgram() {
     .action(async () => {
       exitCode = await (await import("./healthcheck.ts")).healthcheck();
     });
+  addKeyCommands(program);
   addMemoryCommands(program, (code) => {
     exitCode = code;
   });

@@ -26,7 +26,10 @@ export async function withClient<T>(
   url: string,
   work: (client: MemoryClient["raw"]) => Promise<T>,
 ): Promise<T> {
-  const client = createMemoryClient({ baseUrl: url });
+  const client = createMemoryClient({
+    baseUrl: url,
+    apiKey: readConfig(process.env).settings.MEMORY_API_KEY,
+  });
   try {
     return await work(client.raw);
   } catch (error) {

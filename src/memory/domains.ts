@@ -40,7 +40,12 @@ export interface DomainUseCases {
   get(name: string, signal: AbortSignal): Promise<DomainReport>;
   /** By name. @throws ServiceError INVALID_PAGE_TOKEN */
   list(
-    page: { readonly size: number; readonly token: string },
+    page: {
+      readonly size: number;
+      readonly token: string;
+      /** Which the caller may know of; undefined: every one. */
+      readonly mayRead?: (name: string) => boolean;
+    },
     signal: AbortSignal,
   ): Promise<{ readonly reports: DomainReport[]; readonly nextPageToken: string }>;
   /** @throws ServiceError DOMAIN_NOT_FOUND, INVALID_ARGUMENT */
@@ -86,6 +91,23 @@ export function createDomainUseCases(dependencies: {
     const numbers = new Set(domains.flatMap(({ embeddingVersion }) => embeddingVersion ?? []));
     const versions = numbers.size === 0 ? [] : await repository.readEmbeddingVersions([...numbers], signal);
     return new Map(versions.map((version) => [version.version, version]));
+  }
+
+  /** Goes on until there are enough that the caller may know of, or no more. */
+  async function readablePage(
+    start: string,
+    size: number,
+    mayRead: (name: string) => boolean,
+    signal: AbortSignal,
+  ): Promise<DomainRecord[]> {
+    const found: DomainRecord[] = [];
+    for (let after = start; ; ) {
+      const page = await repository.pageDomains(after, size, signal);
+      found.push(...page.filter(({ name }) => mayRead(name)));
+      const last = page.at(-1);
+      if (last === undefined || page.length < size || found.length >= size) return found.slice(0, size);
+      after = last.name;
+    }
   }
 
   async function assertTextSearchConfig(config: string, field: string, signal: AbortSignal) {
@@ -143,10 +165,10 @@ export function createDomainUseCases(dependencies: {
       return await reportOf(domain, signal);
     },
 
-    async list({ size, token }, signal) {
+    async list({ size, token, mayRead = () => true }, signal) {
       const [after = ""] = token === "" ? [] : await pageTokens.open(LISTED, token);
       // One more than asked for tells whether there is another page.
-      const found = await repository.pageDomains(after, size + 1, signal);
+      const found = await readablePage(after, size + 1, mayRead, signal);
       const page = found.slice(0, size);
       const [versions, counted] = await Promise.all([
         versionsOf(page, signal),

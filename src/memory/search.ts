@@ -21,6 +21,8 @@ export type SearchMode = "hybrid" | "semantic" | "text";
 export interface SearchCommand extends RankingOptions {
   /** Names of domains that must exist, none twice; or all that there are. */
   readonly domains: readonly string[] | "all";
+  /** Of all domains, which the caller may know of; undefined: every one. */
+  readonly mayRead?: ((domain: string) => boolean) | undefined;
   /** May be empty in semantic mode with an embedding. */
   readonly query: string;
   /** That of the query, of unit length, from a caller who embeds; undefined: the service makes it. */
@@ -126,7 +128,9 @@ export function createSearch(dependencies: {
     const begin = performance.now();
     const all = command.domains === "all";
     const names = all
-      ? (await repository.listDomains(call.signal)).map(({ name }) => name)
+      ? (await repository.listDomains(call.signal))
+          .map(({ name }) => name)
+          .filter(command.mayRead ?? (() => true))
       : [...command.domains];
     const embeddings: QueryEmbeddings = new Map();
     const found = await mapBounded(names, DOMAINS_AT_ONCE, async (name) => {

@@ -17,14 +17,19 @@ import { LIMITS, MAX_RESPONSE_BYTES } from "../memory/limits.ts";
 import type { Memory } from "../memory/memory.ts";
 import { memoryBytes } from "../memory/message-size.ts";
 import type { StoreCommand, StoreResult } from "../memory/store.ts";
+import type { Denial } from "./authorize.ts";
 import { messageFromMemory } from "./convert-memory.ts";
 import { outcomeOf, storeCommandFromRequest } from "./convert-store.ts";
 import { codeByReason } from "./errors.ts";
 
-/** @throws ServiceError INVALID_ARGUMENT naming every field that breaks a rule, of items only with `atomic`. */
+/**
+ * @param denialOf of an item's domain, which then is the item's error.
+ * @throws ServiceError INVALID_ARGUMENT naming every field that breaks a rule, of items only with `atomic`.
+ */
 export function batchCommandFromRequest(
   request: BatchStoreRequest,
   defaultDomain: string,
+  denialOf: Denial,
 ): BatchStoreCommand {
   const { atomic } = request;
   const { length } = request.items;
@@ -36,6 +41,8 @@ export function batchCommandFromRequest(
   /** Index of the first item of each domain and id. */
   const firsts = new Map<string, number>();
   const items = request.items.map((item, index): StoreCommand | ServiceError => {
+    const denial = denialOf(item.domain);
+    if (denial !== undefined) return denial;
     const path = `items[${index}].`;
     const key = `${item.domain || defaultDomain} ${item.id}`;
     const first = item.id === "" ? undefined : firsts.get(key);

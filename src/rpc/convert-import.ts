@@ -19,6 +19,7 @@ import { assertNoViolations, type FieldViolation, ServiceError } from "../errors
 import type { BadRecord, ImportCommand, ImportedRecord, ImportReport } from "../memory/import.ts";
 import { LIMITS } from "../memory/limits.ts";
 import type { EmbeddedChunk } from "../storage/memory-repository.ts";
+import type { Denial } from "./authorize.ts";
 import { itemErrorFrom } from "./convert-batch.ts";
 import { ifExistsOf } from "./convert-store.ts";
 import { isTimestamp, microsecondsFromTimestamp } from "./convert-time.ts";
@@ -77,11 +78,13 @@ const MAX_SHOWN_ID = 100;
 /**
  * Reads how to import, and the records as they come.
  *
- * @throws ServiceError INVALID_ARGUMENT; iterating the records does, too, for a message that is no record.
+ * @param denialOf of the domain of the options, which fails the call; of a record's, which then is the record's error.
+ * @throws ServiceError INVALID_ARGUMENT, PERMISSION_DENIED; iterating the records does, too, for a message that is no record.
  */
 export async function importCommandFromRequests(
   requests: AsyncIterable<ImportRequest>,
   defaultDomain: string,
+  denialOf: Denial,
 ): Promise<ImportCommand & { readonly domain: string }> {
   const messages = requests[Symbol.asyncIterator]();
   const first = await messages.next();
@@ -89,15 +92,17 @@ export async function importCommandFromRequests(
     throw misplaced("options", "must be the first message");
   }
   const options = first.value.item.value;
-  assertNoViolations(violationsOf(options, optionRules, "options."));
   const { domain, embeddingVersion } = options;
+  const denial = domain === "" ? undefined : denialOf(domain);
+  if (denial !== undefined) throw denial;
+  assertNoViolations(violationsOf(options, optionRules, "options."));
 
   async function* records() {
     // One that leaves early ends the requests.
     for await (const { item } of { [Symbol.asyncIterator]: () => messages }) {
       if (item.case === "options") throw misplaced("options", "must be the first message only");
       if (item.case === undefined) throw misplaced("item", "must be options or record");
-      yield recordFrom(item.value, { domain, defaultDomain, embeddingVersion });
+      yield recordFrom(item.value, { domain, defaultDomain, denialOf, embeddingVersion });
     }
   }
 
@@ -134,6 +139,7 @@ interface RecordContext {
   /** "": that of the record. */
   readonly domain: string;
   readonly defaultDomain: string;
+  readonly denialOf: Denial;
   readonly embeddingVersion: EmbeddingVersion | undefined;
 }
 
@@ -144,6 +150,8 @@ function recordFrom(record: MemoryRecord, context: RecordContext): ImportedRecor
     violations.push({ field: "record.memory", description: "must be set" });
     return { id: "", error: badRecord(violations) };
   }
+  const denial = context.denialOf(context.domain || memory.domain);
+  if (denial !== undefined) return { id: memory.id, error: denial };
   violations.push(...violationsOf(memory, memoryRules, "record.memory."));
   const chunks = chunksFrom(record, context.embeddingVersion, violations);
   if (violations.length > 0) return { id: memory.id, error: badRecord(violations) };

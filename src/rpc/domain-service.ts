@@ -11,6 +11,7 @@ import {
 import type { DomainUseCases } from "../memory/domains.ts";
 import { DEFAULT_DOMAIN_SETTINGS } from "../storage/memory-repository.ts";
 import { noteCall } from "./call-log.ts";
+import { callerOf } from "./caller.ts";
 import {
   createCommandFromRequest,
   deletedNameFromRequest,
@@ -42,7 +43,9 @@ export function createDomainService(
     },
 
     async listDomains(request, context) {
-      const { reports, nextPageToken } = await domains.list(pageFromRequest(request), context.signal);
+      const caller = callerOf(context);
+      const page = { ...pageFromRequest(request), mayRead: (name: string) => caller.may("read", name) };
+      const { reports, nextPageToken } = await domains.list(page, context.signal);
       return create(ListDomainsResponseSchema, { domains: reports.map(messageFromDomain), nextPageToken });
     },
 

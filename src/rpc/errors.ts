@@ -32,6 +32,7 @@ export const codeByReason: Readonly<Record<ErrorReason, Code>> = {
   SHUTTING_DOWN: Code.Unavailable,
   DEADLINE_EXCEEDED: Code.DeadlineExceeded,
   CANCELED: Code.Canceled,
+  AUTHENTICATION_UNAVAILABLE: Code.Unavailable,
   UNAUTHENTICATED: Code.Unauthenticated,
   PERMISSION_DENIED: Code.PermissionDenied,
   HOST_NOT_ALLOWED: Code.PermissionDenied,

@@ -28,8 +28,12 @@ import {
 import type { Logger } from "../logger.ts";
 import type { FinishedCall } from "../observability/call-metrics.ts";
 import type { MetricsReport } from "../observability/metrics.ts";
+import type { Authenticator } from "../security/authenticator.ts";
+import { ANYBODY, type Caller, NOBODY } from "../security/caller.ts";
 import { type AccessRules, type AccessVerdict, checkAccess } from "./access.ts";
+import { isOpen } from "./access-rules.ts";
 import { type Call, createCall, kCall, logCall, requestIdHeader } from "./call-log.ts";
+import { kCaller } from "./caller.ts";
 import { connectErrorFrom } from "./errors.ts";
 import { simplifyGrpcMessage } from "./grpc-message.ts";
 import { discardUnreadBody, type HttpRequest, type HttpResponse, requestBody } from "./request-body.ts";
@@ -59,6 +63,8 @@ export interface HttpHandlerOptions {
   /** Known once the server listens. */
   readonly accessRules: () => AccessRules;
   readonly logger: Logger;
+  /** Tells who calls; undefined: nobody needs credentials. */
+  readonly authenticator?: Pick<Authenticator, "authenticate"> | undefined;
   /** Told of each call that has ended: RPCs, and what was posted where there is none. */
   readonly onCall?: ((call: FinishedCall) => void) | undefined;
   /** Answers `/metrics`; without it there is no such path. */
@@ -77,7 +83,8 @@ const defaultCompressMinBytes = 32 * 1024;
 const preflightMaxAgeSeconds = 7_200;
 
 type Refusal = Extract<AccessVerdict, { kind: "host-refused" | "origin-refused" }>;
-const kRefusal = createContextKey<Refusal | undefined>(undefined, { description: "refusal" });
+/** Why a call is refused whatever it asks for. */
+const kRefusal = createContextKey<ServiceError | undefined>(undefined, { description: "refusal" });
 
 /** Brotli's default quality is meant for files: it takes seconds for what a search answers. */
 const fastBrotli = {
@@ -94,7 +101,7 @@ const fastBrotli = {
  * console, and resets HTTP/1.1 connections where it should answer that a message is too large.
  */
 export function createHttpHandler(options: HttpHandlerOptions) {
-  const { logger } = options;
+  const { logger, authenticator } = options;
   const router = createConnectRouter({
     interceptors: [...options.interceptors],
     readMaxBytes: options.maxMessageBytes,
@@ -114,7 +121,7 @@ export function createHttpHandler(options: HttpHandlerOptions) {
     // Before the body is read, so refusing is cheap and no handler runs.
     requestGate(context) {
       const refusal = context.values.get(kRefusal);
-      if (refusal !== undefined) throw connectErrorFrom(errorOf(refusal));
+      if (refusal !== undefined) throw connectErrorFrom(refusal);
     },
   });
   options.routes(router);
@@ -181,7 +188,18 @@ export function createHttpHandler(options: HttpHandlerOptions) {
       finish(call, "status" in sent && call.code !== undefined ? { code: call.code } : sent);
     });
     const run = async () => {
-      const values = createContextValues().set(kCall, call).set(kRefusal, refusal);
+      const values = createContextValues().set(kCall, call);
+      if (refusal !== undefined) values.set(kRefusal, errorOf(refusal));
+      else if (authenticator !== undefined) {
+        const caller = isOpen(rpc.service) ? NOBODY : await whoCalls(authenticator, request);
+        if (caller instanceof ServiceError) {
+          values.set(kCaller, NOBODY).set(kRefusal, caller);
+          demandCredentials(response, caller);
+        } else {
+          values.set(kCaller, caller);
+          if (caller.name !== "") call.facts.caller = caller.name;
+        }
+      }
       const universal = universalRequestFromNodeRequest(request, response, undefined, values);
       const answer = await rpc({ ...universal, body: requestBody(request) });
       const observed = observeOutcome(answer, () => simplifyGrpcMessage(answer.trailer));
@@ -217,20 +235,46 @@ export function createHttpHandler(options: HttpHandlerOptions) {
     if (path === "/livez") return sendText(request, response, 200, "ok");
     if (path === "/readyz") {
       const report = await readinessOf(options);
+      // Anybody may ask whether it is ready, for what reason it is not is for those who run it.
+      const shown = authenticator === undefined ? report : withoutDetails(report);
       return send(
         request,
         response,
         report.ready ? 200 : 503,
         "application/json",
-        `${JSON.stringify(report)}\n`,
+        `${JSON.stringify(shown)}\n`,
       );
     }
     if (path === "/metrics" && options.metrics !== undefined) {
+      const caller = authenticator === undefined ? ANYBODY : await whoCalls(authenticator, request);
+      if (caller instanceof ServiceError) {
+        demandCredentials(response, caller);
+        const status = caller.reason === "UNAUTHENTICATED" ? 401 : 503;
+        return sendText(request, response, status, caller.message);
+      }
+      if (!caller.metrics) return sendText(request, response, 403, "the credentials do not allow metrics");
       const { contentType, text } = await options.metrics();
       return send(request, response, 200, contentType, text);
     }
     return sendText(request, response, 404, "not found");
   }
+}
+
+/** Who calls, or why that cannot be told. */
+async function whoCalls(
+  authenticator: Pick<Authenticator, "authenticate">,
+  request: HttpRequest,
+): Promise<Caller | ServiceError> {
+  try {
+    return await authenticator.authenticate(request.headers.authorization);
+  } catch (error) {
+    if (error instanceof ServiceError) return error;
+    return new ServiceError("INTERNAL", "", { cause: error });
+  }
+}
+
+function demandCredentials(response: HttpResponse, { reason }: ServiceError): void {
+  if (reason === "UNAUTHENTICATED") response.setHeader("www-authenticate", 'Bearer realm="memory-service"');
 }
 
 async function readinessOf(options: HttpHandlerOptions): Promise<ReadinessReport> {
@@ -243,6 +287,11 @@ async function readinessOf(options: HttpHandlerOptions): Promise<ReadinessReport
     options.logger.warn({ err: error }, "readiness check failed");
     return { ready: false, checks: { readiness: { ok: false, detail: "the check itself failed" } } };
   }
+}
+
+function withoutDetails({ ready, checks }: ReadinessReport): ReadinessReport {
+  const bare = Object.entries(checks).map(([name, { ok }]) => [name, { ok, detail: "" }] as const);
+  return { ready, checks: Object.fromEntries(bare) };
 }
 
 function errorOf(refusal: Refusal): ServiceError {

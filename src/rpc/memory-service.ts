@@ -12,8 +12,11 @@ import {
   UpdateResponseSchema,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import type { CallContext } from "../memory/call-context.ts";
+import type { SearchCommand } from "../memory/search.ts";
 import type { MemoryUseCases } from "../memory/use-cases.ts";
+import { type Denial, denialIn } from "./authorize.ts";
 import { noteCall } from "./call-log.ts";
+import { callerOf } from "./caller.ts";
 import { batchCommandFromRequest, batchResponseFrom } from "./convert-batch.ts";
 import { deleteMatchingCommandFromRequest } from "./convert-delete-matching.ts";
 import { exportCommandFromRequest, exportHeaderFrom, exportRecordFrom } from "./convert-export.ts";
@@ -38,6 +41,7 @@ export function createMemoryService(
 ): Partial<ServiceImpl<typeof MemoryService>> {
   const { defaultDomain } = options;
   const { search } = memories;
+  const writeDenial = (context: HandlerContext): Denial => denialIn(context, "write", defaultDomain);
   return {
     async store(request, context) {
       const command = storeCommandFromRequest(request, defaultDomain);
@@ -46,7 +50,7 @@ export function createMemoryService(
     },
 
     async batchStore(request, context) {
-      const command = batchCommandFromRequest(request, defaultDomain);
+      const command = batchCommandFromRequest(request, defaultDomain, writeDenial(context));
       return batchResponseFrom(await memories.batchStore(command, callFrom(context)));
     },
 
@@ -106,7 +110,7 @@ export function createMemoryService(
     },
 
     async import(requests, context) {
-      const command = await importCommandFromRequests(requests, defaultDomain);
+      const command = await importCommandFromRequests(requests, defaultDomain, writeDenial(context));
       if (command.domain !== "") noteCall(context, { domain: command.domain });
       const response = importResponseFrom(await memories.import(command, callFrom(context)));
       noteCall(context, { records: Number(response.received), rejected: Number(response.rejected) });
@@ -114,7 +118,7 @@ export function createMemoryService(
     },
 
     async search(request, context) {
-      const command = searchCommandFromRequest(request, "search", defaultDomain);
+      const command = { ...searchCommandFromRequest(request, "search", defaultDomain), ...mayRead(context) };
       noteCall(context, { domain: nameOfDomains(command) });
       const { hits, info } = await search.search(command, callFrom(context));
       noteCall(context, { hits: hits.length });
@@ -122,7 +126,7 @@ export function createMemoryService(
     },
 
     async *streamSearch(request, context) {
-      const command = searchCommandFromRequest(request, "stream", defaultDomain);
+      const command = { ...searchCommandFromRequest(request, "stream", defaultDomain), ...mayRead(context) };
       noteCall(context, { domain: nameOfDomains(command), hits: 0 });
       const { info, hits, progress } = await search.stream(command, callFrom(context));
       yield create(StreamSearchResponseSchema, { item: { case: "info", value: messageFromInfo(info) } });
@@ -134,6 +138,11 @@ export function createMemoryService(
       yield create(StreamSearchResponseSchema, { item: { case: "summary", value: { sent, skipped } } });
     },
   };
+}
+
+function mayRead(context: HandlerContext): Pick<SearchCommand, "mayRead"> {
+  const caller = callerOf(context);
+  return { mayRead: (domain) => caller.may("read", domain) };
 }
 
 function callFrom(context: HandlerContext): CallContext {

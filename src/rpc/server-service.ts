@@ -12,6 +12,7 @@ import { type ContentEmbedder, within } from "../memory/content-embedder.ts";
 import { LIMITS } from "../memory/limits.ts";
 import type { Database } from "../storage/database/database.ts";
 import type { TextRanker } from "../storage/memory-repository.ts";
+import { callerOf } from "./caller.ts";
 import { messageFromSpace } from "./convert-embedding-version.ts";
 import { messageOfTextRanker } from "./convert-search.ts";
 
@@ -24,6 +25,8 @@ export interface ServerServiceDependencies {
   readonly engineVersion: string;
   readonly defaultDomain: string;
   readonly createDomains: boolean;
+  /** Whether calls need credentials. */
+  readonly authentication: boolean;
   /** Undefined: as many as the database bears. */
   readonly maxDomains?: number | undefined;
   /** The configured model, as `nomic-embed-text`. */
@@ -79,18 +82,20 @@ export function createServerService(
   }
 
   return {
-    async getServerInfo() {
+    async getServerInfo(_request, context) {
+      const { defaultDomain } = dependencies;
       const version = await embeddingVersion();
       return create(GetServerInfoResponseSchema, {
         version: dependencies.version,
         engine: engines[dependencies.engine],
         engineVersion: dependencies.engineVersion,
-        defaultDomain: dependencies.defaultDomain,
+        // It is a domain like any other: who may not read it does not learn its name.
+        defaultDomain: callerOf(context).may("read", defaultDomain) ? defaultDomain : "",
         limits: { ...limits, domains: dependencies.maxDomains ?? 0 },
         features: {
           createDomains: dependencies.createDomains,
           textRanker: messageOfTextRanker[dependencies.textRanker],
-          authentication: false,
+          authentication: dependencies.authentication,
         },
         embedder: {
           model: dependencies.model,

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { runProgram } from "../support/server-process.ts";
 
 const COMMANDS =
-  "serve, migrate, doctor, version, healthcheck, store, search, get, list, delete, domains, export or import";
+  "serve, migrate, doctor, version, healthcheck, create-key, store, search, get, list, delete, domains, export or import";
 
 /** What a mistake of whoever calls or configures the program gets: nothing but one sentence, and code 2. */
 const mistakes: readonly [
@@ -25,6 +25,17 @@ const mistakes: readonly [
     ["import", "f", "--if-exists", "ask"],
     {},
     "option '--if-exists <what>' argument 'ask' is invalid. Allowed choices are fail, replace, keep.",
+  ],
+  [["create-key", "--name", "a b", "--scope", "metrics"], {}, /^the key must have a name of 1 to 64 letters/],
+  [
+    ["create-key", "--name", "ci", "--scope", "read:a*"],
+    {},
+    /^the key must have scopes, a list of read:DOMAIN/,
+  ],
+  [
+    ["create-key", "--name", "ci", "--scope", "metrics", "--expires", "soon"],
+    {},
+    '--expires must be a date as 2030-01-31, is "soon"',
   ],
   [["serve", "now"], {}, 'serve takes no argument, is given "now"'],
   [["serve"], { MEMORY_PORT: "65536" }, 'MEMORY_PORT must be a whole number from 0 to 65535, is "65536"'],

@@ -431,7 +431,11 @@ describe.each(databaseEngines())("Export and Import on $name", ({ open }) => {
         item: { case: "record", value: record("m", {}, "a\ud800") },
       });
       const options = create(ImportRequestSchema, { item: { case: "options", value: {} } });
-      const { records } = await importCommandFromRequests(streamOf([options, half]), "default");
+      const { records } = await importCommandFromRequests(
+        streamOf([options, half]),
+        "default",
+        () => undefined,
+      );
       const [rejected] = await collect(records);
       expect(rejected).toMatchObject({ error: { violations: [{ field: "record.memory.content" }] } });
     });

@@ -20,6 +20,7 @@ function clientFor(dependencies: Partial<ServerServiceDependencies> = {}) {
         engineVersion: "18.1",
         defaultDomain: "work",
         createDomains: true,
+        authentication: false,
         model: "nomic-embed-text",
         embedder: { status: () => ({ available: true, reason: "" }), space: () => space },
         contents: { current: async () => ({ version: 7, dimensions: 768 }) },

@@ -12,12 +12,13 @@ const TIMEOUT_MS = 60_000;
  *
  * @throws ConnectError
  */
-export async function askDomains(url: string): Promise<InspectedDomain[]> {
+export async function askDomains(url: string, apiKey: string | undefined): Promise<InspectedDomain[]> {
   const service = createClient(DomainService, createConnectTransport({ baseUrl: url, httpVersion: "1.1" }));
+  const headers: Record<string, string> = apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` };
   const domains: InspectedDomain[] = [];
   let pageToken = "";
   do {
-    const page = await service.listDomains({ pageToken }, { timeoutMs: TIMEOUT_MS });
+    const page = await service.listDomains({ pageToken }, { timeoutMs: TIMEOUT_MS, headers });
     domains.push(...page.domains.map(inspectedFrom));
     pageToken = page.nextPageToken;
   } while (pageToken !== "");

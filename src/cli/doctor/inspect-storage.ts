@@ -1,6 +1,6 @@
 import { accessSync, constants, existsSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { ConnectError } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import type { Config } from "../../config.ts";
 import { ServiceError, StartupError } from "../../errors.ts";
 import type { Logger } from "../../logger.ts";
@@ -89,7 +89,7 @@ async function inspectEmbedded(
     return { ...found, checks: [...found.checks, ...around] };
   } catch (error) {
     if (error instanceof DirectoryInUseError) {
-      const found = await inspectInUse(directory, server);
+      const found = await inspectInUse(directory, server, settings.MEMORY_API_KEY);
       return { ...found, checks: [...found.checks, ...around] };
     }
     return { checks: [problemFrom("database", error), ...around], domains: [] };
@@ -97,7 +97,11 @@ async function inspectEmbedded(
 }
 
 /** The server that has the directory open is asked in its place. */
-async function inspectInUse(directory: string, server: ServerAnswer | undefined): Promise<StorageFindings> {
+async function inspectInUse(
+  directory: string,
+  server: ServerAnswer | undefined,
+  apiKey: string | undefined,
+): Promise<StorageFindings> {
   const detail = `embedded engine; the data directory ${directory} is in use by`;
   if (server?.kind !== "server") {
     const unread = `${detail} another process, so it cannot be read, and no server answers at MEMORY_HOST and MEMORY_PORT`;
@@ -105,12 +109,16 @@ async function inspectInUse(directory: string, server: ServerAnswer | undefined)
     return { checks: [warning("database", unread, remedy)], domains: [] };
   }
   try {
-    const domains = await askDomains(server.url);
+    const domains = await askDomains(server.url, apiKey);
     return { checks: [ok("database", `${detail} the running server, so it was asked instead`)], domains };
   } catch (error) {
     if (!(error instanceof ConnectError)) throw error;
     const unread = `${detail} the running server, which could not tell its domains (${error.message})`;
-    return { checks: [warning("database", unread, "see its log, or stop it and try again")], domains: [] };
+    const remedy =
+      error.code === Code.Unauthenticated
+        ? "set MEMORY_API_KEY to a key that may read"
+        : "see its log, or stop it and try again";
+    return { checks: [warning("database", unread, remedy)], domains: [] };
   }
 }
 

@@ -295,6 +295,14 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_INTERNAL = 24;
    */
   INTERNAL = 24,
+
+  /**
+   * Whether the credentials are valid cannot be told now: the issuer of the token does not give its keys. Unavailable,
+   * with RetryInfo. Nothing was done: repeat it as it was.
+   *
+   * @generated from enum value: ERROR_REASON_AUTHENTICATION_UNAVAILABLE = 25;
+   */
+  AUTHENTICATION_UNAVAILABLE = 25,
 }
 
 /**

@@ -55,7 +55,7 @@ export declare type GetServerInfoResponse = Message<"memoryservice.v1.GetServerI
   engineVersion: string;
 
   /**
-   * The domain that an empty name means.
+   * The domain that an empty name means. Empty if the caller may not read it.
    *
    * @generated from field: string default_domain = 4;
    */

@@ -1,0 +1,170 @@
+import { createHash, createPublicKey } from "node:crypto";
+import {
+  createLocalJWKSet,
+  createRemoteJWKSet,
+  errors,
+  type JWTPayload,
+  type JWTVerifyGetKey,
+  jwtVerify,
+} from "jose";
+import { ServiceError } from "../errors.ts";
+import type { Caller } from "./caller.ts";
+import { grantsFrom } from "./scopes.ts";
+
+/** Asymmetric ones only: with a symmetric one, whoever can check a token can make one. */
+const ALGORITHMS = [
+  "RS256",
+  "RS384",
+  "RS512",
+  "PS256",
+  "PS384",
+  "PS512",
+  "ES256",
+  "ES384",
+  "ES512",
+  "EdDSA",
+  "Ed25519",
+];
+
+/** How far clocks may be apart, in seconds. */
+const CLOCK_TOLERANCE = 30;
+
+/** Longer ones are not looked at; headers of more than 16 KiB do not arrive anyway. */
+const MAX_TOKEN_LENGTH = 8_192;
+
+/** Checked tokens that are remembered: checking a signature costs 0.1 ms and more, finding one again microseconds. */
+const MAX_REMEMBERED = 10_000;
+
+/** And for how long at most, so that a key which its issuer has withdrawn does not live for hours. */
+const REMEMBERED_MS = 300_000;
+
+/** How long an answer of the issuer is waited for, and how long it is left alone after a failure. */
+const FETCH_TIMEOUT_MS = 3_000;
+const PAUSE_AFTER_FAILURE_MS = 1_000;
+
+/** Subjects come from an issuer and go into logs. */
+const MAX_SUBJECT_LENGTH = 200;
+
+/** Checks tokens. */
+export interface JwtVerifier {
+  /** @throws ServiceError UNAUTHENTICATED; AUTHENTICATION_UNAVAILABLE if the issuer's keys cannot be had now. */
+  verify(token: string): Caller | Promise<Caller>;
+}
+
+/** Finds the key that a token says it was signed with. */
+export type KeyFinder = JWTVerifyGetKey;
+
+/** Checks tokens of one issuer for one audience, by its keys as they are now. */
+export function createJwtVerifier(options: {
+  readonly issuer: string;
+  readonly audience: string;
+  readonly findKey: KeyFinder;
+  /** Milliseconds since 1970. */
+  readonly now?: () => number;
+}): JwtVerifier {
+  const { issuer, audience, findKey, now = Date.now } = options;
+  const remembered = new Map<string, { readonly caller: Caller; readonly until: number }>();
+
+  async function check(token: string, digest: string): Promise<Caller> {
+    const payload = await payloadOf(token);
+    const { sub = "", exp = 0 } = payload;
+    const caller = {
+      name: `jwt:${sub.slice(0, MAX_SUBJECT_LENGTH).toWellFormed()}`,
+      ...grantsFrom(scopesOf(payload)),
+    };
+    const until = Math.min(exp * 1_000, now() + REMEMBERED_MS);
+    const [oldest] = remembered.keys();
+    if (remembered.size >= MAX_REMEMBERED && oldest !== undefined) remembered.delete(oldest);
+    remembered.set(digest, { caller, until });
+    return caller;
+  }
+
+  async function payloadOf(token: string): Promise<JWTPayload> {
+    try {
+      const { payload } = await jwtVerify(token, findKey, {
+        issuer,
+        audience,
+        algorithms: ALGORITHMS,
+        clockTolerance: CLOCK_TOLERANCE,
+        requiredClaims: ["exp", "sub"],
+        currentDate: new Date(now()),
+      });
+      return payload;
+    } catch (error) {
+      if (error instanceof ServiceError) throw error;
+      if (error instanceof errors.JWTExpired) throw unauthenticated("the token has expired", error);
+      throw unauthenticated("the token is not valid", error);
+    }
+  }
+
+  return {
+    verify(token) {
+      if (token.length > MAX_TOKEN_LENGTH) throw unauthenticated("the token is not valid", undefined);
+      const digest = createHash("sha256").update(token).digest("base64");
+      const known = remembered.get(digest);
+      if (known === undefined) return check(token, digest);
+      if (known.until > now()) return known.caller;
+      remembered.delete(digest);
+      return check(token, digest);
+    },
+  };
+}
+
+/** Keys that an issuer publishes, asked for when they are needed and every ten minutes. */
+export function remoteKeys(url: string): KeyFinder {
+  const find = createRemoteJWKSet(new URL(url), { timeoutDuration: FETCH_TIMEOUT_MS });
+  let pausedUntil = Number.NEGATIVE_INFINITY;
+  return async (header, token) => {
+    if (performance.now() < pausedUntil) throw issuerAway(undefined);
+    try {
+      return await find(header, token);
+    } catch (error) {
+      const { JWKSNoMatchingKey, JWKSMultipleMatchingKeys, JOSENotSupported } = errors;
+      const tokensFault = [JWKSNoMatchingKey, JWKSMultipleMatchingKeys, JOSENotSupported];
+      if (tokensFault.some((kind) => error instanceof kind)) throw error;
+      pausedUntil = performance.now() + PAUSE_AFTER_FAILURE_MS;
+      throw issuerAway(error);
+    }
+  };
+}
+
+/**
+ * Keys of a file: a public key in PEM, or a JSON Web Key Set.
+ *
+ * @throws Error if it is neither.
+ */
+export function keysFrom(text: string): KeyFinder {
+  if (text.includes("-----BEGIN ")) {
+    if (!/-----BEGIN (RSA )?PUBLIC KEY-----|-----BEGIN CERTIFICATE-----/.test(text)) {
+      throw new Error("it must be a public key, it is another kind of PEM");
+    }
+    const key = createPublicKey(text);
+    return async () => key;
+  }
+  let keys: unknown;
+  try {
+    keys = JSON.parse(text);
+  } catch {
+    throw new Error("it is neither a public key in PEM nor a JSON Web Key Set");
+  }
+  return createLocalJWKSet(keys as Parameters<typeof createLocalJWKSet>[0]);
+}
+
+/** RFC 8693 and 9068 have one text in `scope`; some issuers have a list or a text in `scp`. */
+function scopesOf({ scope, scp }: JWTPayload): string[] {
+  return [scope, scp].flatMap((claim) => {
+    if (typeof claim === "string") return claim.split(" ");
+    return Array.isArray(claim) ? claim.filter((one) => typeof one === "string") : [];
+  });
+}
+
+function unauthenticated(message: string, cause: unknown): ServiceError {
+  return new ServiceError("UNAUTHENTICATED", message, { cause });
+}
+
+function issuerAway(cause: unknown): ServiceError {
+  return new ServiceError("AUTHENTICATION_UNAVAILABLE", "the keys that tokens are checked with are away", {
+    retryAfterMs: PAUSE_AFTER_FAILURE_MS,
+    cause,
+  });
+}
