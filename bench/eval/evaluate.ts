@@ -89,6 +89,8 @@ const SEARCH_CALLERS = 2;
 const POLL_MS = 2_000;
 /** An embedder that has made nothing for so long will not. */
 const PATIENCE_MS = 120_000;
+/** The longest that a server waits for the embedding of a query: what is judged is what is found, not how soon. */
+const EMBED_BUDGET_MS = "60000";
 /** Nobody listens there: words alone need no embedder. */
 const NO_EMBEDDER = "http://127.0.0.1:1";
 
@@ -107,6 +109,7 @@ export async function evaluate(options: EvaluationOptions): Promise<Evaluation> 
       ...engine.environment,
       OLLAMA_API_URL: needsEmbedder ? options.embedderUrl : NO_EMBEDDER,
       OLLAMA_EMBEDDING_MODEL: options.model,
+      MEMORY_EMBED_BUDGET_MS: EMBED_BUDGET_MS,
     }),
     (program) => program.stop(),
   );

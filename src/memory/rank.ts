@@ -27,7 +27,7 @@ export interface Fusion {
  * Measured with all-MiniLM-L6-v2 on the labelled collections of bench/README.md: fused scores were better than the better
  * leg on each, while reciprocal ranks lost up to 8 points of nDCG@10 where one leg is much weaker than the other.
  */
-export const DEFAULT_FUSION: Fusion = { textWeight: 0.6, semanticWeight: 0.4, k: undefined };
+export const DEFAULT_FUSION: Fusion = { textWeight: 0.55, semanticWeight: 0.45, k: undefined };
 
 /** Similarities closer together than this are not stretched to fill the range from 0 to 1: that would be noise. */
 const SMALLEST_SPREAD = 0.1;

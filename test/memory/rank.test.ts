@@ -34,18 +34,18 @@ describe("fusion", () => {
   test("weighs similarities down to the last candidate and text scores down to 0", () => {
     const hits = fuse(scored(["a", 0.9], ["b", 0.6], ["c", 0.4]), scored(["c", 8], ["d", 2]));
     expect(scoresOf(hits)).toEqual({
-      c: expect.closeTo(0.6),
-      a: expect.closeTo(0.4),
-      b: expect.closeTo(0.4 * 0.4),
-      d: expect.closeTo(0.6 * 0.25),
+      c: expect.closeTo(0.55),
+      a: expect.closeTo(0.45),
+      b: expect.closeTo(0.45 * 0.4),
+      d: expect.closeTo(0.55 * 0.25),
     });
     expect(hits.map(({ id }) => id)).toEqual(["c", "a", "b", "d"]);
   });
 
   test("does not make much of similarities that hardly differ", () => {
     const { a, b } = scoresOf(fuse(scored(["a", 0.71], ["b", 0.7]), []));
-    expect(a).toBeCloseTo(0.4);
-    expect(b).toBeCloseTo(0.4 * 0.9);
+    expect(a).toBeCloseTo(0.45);
+    expect(b).toBeCloseTo(0.45 * 0.9);
   });
 
   test.each([

@@ -144,7 +144,7 @@ describe.each(databaseEngines())("Search on $name", ({ open }) => {
 
   describe("explains", () => {
     const ranking = {
-      fusion: { textWeight: 0.6, semanticWeight: 0.4, k: undefined },
+      fusion: { textWeight: 0.55, semanticWeight: 0.45, k: undefined },
       boost: { halfLife: undefined, importanceWeight: 0 },
       diversity: 0,
     };

@@ -136,7 +136,7 @@ describe("a request to search", () => {
       allowFallback: true,
       minSimilarity: undefined,
       minTextScore: undefined,
-      fusion: { textWeight: 0.6, semanticWeight: 0.4, k: undefined },
+      fusion: { textWeight: 0.55, semanticWeight: 0.45, k: undefined },
       boost: { importanceWeight: 0 },
       diversity: 0,
       content: true,

@@ -53,7 +53,7 @@ describe.each(databaseEngines())("a search of several domains over gRPC on $name
     const request = { query: "the apples", domains: [useCases.domain, other], explain: true };
     const { info } = await client.search(request);
     expect(info?.explanation).toMatchObject({
-      ranking: { textWeight: 0.6, semanticWeight: 0.4, importanceWeight: 0, diversity: 0 },
+      ranking: { textWeight: 0.55, semanticWeight: 0.45, importanceWeight: 0, diversity: 0 },
       semanticScan: SearchInfo_Explanation_SemanticScan.INDEX,
       semanticCandidates: 2,
       textCandidates: 2,

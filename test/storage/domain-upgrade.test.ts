@@ -23,12 +23,23 @@ const names = ["early", "m".repeat(40)] as const;
 const [first, second] = names;
 
 let old: string;
+let unpadded: string;
 beforeAll(async () => {
-  old = await mkdtemp(join(tmpdir(), "memory-service-migrations-"));
-  const files = (await readdir(sqlDirectory)).filter((file) => /^00000[123]_/.test(file));
-  for (const file of files) await copyFile(join(fileURLToPath(sqlDirectory), file), join(old, file));
+  old = await copyMigrations(3);
+  unpadded = await copyMigrations(5);
 });
-afterAll(async () => await rm(old, { recursive: true }));
+afterAll(async () => {
+  await rm(old, { recursive: true });
+  await rm(unpadded, { recursive: true });
+});
+
+/** A directory with the first migrations. */
+async function copyMigrations(count: number): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), "memory-service-migrations-"));
+  const files = (await readdir(sqlDirectory)).filter((file) => Number.parseInt(file, 10) <= count);
+  for (const file of files) await copyFile(join(fileURLToPath(sqlDirectory), file), join(directory, file));
+  return directory;
+}
 
 /** A database as the first revision left it, with two filled domains. */
 const filled = async (database: Database) => {
@@ -179,3 +190,46 @@ describe.each(databaseEngines(filled))("a database of the first revision on $nam
     expect(await run()).toEqual({ migrations: [], domains: [] });
   });
 });
+
+const contents = [
+  "apple",
+  "apple pie",
+  `apple ${Array.from({ length: 30 }, (_, i) => `other${i}`).join(" ")}`,
+];
+
+describe.each(
+  databaseEngines(async (database) => {
+    await migrate(database, { directory: unpadded, logger: silentLogger });
+    await fill(database, "before");
+  }),
+)("a BM25 index of texts that were not padded on $name", ({ open }) => {
+  test("ranks after the upgrade as a new one does", async () => {
+    const database = await open();
+    try {
+      await migrate(database, { directory: sqlDirectory, logger: silentLogger });
+      await fill(database, "fresh");
+      const repository = createPostgresMemoryRepository(database);
+      const find = (name: string) =>
+        repository.searchText(name, { query: "apple", depth: 100, minScore: undefined });
+      const { candidates, ranker } = await find("fresh");
+      const [first, second, third] = candidates;
+      expect([first?.id, second?.id, third?.id]).toEqual(["m0", "m1", "m2"]);
+      expect(second?.score).toBeCloseTo(first?.score ?? 0, 5);
+      expect(third?.score).toBeLessThan(first?.score ?? 0);
+      expect(await find("before")).toEqual({ candidates, ranker, exhausted: true });
+    } finally {
+      await database.close();
+    }
+  });
+});
+
+/** A new domain with the contents above. */
+async function fill(database: Database, name: string): Promise<void> {
+  await database.query({ text: "select create_domain_memories_table($1, 3)" }, [name]);
+  for (const [index, content] of contents.entries()) {
+    await database.query(
+      { text: `insert into ${name}_memories (id, content, metadata) values ($1, $2, '{}')` },
+      [`m${index}`, content],
+    );
+  }
+}

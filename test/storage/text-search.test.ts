@@ -222,13 +222,28 @@ describe.each(await rankedEngines())(
       expect((await find(2)).candidates).toHaveLength(2);
     });
 
+    /** So many different words that none of the tests asks for. */
+    const otherWords = (count: number) => Array.from({ length: count }, (_, i) => `other${i}`).join(" ");
+
     test("are ranked by rare words before frequent ones, and by short contents before long ones", async () => {
-      for (let i = 0; i < 20; i++) await insert(`f${i}`, `frequent thing number ${i} and some more`);
-      await insert("rare", "a rare thing with a good many other words in it beside");
-      await insert("short", "frequent");
+      for (let i = 0; i < 20; i++) await insert(`f${i}`, `frequent ${otherWords(40)}`);
+      await insert("rare", `rare ${otherWords(40)}`);
+      await insert("short", `frequent ${otherWords(25)}`);
       const ids = (await findWords("frequent rare", { depth: 30 })).map(({ id }) => id);
       expect(ids.slice(0, 2)).toEqual(["rare", "short"]);
       expect(ids).toHaveLength(22);
+    });
+
+    test("are worth no more in contents of fewer than 20 words for these being few", async () => {
+      await insert("a", `apple ${otherWords(15)}`);
+      await insert("b", "apple");
+      await insert("c", `apple ${otherWords(19)}`);
+      await insert("d", `apple ${otherWords(20)}`);
+      const [a, b, c, d, ...more] = await findWords("apple");
+      expect([a?.id, b?.id, c?.id, d?.id, more]).toEqual(["a", "b", "c", "d", []]);
+      expect(b?.score).toBeCloseTo(a?.score ?? 0, 5);
+      expect(c?.score).toBeCloseTo(a?.score ?? 0, 5);
+      expect(d?.score).toBeLessThan((a?.score ?? 0) - 0.001);
     });
 
     test("that are changed or deleted are no longer found by their former words", async () => {

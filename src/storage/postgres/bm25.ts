@@ -1,8 +1,10 @@
 /**
- * Saturation of term frequency and weight of length in BM25; the BM25 index has the same (sql/000005_rank_words.sql).
+ * Saturation of term frequency and weight of length in BM25; the BM25 index has the same (sql/000008_pad_short_texts.sql).
  */
 export const K1 = 1.5;
 export const B = 0.6;
+/** Words that a shorter text counts as: few words are no sign that it is about nothing else. The BM25 index pads it. */
+export const MIN_LENGTH = 20;
 
 /** A word of the query. */
 export interface Term {

@@ -1,7 +1,7 @@
 import { CANDIDATE_DEPTH } from "../../memory/rank.ts";
 import type { Parameter, Queryable, QueryOptions, Row } from "../database/database.ts";
 import type { Candidate } from "../memory-repository.ts";
-import { B, chooseTerms, inverseDocumentFrequency, K1, type Term } from "./bm25.ts";
+import { B, chooseTerms, inverseDocumentFrequency, K1, MIN_LENGTH, type Term } from "./bm25.ts";
 import { domainTables } from "./domain-tables.ts";
 import { type FindByText, isUsual, type ParsedTextQuery, textConditions } from "./search-text.ts";
 
@@ -66,7 +66,11 @@ async function readCorpus(
       text: `with corpus as materialized (
           select d.id,
             coalesce(s.memories, (select count(*) from ${memories}))::float8 as memories,
-            coalesce(s.average_length, (select avg(length(text_vector)) from ${memories}), 0)::float8 as average_length
+            coalesce(
+              s.average_length,
+              (select avg(greatest(length(text_vector), ${MIN_LENGTH})) from ${memories}),
+              0
+            )::float8 as average_length
           from memory_domains d left join memory_text_statistics s on s.domain_id = d.id
           where d.name = $1
         )
@@ -139,7 +143,8 @@ async function rank(
           select lexeme, weight, memory_lexeme_query(array[lexeme]) as query
           from unnest($4::text[], $5::float8[]) as t (lexeme, weight)
         ), sized as (
-          select id, text_vector, ${K1} * (1 - ${B} + ${B} * length(text_vector) / $6::float8) as saturation
+          select id, text_vector,
+            ${K1} * (1 - ${B} + ${B} * greatest(length(text_vector), ${MIN_LENGTH}) / $6::float8) as saturation
           from candidates
         ), best as materialized (
           select s.*

@@ -705,14 +705,14 @@ export declare const DeleteMatchingResponseSchema: GenMessage<DeleteMatchingResp
 export declare type Ranking = Message<"memoryservice.v1.Ranking"> & {
   /**
    * Weight of the words in SEARCH_MODE_HYBRID, from 0 to 100. Only its ratio to `semantic_weight` matters; not
-   * both 0. Unset: 0.6.
+   * both 0. Unset: 0.55.
    *
    * @generated from field: optional double text_weight = 1;
    */
   textWeight?: number | undefined;
 
   /**
-   * Weight of the meaning in SEARCH_MODE_HYBRID, from 0 to 100. Unset: 0.4.
+   * Weight of the meaning in SEARCH_MODE_HYBRID, from 0 to 100. Unset: 0.45.
    *
    * @generated from field: optional double semantic_weight = 2;
    */
