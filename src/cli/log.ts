@@ -1,5 +1,6 @@
 import { type Logger, pino } from "pino";
 import type { SettingValues } from "../config.ts";
+import type { Logger as ServiceLogger } from "../logger.ts";
 import { createLineFormatter } from "./log-line.ts";
 
 /** Where log lines go: JSON for machines, lines for people on a terminal. */
@@ -10,3 +11,11 @@ export function createLogger(level: SettingValues["MEMORY_LOG_LEVEL"]): Logger {
   const format = createLineFormatter({ colours: env.NO_COLOR === undefined && env.TERM !== "dumb" });
   return pino(options, { write: (line: string) => void stdout.write(format(line)) });
 }
+
+/** For commands whose standard output belongs to their result: warnings and errors, a sentence each. */
+export const warningsOnly: ServiceLogger = {
+  debug() {},
+  info() {},
+  warn: (...[, sentence]: unknown[]) => console.error(`memory-service: ${sentence}`),
+  error: (...[, sentence]: unknown[]) => console.error(`memory-service: ${sentence}`),
+};

@@ -1,10 +1,10 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { type Config, readConfig } from "../config.ts";
-import type { Logger } from "../logger.ts";
 import { openDatabase } from "../open-database.ts";
 import type { Database } from "../storage/database/database.ts";
 import * as migrations from "../storage/migrations.ts";
+import { warningsOnly } from "./log.ts";
 
 const { sqlDirectory: directory } = migrations;
 
@@ -52,11 +52,3 @@ async function withDatabase<T>(config: Config, work: (database: Database) => Pro
     await database.close();
   }
 }
-
-/** Standard output belongs to the result. */
-const warningsOnly: Logger = {
-  debug() {},
-  info() {},
-  warn: (...[, sentence]: unknown[]) => console.error(`memory-service: ${sentence}`),
-  error: (...[, sentence]: unknown[]) => console.error(`memory-service: ${sentence}`),
-};

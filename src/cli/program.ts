@@ -3,6 +3,7 @@ import { SettingsError } from "../config.ts";
 import { ServiceError, StartupError } from "../errors.ts";
 import { SETTINGS, type Setting } from "../settings.ts";
 import { DatabaseError } from "../storage/database/database.ts";
+import { addAdoptCommand } from "./adopt-command.ts";
 import { addKeyCommands } from "./key-commands.ts";
 import { addMemoryCommands } from "./memory-commands.ts";
 import { UsageError } from "./usage-error.ts";
@@ -85,9 +86,11 @@ function createProgram() {
       exitCode = await (await import("./healthcheck.ts")).healthcheck();
     });
   addKeyCommands(program);
-  addMemoryCommands(program, (code) => {
+  const setExitCode = (code: number) => {
     exitCode = code;
-  });
+  };
+  addMemoryCommands(program, setExitCode);
+  addAdoptCommand(program, setExitCode);
   return { program, exitCode: () => exitCode };
 }
 

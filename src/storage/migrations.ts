@@ -260,6 +260,9 @@ const remedies: Readonly<Record<string, string>> = {
     'let a privileged user run "memory-service migrate", or "create extension vector" and "grant create on schema public"',
   [SQLSTATE.readOnlyTransaction]: "this is a read-only replica, connect to the primary",
   [SQLSTATE.diskFull]: "free space on the disk of the database",
+  // The old server had a function of the same name.
+  [SQLSTATE.ambiguousFunction]:
+    'the old memory server has used this database, run "memory-service adopt" to take over its tables',
   [SQLSTATE.undefinedObject]: "install pgvector on the PostgreSQL server",
 };
 

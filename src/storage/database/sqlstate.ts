@@ -25,6 +25,7 @@ export const SQLSTATE = {
   duplicateTable: "42P07",
   undefinedObject: "42704",
   duplicateObject: "42710",
+  ambiguousFunction: "42725",
   diskFull: "53100",
   outOfMemory: "53200",
   tooManyConnections: "53300",

@@ -1,0 +1,32 @@
+import { type Command, Option } from "commander";
+import type { AdoptCommandOptions } from "./adopt.ts";
+
+/** Adds the command that takes over a database of the old PostgreSQL version. */
+export function addAdoptCommand(program: Command, setExitCode: (exitCode: number) => void): void {
+  program
+    .command("adopt")
+    .description("take over the tables of the old PostgreSQL version; shows the plan unless --yes is given")
+    .option("--yes", "carry out the plan")
+    .option("--from <url>", "copy from this PostgreSQL database instead, which is only read")
+    .option(
+      "--map <old=new...>",
+      "the domain that a table becomes whose name is not allowed, as 'Old Name=new-name'",
+    )
+    .option("--skip <name...>", "leave this table alone")
+    .option("--normalise", "keep the old embeddings, at unit length, instead of making them again")
+    .option("--despite-prefixes", "with --normalise: also for a model that is asked with prefixes")
+    .addOption(
+      new Option(
+        "--on-conflict <what>",
+        "with --from: what to do about a memory that differs from one of its id (default: skip)",
+      ).choices(["skip", "replace"]),
+    )
+    .option("--json", "the plan, and what was done, as one JSON object")
+    .addHelpText(
+      "after",
+      "\nStop the old server first. Repeating it after an interruption goes on.\nExit code: 0 if the plan can be, or was, carried out; 1 if not.",
+    )
+    .action(async (options: AdoptCommandOptions) =>
+      setExitCode(await (await import("./adopt.ts")).adopt(options)),
+    );
+}
