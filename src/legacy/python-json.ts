@@ -21,6 +21,8 @@ export interface PythonJson {
   readonly changes: ReadonlySet<JsonChange>;
   /** The same JSON as Python's `json.dumps` writes it: ASCII, `", "` and `": "`; numbers as they were written. */
   readonly text: string;
+  /** Of an object: the texts of its members. */
+  readonly members: ReadonlyMap<string, string>;
 }
 
 /** Deeper texts are not read: nothing that Python has written is so deep. */
@@ -57,11 +59,12 @@ interface Node {
  */
 export function parsePythonJson(source: string, maxDepth: number): PythonJson {
   const changes = new Set<JsonChange>();
+  const outermost = new Map<string, string>();
   let at = 0;
   const root = readValue(1);
   skipSpace();
   if (at < source.length) throw unexpected();
-  return { ...root, changes };
+  return { ...root, changes, members: outermost };
 
   function readValue(level: number): Node {
     skipSpace();
@@ -93,7 +96,8 @@ export function parsePythonJson(source: string, maxDepth: number): PythonJson {
     if (number === undefined) throw unexpected();
     const [text, fraction, exponent] = number;
     const whole = fraction === undefined && exponent === undefined;
-    const value = Number(text);
+    // PostgreSQL knows no -0.
+    const value = Number(text) + 0;
     if (
       whole ? !Number.isSafeInteger(value) && BigInt(text) !== BigInt(value || 0) : !Number.isFinite(value)
     ) {
@@ -120,6 +124,7 @@ export function parsePythonJson(source: string, maxDepth: number): PythonJson {
       if (source[at++] !== ":") throw unexpected(at - 1);
       const node = readValue(level + 1);
       members.push(`${pythonString(key)}: ${node.text}`);
+      if (level === 1) outermost.set(key, node.text);
       const name = storable(key);
       if (entries.has(name)) changes.add("duplicate-key");
       entries.set(name, node);
