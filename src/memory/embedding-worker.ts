@@ -166,7 +166,8 @@ export function startEmbeddingWorker(dependencies: {
       if (error instanceof StaleDomainError) return false;
       if (!(error instanceof EmbedError)) throw error;
       if (error.kind === "unavailable" || error.kind === "model-missing") return false;
-      if (memory.attempts < MAX_ATTEMPTS) {
+      // Of nothing but white space there is nothing to try again.
+      if (memory.attempts < MAX_ATTEMPTS && /\S/u.test(memory.content)) {
         await repository.postponeEmbedding(domain, [memory.id], BACK_OFF_MS * memory.attempts, true);
       } else {
         await repository.failEmbedding(domain, memory, error.message);

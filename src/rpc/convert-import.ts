@@ -54,7 +54,7 @@ const MAX_VERSION = 2n ** 62n;
 const memoryRules: Rules<MemoryMessage> = {
   id: all(mustBeSet, charactersAtMost(LIMITS.idLength), storableText),
   domain: domainName,
-  content: all(mustBeSet, storableText),
+  content: storableText,
   source: storableText,
   importance: whenSet(finiteNumber),
   tags: (value) => {

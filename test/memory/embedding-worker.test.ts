@@ -54,6 +54,14 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     expect(hits[0]).toMatchObject({ id: "m1" });
   });
 
+  test("gives up at once on what has no text", async () => {
+    const useCases = await startWithPending([" \n\t"]);
+    useCases.startWorker();
+    await useCases.whenState("m0", "failed");
+    expect((await useCases.read("m0"))?.embedding.failureReason).toBe("the content has no text to embed");
+    expect(useCases.embedder.calls.some(({ texts }) => texts.includes(" \n\t"))).toBe(false);
+  });
+
   test("embeds more than it takes at once", async () => {
     const contents = Array.from({ length: 150 }, (_, i) => `memory ${i}`);
     const useCases = await startWithPending(contents);

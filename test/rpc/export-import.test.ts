@@ -280,7 +280,7 @@ describe.each(databaseEngines())("Export and Import on $name", ({ open }) => {
   });
 
   describe("records that cannot be stored", () => {
-    const bad = record("bad", {}, "");
+    const bad = record("bad", {}, "\0");
 
     test("stop the import where they are: what came before is stored", async () => {
       await client.store({ id: "taken", content: "something else" });
@@ -320,7 +320,7 @@ describe.each(databaseEngines())("Export and Import on $name", ({ open }) => {
         memory: {
           id: "\0".repeat(10_000),
           domain: "\u0001".repeat(10_000),
-          content: "",
+          content: "\0",
           source: "\0",
           tags: ["\0"],
           importance: Number.NaN,
@@ -341,7 +341,6 @@ describe.each(databaseEngines())("Export and Import on $name", ({ open }) => {
       ["no memory", {}, "record.memory"],
       ["no id", { memory: { content: "x" } }, "record.memory.id"],
       ["an id too long for its column", { memory: { id: "i".repeat(51), content: "x" } }, "record.memory.id"],
-      ["no content", { memory: { id: "m" } }, "record.memory.content"],
       ["NUL in content", { memory: { id: "m", content: "a\0b" } }, "record.memory.content"],
       ["NUL in an id", { memory: { id: "a\0b", content: "x" } }, "record.memory.id"],
       ["NUL in the source", { memory: { id: "m", content: "x", source: "\0" } }, "record.memory.source"],
@@ -513,7 +512,7 @@ describe.each(databaseEngines())("Export and Import on $name", ({ open }) => {
 
     // The client still has much to send when the server has seen enough; HTTP/1.1 waits seconds for it.
     if (name.endsWith("HTTP/1.1")) return;
-    const many = [record("bad", {}, ""), ...ids.map((id) => record(id, {}, large))];
+    const many = [record("bad", {}, "\0"), ...ids.map((id) => record(id, {}, large))];
     expect(await remote.import(messages({}, many))).toMatchObject({ received: 1n, stopped: true });
 
     // A caller that leaves ends its import.

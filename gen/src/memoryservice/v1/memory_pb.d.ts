@@ -200,8 +200,9 @@ export enum Memory_Embedding_State {
   READY = 2,
 
   /**
-   * The embedding model refused this text again and again; `failure_reason` tells why. The memory is kept
-   * and found by its words. RetryFailed makes it pending again, and so does a change of its content.
+   * The embedding model refused this text again and again, or there is nothing to embed (an imported memory
+   * may be empty); `failure_reason` tells why. The memory is kept and found by its words. RetryFailed makes
+   * it pending again, and so does a change of its content.
    *
    * @generated from enum value: STATE_FAILED = 3;
    */

@@ -1665,9 +1665,10 @@ export declare type ImportRequest = Message<"memoryservice.v1.ImportRequest"> & 
     case: "options";
   } | {
     /**
-     * The next memory. `id` and `content` are required. Times and version are taken over; where they are
-     * missing they are set as by Store. Sizes and values that Store would refuse are allowed, so that whatever
-     * was exported can be imported.
+     * The next memory. `id` is required. Times and version are taken over; where they are missing they are set
+     * as by Store. Sizes and values that Store would refuse are allowed, so that whatever was exported, or comes
+     * from an older system, can be imported. Without content, or with nothing but white space, there is nothing
+     * to embed: such a memory becomes STATE_FAILED.
      *
      * @generated from field: memoryservice.v1.MemoryRecord record = 2;
      */
