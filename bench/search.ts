@@ -1,5 +1,6 @@
 import { SearchMode } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
-import { prepareText, profileForModel } from "../src/embedding/model-profiles.ts";
+import { prepareText } from "../src/embedding/model-profile.ts";
+import { profileForModel } from "../src/embedding/model-profiles.ts";
 import { type FakeOllama, startFakeOllama } from "../test/fakes/ollama/index.ts";
 import { standInModels } from "../test/fakes/ollama/stand-in.ts";
 import { createMemoryClient, type MemoryClient } from "./client.ts";

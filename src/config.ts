@@ -1,3 +1,4 @@
+import { readOwnProfiles } from "./embedding/own-profiles.ts";
 import { StartupError } from "./errors.ts";
 import { needsCredentials, securityProblems } from "./security/settings.ts";
 import { SETTINGS, type Setting, type SettingName } from "./settings.ts";
@@ -61,6 +62,8 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     );
   }
   problems.push(...securityProblems(settings));
+  const profiles = readOwnProfiles(settings.MEMORY_MODEL_PROFILES);
+  problems.push(...profiles.problems.map((problem) => `MEMORY_MODEL_PROFILES ${problem}`));
   if (problems.length > 0) {
     throw new SettingsError(
       problems.length === 1 && problems[0] !== undefined

@@ -9,6 +9,7 @@ import type { Config } from "./config.ts";
 import type { Embedder } from "./embedding/embedder.ts";
 import { createEmbedders } from "./embedding/embedders.ts";
 import { createOllamaEmbedder } from "./embedding/ollama-embedder.ts";
+import { readOwnProfiles } from "./embedding/own-profiles.ts";
 import { StartupError } from "./errors.ts";
 import type { Logger } from "./logger.ts";
 import { createContentEmbedder } from "./memory/content-embedder.ts";
@@ -54,6 +55,7 @@ export interface Services {
  */
 export async function openServices(config: Config, logger: Logger, cleanup: Cleanup): Promise<Services> {
   const { settings } = config;
+  const { find: findProfile } = readOwnProfiles(settings.MEMORY_MODEL_PROFILES);
   const version = readVersion();
   // Does nothing unless the host has registered an SDK.
   const tracer = trace.getTracer("memory-service", version);
@@ -68,7 +70,11 @@ export async function openServices(config: Config, logger: Logger, cleanup: Clea
   const repository = createPostgresMemoryRepository(database);
   const ollamaOptions = { url: settings.OLLAMA_API_URL, pull: settings.MEMORY_PULL_MODEL, logger };
   const defaultModel = settings.OLLAMA_EMBEDDING_MODEL;
-  const ollama = createOllamaEmbedder({ ...ollamaOptions, model: defaultModel });
+  const ollama = createOllamaEmbedder({
+    ...ollamaOptions,
+    model: defaultModel,
+    profile: findProfile(defaultModel),
+  });
   const metrics = settings.MEMORY_METRICS
     ? createMetrics({
         version,
@@ -85,9 +91,8 @@ export async function openServices(config: Config, logger: Logger, cleanup: Clea
       createOllamaEmbedder({
         ...ollamaOptions,
         model: embeddingModel,
-        ...(requestedDimensions === undefined
-          ? {}
-          : { profileOverride: { dimensions: requestedDimensions, shortenTo: requestedDimensions } }),
+        profile: findProfile(embeddingModel),
+        ...(requestedDimensions === undefined ? {} : { dimensions: requestedDimensions }),
       }),
       tracer,
     ),

@@ -244,6 +244,11 @@ export const SETTINGS = {
   }),
   OLLAMA_API_URL: url({ default: "http://127.0.0.1:11434", description: "Where Ollama answers." }),
   OLLAMA_EMBEDDING_MODEL: text({ default: "nomic-embed-text", description: "Embedding model." }),
+  MEMORY_MODEL_PROFILES: text({
+    default: undefined,
+    description:
+      "How to speak to models that are not known, or otherwise than usual: JSON, or a file with it.",
+  }),
   MEMORY_PULL_MODEL: boolean({
     default: true,
     description: "Have Ollama pull the embedding model if it lacks it.",

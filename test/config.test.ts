@@ -49,6 +49,7 @@ describe("an empty environment", () => {
         MEMORY_MAX_DOMAINS: 0,
         OLLAMA_API_URL: "http://127.0.0.1:11434",
         OLLAMA_EMBEDDING_MODEL: "nomic-embed-text",
+        MEMORY_MODEL_PROFILES: undefined,
         MEMORY_PULL_MODEL: true,
         MEMORY_EMBED_BUDGET_MS: 2_000,
         MEMORY_REFLECTION: true,

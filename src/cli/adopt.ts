@@ -1,6 +1,6 @@
 import { type Config, readConfig } from "../config.ts";
-import { profileForModel } from "../embedding/model-profiles.ts";
 import { createOllamaEmbedder } from "../embedding/ollama-embedder.ts";
+import { readOwnProfiles } from "../embedding/own-profiles.ts";
 import { StartupError } from "../errors.ts";
 import { adoptTables, prepareCatalogue } from "../legacy/postgres/adopt.ts";
 import { type AdoptionPlan, planAdoption } from "../legacy/postgres/adoption-plan.ts";
@@ -188,7 +188,7 @@ async function versionToKeep(
   run: Run,
 ): Promise<number> {
   const { OLLAMA_API_URL: url, OLLAMA_EMBEDDING_MODEL: model } = config.settings;
-  const profile = profileForModel(model);
+  const profile = readOwnProfiles(config.settings.MEMORY_MODEL_PROFILES).find(model);
   if ((profile.queryPrefix !== "" || profile.documentPrefix !== "") && !run.despitePrefixes) {
     throw new StartupError(
       `the old embeddings were made without the prefixes that ${model} is asked with (${JSON.stringify(profile.queryPrefix)}, ${JSON.stringify(profile.documentPrefix)}), so that searches would find less well`,
@@ -200,7 +200,7 @@ async function versionToKeep(
     model,
     pull: false,
     logger: warningsOnly,
-    profileOverride: { queryPrefix: "", documentPrefix: "", clean: (text) => text },
+    profile: { ...profile, queryPrefix: "", documentPrefix: "", clean: (text) => text },
   });
   try {
     // Waits for the first look at Ollama.

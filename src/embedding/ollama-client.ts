@@ -1,6 +1,6 @@
 import { type Clock, systemClock } from "./clock.ts";
 import { createDegenerationGuard, embeddingsFromAnswer, MAX_DIMENSIONS } from "./embed-answer.ts";
-import type { ModelProfile } from "./model-profiles.ts";
+import type { ModelProfile } from "./model-profile.ts";
 import { invalidAnswer, OllamaError } from "./ollama-errors.ts";
 import { createOllamaHttp } from "./ollama-http.ts";
 

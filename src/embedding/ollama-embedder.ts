@@ -2,7 +2,14 @@ import type { Logger } from "../logger.ts";
 import { type CircuitState, createCircuitBreaker } from "./circuit-breaker.ts";
 import { type Clock, systemClock, waitUnlessAborted } from "./clock.ts";
 import { type Embedder, type EmbeddingRole, type EmbeddingSpace, EmbedError } from "./embedder.ts";
-import { type ModelProfile, prepareText, profileForModel } from "./model-profiles.ts";
+import {
+  canShortenTo,
+  describeDimensions,
+  type ModelProfile,
+  prepareText,
+  shortenedTo,
+} from "./model-profile.ts";
+import { profileForModel } from "./model-profiles.ts";
 import { createOllamaClient } from "./ollama-client.ts";
 import { OllamaError, sentenceFrom } from "./ollama-errors.ts";
 import { createPullProgressLog } from "./pull-progress.ts";
@@ -17,8 +24,10 @@ export interface OllamaEmbedderOptions {
   /** Download the model if Ollama lacks it. */
   readonly pull: boolean;
   readonly logger: Logger;
-  /** Replaces parts of the model's profile. Give it a `name` of its own: embeddings of two names never mix. */
-  readonly profileOverride?: Partial<ModelProfile>;
+  /** How to speak to the model. Default: the built-in profile for its name. */
+  readonly profile?: ModelProfile;
+  /** Length of the embeddings to make, which the model must be trained for. Default: that of the profile. */
+  readonly dimensions?: number;
   readonly clock?: Clock;
   /** From 0 to below 1, for the jitter of retries. Default Math.random. */
   readonly random?: () => number;
@@ -89,7 +98,8 @@ const MAX_PULL_RETRY_MS = 600_000;
 export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbedder {
   const { logger, clock = systemClock, coldTimeoutMs = 120_000, warmTimeoutMs = 30_000 } = options;
   const { awayCheckMs = 2_000, readyCheckMs = 30_000, keepAliveSeconds = 1_800 } = options;
-  const profile: ModelProfile = { ...profileForModel(options.model), ...options.profileOverride };
+  const own = options.profile ?? profileForModel(options.model);
+  const profile = options.dimensions === undefined ? own : shortenedTo(own, options.dimensions);
   const client = createOllamaClient({ ...options, profile, keepAliveSeconds, clock });
   const cache = createQueryCache(options.queryCacheEntries);
   const scheduler = createScheduler({ ...options, run });
@@ -190,6 +200,19 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
     await warmUp(digest);
   }
 
+  /**
+   * Why embeddings of the length that is wanted cannot be made; undefined if they can, or if that is not known yet. Ollama
+   * itself cuts those of any model.
+   *
+   * @param native the model's own length, if it is known
+   */
+  function refusedDimensions(native: number | undefined): string | undefined {
+    const { shortenTo } = profile;
+    if (shortenTo === undefined || native === undefined || shortenTo === native) return undefined;
+    if (shortenTo < native && canShortenTo(profile, shortenTo)) return undefined;
+    return `makes ${native} dimensions, and cannot make ${shortenTo}: it can make ${describeDimensions(profile, native)}`;
+  }
+
   /** Wakes the model and takes its measure. */
   async function warmUp(digest: string): Promise<void> {
     const { signal } = lifetime;
@@ -202,16 +225,12 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
           "makes no embeddings: set OLLAMA_EMBEDDING_MODEL to an embedding model, such as nomic-embed-text",
         );
       }
-      if (
-        profile.shortenTo !== undefined &&
-        facts.dimensions !== undefined &&
-        profile.shortenTo > facts.dimensions
-      ) {
+      const refusal = refusedDimensions(facts.dimensions);
+      if (refusal !== undefined) {
         breaker.succeeded();
-        return missing(`makes ${facts.dimensions} dimensions, and cannot make ${profile.shortenTo}`);
+        return missing(refusal);
       }
-      const dimensions =
-        profile.shortenTo ?? options.profileOverride?.dimensions ?? facts.dimensions ?? profile.dimensions;
+      const dimensions = profile.shortenTo ?? facts.dimensions ?? profile.dimensions;
       if (dimensions !== profile.dimensions && profile.dimensions !== undefined) {
         logger.warn({ dimensions, usual: profile.dimensions }, `${named} has unusual dimensions`);
       }
@@ -411,7 +430,10 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
     return results.filter((embedding) => embedding !== undefined);
   }
 
-  check();
+  // What the profile says of the model will not change by looking at Ollama.
+  const refusal = refusedDimensions(own.shortenTo === undefined ? own.dimensions : undefined);
+  if (refusal === undefined) check();
+  else missing(refusal);
 
   return {
     profile,

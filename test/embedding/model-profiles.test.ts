@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { prepareText, profileForModel } from "../../src/embedding/model-profiles.ts";
+import { prepareText } from "../../src/embedding/model-profile.ts";
+import { profileForModel } from "../../src/embedding/model-profiles.ts";
 
 const SENTENCE = "Represent this sentence for searching relevant passages: ";
 
@@ -20,9 +21,18 @@ describe("profileForModel", () => {
     ["qwen3-embedding:0.6b", "qwen3-0.6b/1", 1024, 8192],
     ["qwen3-embedding:4b-q8_0", "qwen3-4b/1", 1024, 8192],
     ["qwen3-embedding", "qwen3-8b/1", 1024, 8192],
-    ["snowflake-arctic-embed:m", "arctic/1", undefined, 512],
+    ["snowflake-arctic-embed", "arctic/1", 1024, 512],
+    ["snowflake-arctic-embed:335m", "arctic/1", 1024, 512],
+    ["snowflake-arctic-embed:xs", "arctic/1", 384, 512],
+    ["snowflake-arctic-embed:22m", "arctic/1", 384, 512],
+    ["snowflake-arctic-embed:s", "arctic/1", 384, 512],
+    ["snowflake-arctic-embed:m", "arctic/1", 768, 512],
+    ["snowflake-arctic-embed:110m", "arctic/1", 768, 512],
+    ["snowflake-arctic-embed:m-long", "arctic-long/1", 768, 2048],
+    ["snowflake-arctic-embed:137m", "arctic-long/1", 768, 2048],
     ["snowflake-arctic-embed2", "arctic2/1", 1024, 8192],
-    ["granite-embedding:278m", "granite/1", undefined, 512],
+    ["granite-embedding:30m", "granite/1", 384, 512],
+    ["granite-embedding:278m", "granite/1", 768, 512],
     ["nomic-embed-text-v9", "generic/1", undefined, 512],
     ["", "generic/1", undefined, 512],
   ])("knows %j as %s", (model, name, dimensions, contextTokens) => {

@@ -1,4 +1,5 @@
 import { describe, expect, it, onTestFinished } from "vitest";
+import { profileForModel } from "../../src/embedding/model-profiles.ts";
 import { createOllamaEmbedder } from "../../src/embedding/ollama-embedder.ts";
 import { ManualClock as FakeClock, startFakeOllama } from "../fakes/ollama/index.ts";
 import { createManualClock } from "./manual-clock.ts";
@@ -142,9 +143,49 @@ describe("a request", () => {
     expect(embedder.space()?.dimensions).toBe(1_024);
   });
 
-  it("follows an override of the profile", async () => {
-    const profileOverride = { name: "mine/1", queryPrefix: "q> " };
-    const { embedder, batches } = await startReadyBench({}, { profileOverride });
+  it.each([
+    ["nomic-embed-text", 768, 256],
+    ["nomic-embed-text", 768, 768],
+    ["qwen3-embedding:8b", 4_096, 2_000],
+    ["mine", 300, 300],
+  ])("makes embeddings of %s, which has %d dimensions, with %d of them", async (name, own, dimensions) => {
+    const model = { name, family: "bert", dimensions: own, contextLength: 2_048 };
+    const { embedder } = await startReadyBench({ models: [model] }, { model: name, dimensions });
+    expect(await embedder.embed(["x"], "document")).toEqual([
+      expect.objectContaining({ length: dimensions }),
+    ]);
+    expect(embedder.space()?.dimensions).toBe(dimensions);
+  });
+
+  it.each([
+    [
+      "nomic-embed-text",
+      768,
+      300,
+      "makes 768 dimensions, and cannot make 300: it can make 768, 512, 256, 128, 64",
+    ],
+    ["all-minilm", 384, 256, "makes 384 dimensions, and cannot make 256: it can make 384"],
+    ["all-minilm", 384, 768, "makes 384 dimensions, and cannot make 768: it can make 384"],
+    ["qwen3-embedding:0.6b", 1_024, 16, "makes 1024 dimensions, and cannot make 16: it can make 32 to 1024"],
+    ["mine", 300, 100, "makes 300 dimensions, and cannot make 100: it can make 300"],
+  ])("refuses for %s, which has %d dimensions, a length of %d", async (name, own, dimensions, why) => {
+    const model = { name, family: "bert", dimensions: own, contextLength: 2_048 };
+    const { embedder } = await startBench({ models: [model] }, { model: name, dimensions });
+    await expect(embedder.embed(["x"], "document")).rejects.toMatchObject({
+      kind: "model-missing",
+      message: expect.stringContaining(why),
+    });
+  });
+
+  it("refuses a length that the profile does not allow also while Ollama is away", async () => {
+    const { embedder, fake } = await startBench({ prepare: (it) => it.close() }, { dimensions: 300 });
+    await expect(embedder.embed(["x"], "document")).rejects.toMatchObject({ kind: "model-missing" });
+    expect(fake.requests).toEqual([]);
+  });
+
+  it("follows a profile of its own", async () => {
+    const profile = { ...profileForModel("nomic-embed-text"), name: "mine/1", queryPrefix: "q> " };
+    const { embedder, batches } = await startReadyBench({}, { profile });
     await embedder.embed(["x"], "query");
     expect(batches()).toEqual([["q> x"]]);
     expect(embedder.space()?.profile).toBe("mine/1");

@@ -1,8 +1,8 @@
 import type { SettingValues } from "../../config.ts";
 import type { EmbeddingSpace } from "../../embedding/embedder.ts";
-import { profileForModel } from "../../embedding/model-profiles.ts";
 import { createOllamaClient, type OllamaClient } from "../../embedding/ollama-client.ts";
 import { OllamaError } from "../../embedding/ollama-errors.ts";
+import { readOwnProfiles } from "../../embedding/own-profiles.ts";
 import { type Check, ok, problem, warning } from "./check.ts";
 
 /** What was found of Ollama and the model. */
@@ -25,7 +25,7 @@ const TEXTS = ["the train leaves at noon", "a recipe for lentil soup"] as const;
 /** Asks Ollama for its version and its model, and has it embed two short texts. */
 export async function checkEmbedder(settings: SettingValues): Promise<EmbedderFindings> {
   const { OLLAMA_API_URL: url, OLLAMA_EMBEDDING_MODEL: configured } = settings;
-  const profile = profileForModel(configured);
+  const profile = readOwnProfiles(settings.MEMORY_MODEL_PROFILES).find(configured);
   const client = createOllamaClient({ url, model: configured, profile });
   const { model } = client;
 
