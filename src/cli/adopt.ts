@@ -79,7 +79,8 @@ async function adoptInPlace(config: Config, run: Run): Promise<number> {
     if (!say.goesOn) return say.plan();
     await prepareCatalogue(database, warningsOnly, run.signal);
     const normaliseAs = run.normalise ? await versionToKeep(config, database, plan, run) : undefined;
-    const { maxChunkLength } = profileForModel(config.settings.OLLAMA_EMBEDDING_MODEL);
+    const { MEMORY_MODEL_PROFILES: profiles, OLLAMA_EMBEDDING_MODEL: model } = config.settings;
+    const { maxChunkLength } = readOwnProfiles(profiles).find(model);
     const progress = createProgress();
     const total = sumOf(plan);
     let rows = 0;
