@@ -159,14 +159,29 @@ class PgliteDatabase implements EmbeddedDatabase {
     parameters: readonly Parameter[] = [],
     options: QueryOptions = {},
   ): Promise<R[]> {
-    return await this.#alone(options.signal, async () => {
-      try {
-        return (await this.#connection.query(statement, parameters, options.signal)) as R[];
-      } catch (error) {
-        options.signal?.throwIfAborted();
-        throw mapDatabaseError(error);
-      }
-    });
+    try {
+      return (await this.#send(statement, parameters, options.signal)) as R[];
+    } catch (error) {
+      options.signal?.throwIfAborted();
+      throw mapDatabaseError(error);
+    }
+  }
+
+  /** Gives the turn away when the statement is at the worker, before its answer. */
+  async #send(
+    statement: Statement,
+    parameters: readonly Parameter[],
+    signal: AbortSignal | undefined,
+  ): Promise<Row[]> {
+    const release = await this.#acquire(signal);
+    let answer: Promise<Row[]>;
+    try {
+      await rejectOnAbort(this.#connection.hasRoom(), signal);
+      answer = this.#connection.query(statement, parameters, signal);
+    } finally {
+      release();
+    }
+    return await answer;
   }
 
   async execute(script: string): Promise<void> {
@@ -341,6 +356,12 @@ class EmbeddedError extends Error {
   }
 }
 
+/**
+ * Statements at the worker: one that runs, and one that is at hand when it ends, so that the worker need not wait for the
+ * main thread between them. What has been sent cannot be taken back, so no more.
+ */
+const MAX_UNDER_WAY = 2;
+
 /** The engine's one connection. The worker answers in order, so statements may be sent before earlier ones end. */
 class WorkerConnection implements Connection {
   readonly #call: (command: EmbeddedCommand) => Promise<EmbeddedValue>;
@@ -356,6 +377,11 @@ class WorkerConnection implements Connection {
 
   async idle(): Promise<void> {
     while (this.#running.size > 0) await Promise.allSettled(this.#running);
+  }
+
+  /** Waits until one more statement may be sent. */
+  async hasRoom(): Promise<void> {
+    while (this.#running.size >= MAX_UNDER_WAY) await Promise.race(this.#running).catch(() => {});
   }
 
   async query(statement: Statement, parameters: readonly Parameter[], signal?: AbortSignal): Promise<Row[]> {

@@ -58,38 +58,27 @@ class BrokenEngineError extends Error {
   override readonly name = "BrokenEngineError";
 }
 
-/** How the answers to a request end that PostgreSQL has worked off. */
+/** How the answers to a request end that PostgreSQL has worked off, before it is ready for the next. */
 const complete: ReadonlySet<string> = new Set([
   "commandComplete",
   "emptyQuery",
   "parseComplete",
   "closeComplete",
-  "readyForQuery",
 ]);
 
-/** Sends the messages of one request, then a sync; returns the answers to the request. */
+/** Sends the messages of one request and a sync; returns the answers to the request. */
 async function send(pglite: PGlite, messages: Uint8Array[]) {
-  const request = pglite.execProtocolStream(Buffer.concat(messages), { syncToFs: false });
-  const answers = await request.catch(async (error: unknown) => {
-    await sync(pglite);
-    throw error;
+  // An error is one of the answers: after it PostgreSQL skips the rest and is ready again.
+  const answers = await pglite.execProtocolStream(Buffer.concat([...messages, serialize.sync()]), {
+    syncToFs: false,
   });
   // PGlite swallows what WebAssembly throws (a stack overflow, a failed assertion) and returns what had been
-  // answered until then. Without this check a broken engine would answer every later statement with no rows,
-  // and a sync never: so that goes out on its own.
-  assertComplete(answers);
-  await sync(pglite);
-  return answers;
-}
-
-async function sync(pglite: PGlite): Promise<void> {
-  assertComplete(await pglite.execProtocolStream(serialize.sync(), { syncToFs: false }));
-}
-
-function assertComplete(answers: ReadonlyArray<{ readonly name: string }>): void {
-  if (!complete.has(answers.at(-1)?.name ?? "")) {
+  // answered until then. Without this check a broken engine would answer every later statement with no rows.
+  const last = answers.findLast(({ name }) => name !== "readyForQuery");
+  if (answers.at(-1)?.name !== "readyForQuery" || !complete.has(last?.name ?? "")) {
     throw new BrokenEngineError("the embedded PostgreSQL stopped in the middle of a statement");
   }
+  return answers;
 }
 
 async function prepare(pglite: PGlite, prepared: PreparedStatements, name: string, text: string) {
