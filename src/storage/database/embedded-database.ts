@@ -23,11 +23,12 @@ import type {
   EmbeddedResponse,
   EmbeddedValue,
   EmbeddedWorkerData,
+  TextRows,
 } from "./embedded-messages.ts";
 import { ExclusiveQueue } from "./exclusive-queue.ts";
 import { databaseUnavailable, mapDatabaseError, SQLSTATE } from "./sqlstate.ts";
 import { type Connection, lend, runTransaction } from "./transaction.ts";
-import { wireValueFrom } from "./wire-values.ts";
+import { textParserOf, wireValueFrom } from "./wire-values.ts";
 
 export interface EmbeddedOptions {
   /** Where the data lives; made if missing, locked against other processes. Undefined keeps it in memory. */
@@ -390,7 +391,7 @@ class WorkerConnection implements Connection {
     const { text, name } = statement;
     const answer = this.#track(this.#call({ kind: "query", text, name, values }));
     // A running statement cannot be stopped: its result is dropped.
-    return (await rejectOnAbort(answer, signal)) as Row[];
+    return rowsFrom((await rejectOnAbort(answer, signal)) as TextRows);
   }
 
   async execute(script: string): Promise<string> {
@@ -405,6 +406,18 @@ class WorkerConnection implements Connection {
       this.#running.delete(answer);
     }
   }
+}
+
+function rowsFrom({ columns, rows }: TextRows): Row[] {
+  const readers = columns.map(({ name, oid }) => ({ name, parse: textParserOf(oid) }));
+  return rows.map((values) =>
+    Object.fromEntries(
+      readers.map(({ name, parse }, column) => {
+        const value = values[column] ?? null;
+        return [name, value === null ? null : parse(value)];
+      }),
+    ),
+  );
 }
 
 /** Bytes without the rest of a larger memory they may be a part of, which a message would carry along. */

@@ -1,4 +1,3 @@
-import type { Row } from "./database.ts";
 import type { WireValue } from "./wire-values.ts";
 
 /** What the main thread and the worker of the embedded engine tell each other. */
@@ -37,8 +36,14 @@ export interface EmbeddedFailure {
   readonly detail?: string | undefined;
 }
 
+/** Rows as PostgreSQL sent them: reading them is left to the main thread, since the worker's time is scarcer. */
+export interface TextRows {
+  readonly columns: ReadonlyArray<{ readonly name: string; readonly oid: number }>;
+  readonly rows: Array<Array<string | null>>;
+}
+
 /** By kind of command: rows, the last command tag, a tar archive, nothing. */
-export type EmbeddedValue = Row[] | string | ArrayBuffer | undefined;
+export type EmbeddedValue = TextRows | string | ArrayBuffer | undefined;
 
 export type EmbeddedResponse =
   | { readonly id: number; readonly value: EmbeddedValue }

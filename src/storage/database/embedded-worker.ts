@@ -1,11 +1,10 @@
 import { existsSync } from "node:fs";
 import { rename, rm } from "node:fs/promises";
 import { parentPort, workerData } from "node:worker_threads";
-import { PGlite, parse, protocol } from "@electric-sql/pglite";
+import { messages, PGlite, protocol } from "@electric-sql/pglite";
 import { pg_textsearch } from "@electric-sql/pglite-pg_textsearch";
 import { vector } from "@electric-sql/pglite-pgvector";
 import { connectionSettings } from "./connection-settings.ts";
-import type { Row } from "./database.ts";
 import type {
   EmbeddedCommand,
   EmbeddedFailure,
@@ -13,8 +12,9 @@ import type {
   EmbeddedResponse,
   EmbeddedValue,
   EmbeddedWorkerData,
+  TextRows,
 } from "./embedded-messages.ts";
-import { textParsers, type WireValue } from "./wire-values.ts";
+import type { WireValue } from "./wire-values.ts";
 
 /**
  * The thread of the embedded engine: PGlite runs every statement in the thread that asks, so it gets one of its
@@ -109,21 +109,31 @@ async function runPrepared(
   name: string | undefined,
   values: readonly WireValue[],
 ) {
-  const messages = name === undefined ? [serialize.parse({ text })] : [];
-  messages.push(
+  const request = name === undefined ? [serialize.parse({ text })] : [];
+  request.push(
     serialize.bind({ statement: name ?? "", values: [...values] as Array<string | ArrayBuffer | null> }),
     serialize.describe({ type: "P" }),
     serialize.execute({}),
   );
-  const [result] = parse.parseResults(await send(pglite, messages), textParsers);
-  return (result?.rows ?? []) as Row[];
+  return textRowsFrom(await send(pglite, request));
+}
+
+function textRowsFrom(answers: Awaited<ReturnType<typeof send>>): TextRows {
+  const rows: TextRows["rows"] = [];
+  let columns: TextRows["columns"] = [];
+  for (const answer of answers) {
+    if (answer instanceof messages.RowDescriptionMessage) {
+      columns = answer.fields.map(({ name, dataTypeID }) => ({ name, oid: dataTypeID }));
+    } else if (answer instanceof messages.DataRowMessage) rows.push(answer.fields);
+  }
+  return { columns, rows };
 }
 
 async function query(
   pglite: PGlite,
   prepared: PreparedStatements,
   { text, name, values }: Extract<EmbeddedCommand, { kind: "query" }>,
-): Promise<Row[]> {
+): Promise<TextRows> {
   if (name === undefined) return await runPrepared(pglite, text, undefined, values);
   await prepare(pglite, prepared, name, text);
   try {
@@ -141,7 +151,7 @@ async function query(
 /** Returns the command tag of the script's last statement. */
 async function execute(pglite: PGlite, script: string): Promise<string> {
   const answers = await send(pglite, [serialize.query(script)]);
-  return parse.parseResults(answers, textParsers).at(-1)?.command ?? "";
+  return answers.findLast((answer) => answer instanceof messages.CommandCompleteMessage)?.text ?? "";
 }
 
 function isOutdatedPlan(error: unknown): boolean {

@@ -45,7 +45,7 @@ const asNumber: TextParser = (text) => Number(text);
 const asBigint: TextParser = (text) => BigInt(text);
 const asBoolean: TextParser = (text) => text === "t";
 const asJson: TextParser = (text) => JSON.parse(text);
-// A copy of its own: Buffer shares a pool, whose whole memory a worker's message would carry along.
+// A copy of its own: Buffer shares a pool.
 const asBytes: TextParser = (text) => new Uint8Array(Buffer.from(text.slice(2), "hex"));
 
 /** [type, array of the type, parser] by the fixed oids of pg_type. */
@@ -72,7 +72,7 @@ const types: ReadonlyArray<readonly [oid: number, arrayOid: number, parser: Text
 ];
 
 /** The parser of each known type by oid. Every other type stays in its text form. */
-export const textParsers: Readonly<Record<number, TextParser>> = Object.fromEntries(
+const textParsers: Readonly<Record<number, TextParser>> = Object.fromEntries(
   types.flatMap(([oid, arrayOid, parser]) => [
     [oid, parser],
     [arrayOid, (text: string) => parseArray(text, parser)],
