@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { Database } from "../../src/storage/database/database.ts";
 import type { MemoryRepository } from "../../src/storage/memory-repository.ts";
+import { K1 } from "../../src/storage/postgres/bm25.ts";
 import { createPostgresMemoryRepository } from "../../src/storage/postgres/memory-repository.ts";
 import { refreshTextStatistics } from "../../src/storage/postgres/text-statistics.ts";
 import { draft, microsecondsFromNow, newDomainName } from "../support/drafts.ts";
@@ -244,6 +245,20 @@ describe.each(await rankedEngines())(
       expect(b?.score).toBeCloseTo(a?.score ?? 0, 5);
       expect(c?.score).toBeCloseTo(a?.score ?? 0, 5);
       expect(d?.score).toBeLessThan((a?.score ?? 0) - 0.001);
+    });
+
+    test("count each time that they occur, less and less", async () => {
+      const occurrences = [1, 2, 3, 20, 100, 250];
+      for (const n of occurrences) await insert(`n${n}`, "zebra ".repeat(n) + otherWords(30));
+      const scores = new Map((await findWords("zebra")).map(({ id, score }) => [id, score]));
+      const once = scores.get("n1") ?? 0;
+      const ratios = occurrences.map((n) => (scores.get(`n${n}`) ?? 0) / once);
+      if (ranker === "bm25_sql") {
+        // All have the same different words, so that length does not matter: n (K1 + 1) / (n + K1).
+        for (const [index, n] of occurrences.entries()) {
+          expect(ratios[index]).toBeCloseTo((n * (K1 + 1)) / (n + K1), 6);
+        }
+      } else expect(scores.size).toBe(occurrences.length);
     });
 
     test("that are changed or deleted are no longer found by their former words", async () => {
