@@ -1,5 +1,5 @@
 import { type Cleanup, createCleanup } from "./cleanup.ts";
-import type { Config } from "./config.ts";
+import { type Config, isLoopback } from "./config.ts";
 import { Health as HealthService } from "./generated/grpc/health/v1/health_pb.ts";
 import { watchHealth } from "./health.ts";
 import type { Logger } from "./logger.ts";
@@ -8,9 +8,10 @@ import { openServices } from "./open-services.ts";
 import { createAuthorizeInterceptor } from "./rpc/authorize.ts";
 import { createErrorInterceptor } from "./rpc/errors.ts";
 import { createHealth } from "./rpc/health.ts";
-import { defaultMaxMessageBytes, defaultMaxTimeoutMs, startListener } from "./rpc/listener.ts";
+import { defaultMaxMessageBytes, defaultMaxTimeoutMs, type Listener, startListener } from "./rpc/listener.ts";
 import { createReflection } from "./rpc/reflection.ts";
 import { createAuthenticator } from "./security/authenticator.ts";
+import { readTls } from "./security/read-tls.ts";
 
 /** A running server. */
 export interface App {
@@ -40,6 +41,9 @@ async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<s
   const { settings } = config;
   const authenticator = await createAuthenticator(settings, logger);
   cleanup.defer(async () => authenticator?.close());
+  let listener: Listener | undefined;
+  const tls = await readTls(settings, (credentials) => listener?.replaceTls(credentials), logger);
+  cleanup.defer(async () => tls?.close());
   const services = await openServices(config, logger, cleanup);
   const { descriptors, database, embedder, metrics, tracer } = services;
 
@@ -50,7 +54,7 @@ async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<s
     ? createReflection([...descriptors, HealthService])
     : () => {};
 
-  const listener = await startListener({
+  listener = await startListener({
     host: settings.MEMORY_HOST,
     port: settings.MEMORY_PORT,
     routes: (router) => {
@@ -64,6 +68,7 @@ async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<s
       createAuthorizeInterceptor({ defaultDomain: settings.DEFAULT_MEMORY_DOMAIN }),
     ],
     authenticator,
+    tls: tls?.current(),
     maxMessageBytes: defaultMaxMessageBytes,
     maxTimeoutMs: defaultMaxTimeoutMs,
     allowedHosts: settings.MEMORY_ALLOWED_HOSTS ?? [],
@@ -74,11 +79,18 @@ async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<s
     shutdown: { graceMs: settings.MEMORY_SHUTDOWN_GRACE_MS },
     logger,
   });
+  const { url, close } = listener;
   cleanup.defer(async () => {
     health.shutdown();
-    await listener.close();
+    await close();
   });
 
-  logger.info({ url: listener.url, engine: database.engine }, "serving");
-  return listener.url;
+  if (authenticator !== undefined && tls === undefined && !isLoopback(settings.MEMORY_HOST)) {
+    logger.warn(
+      {},
+      "credentials arrive in plain text: set MEMORY_TLS_CERT_FILE, or have a proxy in front do TLS",
+    );
+  }
+  logger.info({ url, engine: database.engine }, "serving");
+  return url;
 }

@@ -53,11 +53,12 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     settings.MEMORY_HOST &&
     !isLoopback(settings.MEMORY_HOST) &&
     settings.MEMORY_ALLOW_UNAUTHENTICATED === false &&
-    !needsCredentials(settings)
+    !needsCredentials(settings) &&
+    settings.MEMORY_TLS_CLIENT_CA_FILE === undefined
   ) {
     problems.push(
       `MEMORY_HOST=${settings.MEMORY_HOST} is reachable from other machines, and there is no authentication: ` +
-        "keep 127.0.0.1, set MEMORY_API_KEYS_FILE or MEMORY_JWT_ISSUER, or set MEMORY_ALLOW_UNAUTHENTICATED=true " +
+        "keep 127.0.0.1, set MEMORY_API_KEYS_FILE, MEMORY_JWT_ISSUER or MEMORY_TLS_CLIENT_CA_FILE, or set MEMORY_ALLOW_UNAUTHENTICATED=true " +
         "if the network is trusted",
     );
   }

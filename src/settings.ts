@@ -140,7 +140,7 @@ export const SETTINGS = {
     pattern: /^([A-Za-z0-9._-]+|[0-9A-Fa-f:.%]*:[0-9A-Za-z:.%]*:[0-9A-Za-z:.%]*)$/,
     allowed: "a host name or an IP address, without a port",
     description:
-      "Address to listen on. Beyond loopback it needs API keys, tokens, or MEMORY_ALLOW_UNAUTHENTICATED=true.",
+      "Address to listen on. Beyond loopback it needs API keys, tokens, client certificates or MEMORY_ALLOW_UNAUTHENTICATED=true.",
   }),
   MEMORY_PORT: integer({
     default: 50051,
@@ -176,7 +176,27 @@ export const SETTINGS = {
     default: undefined,
     description: "Instead: a file with its public key in PEM, or with a JSON Web Key Set.",
   }),
+  MEMORY_TLS_CERT_FILE: text({
+    default: undefined,
+    description:
+      "Certificate of the server in PEM, with those between it and its authority. Then it speaks TLS only.",
+  }),
+  MEMORY_TLS_KEY_FILE: text({ default: undefined, description: "The key of that certificate, in PEM." }),
+  MEMORY_TLS_CLIENT_CA_FILE: text({
+    default: undefined,
+    description: "Authorities, in PEM, of the certificates that clients must show then (mutual TLS).",
+  }),
   MEMORY_API_KEY: secret("For the commands that ask a server: the API key or token that they show to it."),
+  MEMORY_CA_FILE: text({
+    default: undefined,
+    description: "For these commands: authorities, in PEM, that they trust besides the usual ones.",
+  }),
+  MEMORY_CLIENT_CERT_FILE: text({
+    default: undefined,
+    description:
+      "For these commands: the certificate, in PEM, that they show to a server which asks for one.",
+  }),
+  MEMORY_CLIENT_KEY_FILE: text({ default: undefined, description: "The key of that certificate, in PEM." }),
   MEMORY_ALLOWED_HOSTS: list({
     description: "Host names, besides those of loopback, that requests to a server on loopback may name.",
     allowed: "host names separated by commas, each with or without a port",

@@ -30,7 +30,13 @@ describe("an empty environment", () => {
         MEMORY_JWT_AUDIENCE: undefined,
         MEMORY_JWT_JWKS_URL: undefined,
         MEMORY_JWT_KEY_FILE: undefined,
+        MEMORY_TLS_CERT_FILE: undefined,
+        MEMORY_TLS_KEY_FILE: undefined,
+        MEMORY_TLS_CLIENT_CA_FILE: undefined,
         MEMORY_API_KEY: undefined,
+        MEMORY_CA_FILE: undefined,
+        MEMORY_CLIENT_CERT_FILE: undefined,
+        MEMORY_CLIENT_KEY_FILE: undefined,
         MEMORY_ALLOWED_HOSTS: undefined,
         MEMORY_ALLOWED_ORIGINS: undefined,
         DATABASE_URL: undefined,
@@ -251,6 +257,7 @@ describe("credentials", () => {
   test.each<[Readonly<Record<string, string>>]>([
     [{ MEMORY_API_KEYS_FILE: "keys" }],
     [{ MEMORY_API_KEYS: "#" }],
+    [{ MEMORY_TLS_CERT_FILE: "c", MEMORY_TLS_KEY_FILE: "k", MEMORY_TLS_CLIENT_CA_FILE: "ca" }],
     [{ ...jwt, ...jwks }],
     [{ ...jwt, MEMORY_JWT_KEY_FILE: "key.pem", MEMORY_API_KEYS_FILE: "keys" }],
   ])("of %j allow to listen beyond loopback", (environment) => {
@@ -268,6 +275,11 @@ describe("credentials", () => {
     [{ MEMORY_JWT_AUDIENCE: "a" }, "MEMORY_JWT_AUDIENCE is set without MEMORY_JWT_ISSUER"],
     [jwks, "MEMORY_JWT_JWKS_URL is set without MEMORY_JWT_ISSUER"],
     [{ MEMORY_JWT_KEY_FILE: "k" }, "MEMORY_JWT_KEY_FILE is set without MEMORY_JWT_ISSUER"],
+    [{ MEMORY_TLS_CERT_FILE: "c" }, "MEMORY_TLS_CERT_FILE is set without MEMORY_TLS_KEY_FILE"],
+    [{ MEMORY_TLS_KEY_FILE: "k" }, "MEMORY_TLS_KEY_FILE is set without MEMORY_TLS_CERT_FILE"],
+    [{ MEMORY_TLS_CLIENT_CA_FILE: "c" }, "MEMORY_TLS_CLIENT_CA_FILE is set without MEMORY_TLS_CERT_FILE"],
+    [{ MEMORY_CLIENT_CERT_FILE: "c" }, "MEMORY_CLIENT_CERT_FILE is set without MEMORY_CLIENT_KEY_FILE"],
+    [{ MEMORY_CLIENT_KEY_FILE: "k" }, "MEMORY_CLIENT_KEY_FILE is set without MEMORY_CLIENT_CERT_FILE"],
   ])("of %j are refused", (environment, problem) => {
     expect(problemsOf(environment)).toEqual([expect.stringContaining(problem)]);
   });

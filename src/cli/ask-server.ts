@@ -1,7 +1,11 @@
 import { lookup } from "node:dns/promises";
 import http from "node:http";
+import https from "node:https";
 import { text } from "node:stream/consumers";
+import type { SecureContextOptions } from "node:tls";
+import type { SettingValues } from "../config.ts";
 import { hostAndPort } from "./addresses.ts";
+import { readClientTls } from "./client-tls.ts";
 
 /** What was found where a server should be. */
 export type ServerAnswer =
@@ -18,11 +22,14 @@ export type ServerAnswer =
   | { readonly kind: "stranger"; readonly url: string; readonly said: string };
 
 /** Asks `/readyz` of the server that listens with these settings; for an address of everywhere, on loopback. */
-export async function askServer(host: string, port: number, timeoutMs: number): Promise<ServerAnswer> {
-  const url = `http://${hostAndPort(await reachable(host), port)}`;
+export async function askServer(settings: SettingValues, timeoutMs: number): Promise<ServerAnswer> {
+  const { MEMORY_HOST: host, MEMORY_PORT: port, MEMORY_TLS_CERT_FILE: certificate } = settings;
+  const scheme = certificate === undefined ? "http" : "https";
+  const url = `${scheme}://${hostAndPort(await reachable(host), port)}`;
+  const tls = certificate === undefined ? {} : await readClientTls(settings);
   let answer: { readonly status: number; readonly body: string };
   try {
-    answer = await get(`${url}/readyz`, timeoutMs);
+    answer = await get(`${url}/readyz`, tls, timeoutMs);
   } catch (error) {
     if (isRefusal(error)) return { kind: "absent", url };
     const late = error instanceof Error && error.name === "TimeoutError";
@@ -34,12 +41,20 @@ export async function askServer(host: string, port: number, timeoutMs: number): 
 }
 
 /** Not by `fetch`, which refuses some ports. */
-async function get(url: string, timeoutMs: number): Promise<{ status: number; body: string }> {
+async function get(
+  url: string,
+  tls: SecureContextOptions,
+  timeoutMs: number,
+): Promise<{ status: number; body: string }> {
   const signal = AbortSignal.timeout(timeoutMs);
   const { promise, resolve, reject } = Promise.withResolvers<{ status: number; body: string }>();
-  const request = http.get(url, { agent: false, signal }, (response) => {
+  const take = (response: http.IncomingMessage) => {
     text(response).then((body) => resolve({ status: response.statusCode ?? 0, body }), reject);
-  });
+  };
+  const request = url.startsWith("https:")
+    ? // Asked by its address, which the certificate need not name; nothing secret is sent.
+      https.get(url, { ...tls, agent: false, signal, rejectUnauthorized: false }, take)
+    : http.get(url, { agent: false, signal }, take);
   request.once("error", (error) => reject(signal.aborted ? signal.reason : error));
   return await promise;
 }

@@ -10,11 +10,11 @@ const TIMEOUT_MS = 5_000;
  * @throws SettingsError
  */
 export async function healthcheck(): Promise<number> {
-  const { MEMORY_HOST, MEMORY_PORT } = readConfig(process.env).settings;
-  if (MEMORY_PORT === 0) {
+  const { settings } = readConfig(process.env);
+  if (settings.MEMORY_PORT === 0) {
     throw new SettingsError("MEMORY_PORT must be the port of the server for a health check, is 0");
   }
-  const answer = await askServer(MEMORY_HOST, MEMORY_PORT, TIMEOUT_MS);
+  const answer = await askServer(settings, TIMEOUT_MS);
   switch (answer.kind) {
     case "server": {
       const failing = Object.entries(answer.checks).filter(([, check]) => !check.ok);

@@ -1,8 +1,11 @@
+import type { Interceptor } from "@connectrpc/connect";
+import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { Code, createMemoryClient, type MemoryClient, memoryServiceErrorFrom } from "memory-service-client";
 import { readConfig, SettingsError } from "../config.ts";
 import { StartupError } from "../errors.ts";
 import { hostAndPort } from "./addresses.ts";
 import { reachable } from "./ask-server.ts";
+import { readClientTls } from "./client-tls.ts";
 import { UsageError } from "./usage-error.ts";
 
 /** How long a command waits for an answer. */
@@ -16,8 +19,10 @@ export async function serverUrl(given: string | undefined): Promise<string> {
     }
     return given;
   }
-  const { MEMORY_HOST, MEMORY_PORT } = readConfig(process.env).settings;
+  const { MEMORY_HOST, MEMORY_PORT, MEMORY_TLS_CERT_FILE } = readConfig(process.env).settings;
   if (MEMORY_PORT === 0) throw new SettingsError("MEMORY_PORT must be the port of the server, is 0");
+  // A certificate is for a name, as the setting has it.
+  if (MEMORY_TLS_CERT_FILE !== undefined) return `https://${hostAndPort(named(MEMORY_HOST), MEMORY_PORT)}`;
   return `http://${hostAndPort(await reachable(MEMORY_HOST), MEMORY_PORT)}`;
 }
 
@@ -26,17 +31,27 @@ export async function withClient<T>(
   url: string,
   work: (client: MemoryClient["raw"]) => Promise<T>,
 ): Promise<T> {
-  const client = createMemoryClient({
-    baseUrl: url,
-    apiKey: readConfig(process.env).settings.MEMORY_API_KEY,
-  });
+  const { settings } = readConfig(process.env);
+  const authorize: Interceptor = (next) => (request) => {
+    if (settings.MEMORY_API_KEY) request.header.set("authorization", `Bearer ${settings.MEMORY_API_KEY}`);
+    return next(request);
+  };
+  const sessionManager = new Http2SessionManager(url, {}, await readClientTls(settings));
+  const transport = createGrpcTransport({ baseUrl: url, sessionManager, interceptors: [authorize] });
+  const client = createMemoryClient({ transport });
   try {
     return await work(client.raw);
   } catch (error) {
     throw sentenceFor(error, url);
   } finally {
     client.close();
+    sessionManager.abort();
   }
+}
+
+/** Where an address stands for all of this machine, one of those is named. */
+function named(host: string): string {
+  return /^(0\.0\.0\.0|[0:]*::?0*)$/.test(host) ? "localhost" : host;
 }
 
 function sentenceFor(error: unknown, url: string): unknown {

@@ -1,11 +1,14 @@
-import { createServer, type Server } from "node:http";
+import { createServer, type RequestListener, type Server } from "node:http";
 import {
   createServer as createHttp2Server,
   constants as http2Constants,
   type ServerHttp2Session,
 } from "node:http2";
+import { createServer as createTlsServer, type Server as TlsServer } from "node:https";
 import type { Socket } from "node:net";
+import type { TLSSocket } from "node:tls";
 import { ServiceError, StartupError } from "../errors.ts";
+import { contextOptions, serverOptions, type TlsCredentials } from "../security/tls.ts";
 import { isLoopbackHost } from "./access.ts";
 import { connectErrorFrom } from "./errors.ts";
 import { createHttpHandler, type HttpHandlerOptions } from "./http-handler.ts";
@@ -20,6 +23,8 @@ export interface ListenerOptions extends Omit<HttpHandlerOptions, "shutdownSigna
   readonly allowedHosts: readonly string[];
   /** Origins of web pages that may call. */
   readonly allowedOrigins: readonly string[];
+  /** Undefined: plain text. */
+  readonly tls?: TlsCredentials | undefined;
   /** How long running calls may go on after `close`, before they are told to end. */
   readonly shutdown: { readonly graceMs: number };
   /** For tests; the defaults are meant for operation. */
@@ -28,7 +33,7 @@ export interface ListenerOptions extends Omit<HttpHandlerOptions, "shutdownSigna
 
 /** All in milliseconds. None of them ends a stream that is merely quiet or long. */
 export interface ListenerTimeouts {
-  /** From connecting to the bytes that tell HTTP/1.1 from HTTP/2. */
+  /** From connecting to the bytes that tell HTTP/1.1 from HTTP/2, or to the end of the TLS handshake. */
   readonly firstBytesMs: number;
   /** For the head of an HTTP/1.1 request; then 408. */
   readonly headersMs: number;
@@ -43,10 +48,12 @@ export interface ListenerTimeouts {
 export interface Listener {
   readonly host: string;
   readonly port: number;
-  /** `http://host:port`, with IPv6 addresses in brackets. */
+  /** `http://host:port` or `https://host:port`, with IPv6 addresses in brackets. */
   readonly url: string;
   /** Connections now open, of either version. */
   connectionCount(): number;
+  /** Shows other certificates from the next connection on; those that are open go on. Only with TLS. */
+  replaceTls(credentials: TlsCredentials): void;
   /**
    * Stops gracefully: accepts nothing more, lets running calls finish, after the grace period aborts them as
    * Unavailable, at last destroys what is left. Resolves when every connection is gone. Idempotent.
@@ -87,7 +94,8 @@ const maxSessionMegabytes = 128;
 const tcpKeepAliveMs = 60_000;
 
 /**
- * Listens on one plaintext port for HTTP/1.1 and HTTP/2, telling them apart by the HTTP/2 preface.
+ * Listens on one port for HTTP/1.1 and HTTP/2, telling them apart by what TLS has agreed on (ALPN), in plain text by the
+ * HTTP/2 preface.
  *
  * @throws StartupError if the port is taken, or the address is not one of this machine.
  */
@@ -105,24 +113,29 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     accessRules: () => ({ ...options, boundToLoopback }),
   });
 
+  const http1Options = {
+    headersTimeout: timeouts.headersMs,
+    requestTimeout: timeouts.requestMs,
+    keepAliveTimeout: timeouts.keepAliveMs,
+    connectionsCheckingInterval: Math.min(5_000, timeouts.headersMs),
+    keepAlive: true,
+    keepAliveInitialDelay: tcpKeepAliveMs,
+  };
+  const handleHttp1: RequestListener = (request, response) => {
+    if (closing !== undefined) response.shouldKeepAlive = false;
+    response.once("close", () => {
+      if (closing !== undefined) setImmediate(() => http1.closeIdleConnections());
+    });
+    handle(request, response);
+  };
+  const tlsServer: TlsServer | undefined =
+    options.tls &&
+    createTlsServer(
+      { ...http1Options, ...serverOptions(options.tls), handshakeTimeout: timeouts.firstBytesMs },
+      handleHttp1,
+    );
   // The HTTP/1.1 server itself has to listen: one that is only fed sockets never enforces its time-outs.
-  const http1 = createServer(
-    {
-      headersTimeout: timeouts.headersMs,
-      requestTimeout: timeouts.requestMs,
-      keepAliveTimeout: timeouts.keepAliveMs,
-      connectionsCheckingInterval: Math.min(5_000, timeouts.headersMs),
-      keepAlive: true,
-      keepAliveInitialDelay: tcpKeepAliveMs,
-    },
-    (request, response) => {
-      if (closing !== undefined) response.shouldKeepAlive = false;
-      response.once("close", () => {
-        if (closing !== undefined) setImmediate(() => http1.closeIdleConnections());
-      });
-      handle(request, response);
-    },
-  );
+  const http1: Server = tlsServer ?? createServer(http1Options, handleHttp1);
   http1.maxConnections = maxConnections;
   let dropWarnedAt = Number.NEGATIVE_INFINITY;
   http1.on("drop", () => {
@@ -130,7 +143,10 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     dropWarnedAt = performance.now();
     options.logger.warn({ maxConnections }, "too many connections, new ones are dropped");
   });
-  const acceptHttp1 = takeConnectionListener(http1);
+  const acceptHttp1 = takeConnectionListener(
+    http1,
+    tlsServer === undefined ? "connection" : "secureConnection",
+  );
 
   const http2 = createHttp2Server(
     {
@@ -145,25 +161,40 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     session.setLocalWindowSize(4 * streamWindowBytes);
   });
 
-  const undecided = new Set<Socket>();
+  /** By their addresses: the socket that TLS makes of one does not tell which that is. */
+  const undecided = new Map<string, Socket>();
+  const acceptHttp2 = (socket: Socket) => {
+    // HTTP/1.1 servers let clients half-close. A session on such a socket outlives its client for ever.
+    socket.allowHalfOpen = false;
+    http2.emit("connection", socket);
+  };
   http1.on("connection", (socket: Socket) => {
+    const key = addressesOf(socket);
     sockets.add(socket);
-    undecided.add(socket);
+    undecided.set(key, socket);
     socket.once("close", () => {
       sockets.delete(socket);
-      undecided.delete(socket);
+      if (undecided.get(key) === socket) undecided.delete(key);
     });
+    if (tlsServer !== undefined) return;
     detectHttpVersion(socket, timeouts.firstBytesMs, (version) => {
-      undecided.delete(socket);
+      undecided.delete(key);
       if (version === "http2") {
-        // HTTP/1.1 servers let clients half-close. A session on such a socket outlives its client for ever.
-        socket.allowHalfOpen = false;
-        http2.emit("connection", socket);
+        acceptHttp2(socket);
       } else {
         acceptHttp1(socket);
         socket.resume();
       }
     });
+  });
+  tlsServer?.on("secureConnection", (socket: TLSSocket) => {
+    undecided.delete(addressesOf(socket));
+    if (socket.alpnProtocol === "h2") acceptHttp2(socket);
+    else acceptHttp1(socket);
+  });
+  tlsServer?.on("tlsClientError", (error: Error) => {
+    const code = "code" in error ? error.code : undefined;
+    options.logger.debug({ code, reason: error.message }, "a TLS handshake failed");
   });
 
   await listen(http1, options.host, options.port);
@@ -173,7 +204,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
 
   const stop = async () => {
     const closed = closeServer(http1, sockets);
-    for (const socket of undecided) socket.destroy();
+    for (const socket of undecided.values()) socket.destroy();
     for (const session of sessions) drain(session, timeouts.cutMs);
     if (await settlesWithin(closed, options.shutdown.graceMs)) return;
     shutdown.abort(
@@ -190,8 +221,9 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   return {
     host: options.host,
     port: address.port,
-    url: `http://${options.host.includes(":") ? `[${options.host}]` : options.host}:${address.port}`,
+    url: `${tlsServer === undefined ? "http" : "https"}://${options.host.includes(":") ? `[${options.host}]` : options.host}:${address.port}`,
     connectionCount: () => sockets.size,
+    replaceTls: (credentials) => tlsServer?.setSecureContext(contextOptions(credentials)),
     close: () => {
       closing ??= stop();
       return closing;
@@ -225,10 +257,18 @@ async function closeServer(server: Server, sockets: ReadonlySet<Socket>): Promis
   for (const socket of sockets) await new Promise<void>((resolve) => socket.once("close", () => resolve()));
 }
 
+/** Which connection of this port a socket is. */
+function addressesOf({ localAddress, remoteAddress, remotePort }: Socket): string {
+  return `${localAddress} ${remoteAddress} ${remotePort}`;
+}
+
 /** Removes the listener by which an HTTP server takes its connections, and returns it as a function. */
-function takeConnectionListener(server: Server): (socket: Socket) => void {
-  const listeners = server.listeners("connection");
-  server.removeAllListeners("connection");
+function takeConnectionListener(
+  server: Server,
+  event: "connection" | "secureConnection",
+): (socket: Socket) => void {
+  const listeners = server.listeners(event);
+  server.removeAllListeners(event);
   return (socket) => {
     for (const listener of listeners) listener.call(server, socket);
   };

@@ -19,6 +19,11 @@ export function securityProblems(settings: SettingValues): string[] {
   if (isSet("MEMORY_API_KEYS") && isSet("MEMORY_API_KEYS_FILE")) {
     problems.push("MEMORY_API_KEYS and MEMORY_API_KEYS_FILE are both set: keep one of the two ways");
   }
+  needs("MEMORY_TLS_CERT_FILE", "MEMORY_TLS_KEY_FILE");
+  needs("MEMORY_TLS_KEY_FILE", "MEMORY_TLS_CERT_FILE");
+  needs("MEMORY_TLS_CLIENT_CA_FILE", "MEMORY_TLS_CERT_FILE");
+  needs("MEMORY_CLIENT_CERT_FILE", "MEMORY_CLIENT_KEY_FILE");
+  needs("MEMORY_CLIENT_KEY_FILE", "MEMORY_CLIENT_CERT_FILE");
   needs("MEMORY_JWT_ISSUER", "MEMORY_JWT_AUDIENCE");
   needs("MEMORY_JWT_AUDIENCE", "MEMORY_JWT_ISSUER");
   needs("MEMORY_JWT_JWKS_URL", "MEMORY_JWT_ISSUER");

@@ -54,12 +54,12 @@ export async function watchFiles<T>(options: {
       current = parse(contents);
       options.onChange?.(current);
       complaint = "";
-      logger.info({ paths }, `${what} were read again`);
+      logger.info({ paths }, `read ${what} again`);
     } catch (error) {
       const reason = reasonOf(error);
       if (reason === complaint) return;
       complaint = reason;
-      logger.error({ paths, reason }, `${what} cannot be read again, those from before stay`);
+      logger.error({ paths, reason }, `cannot read ${what} again, what was read before stays`);
     }
   }
 

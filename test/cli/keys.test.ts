@@ -57,7 +57,7 @@ test("a server asks for keys, takes those added while it runs, and ends with tho
   expect(await run(store, writer)).toMatchObject({ code: 0, stderr: "" });
 
   const reader = await makeKey("reader", "read:acme");
-  await server.whenLogged(({ msg }) => msg === "the API keys were read again");
+  await server.whenLogged(({ msg }) => msg === "read the API keys again");
   expect(await run(get, reader)).toMatchObject({ code: 0, stdout: expect.stringContaining("tea is green") });
   expect(await run(store, reader)).toMatchObject({
     code: 1,
@@ -67,7 +67,7 @@ test("a server asks for keys, takes those added while it runs, and ends with tho
   const seen = server.logs.length;
   await writeFile(file, `${(await readFile(file, "utf8")).split("\n")[1]}\n`);
   await server.whenLogged(
-    (line) => server.logs.indexOf(line) >= seen && line.msg === "the API keys were read again",
+    (line) => server.logs.indexOf(line) >= seen && line.msg === "read the API keys again",
   );
   expect(await run(get, writer)).toMatchObject({
     code: 1,

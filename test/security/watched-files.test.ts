@@ -37,7 +37,7 @@ test("a file is read again when it has changed, and only then", async () => {
   const { write, files, log, changes } = await watch();
   expect(files.current()).toBe(1);
   await write("2");
-  await log.find(({ message }) => message === "the number were read again");
+  await log.find(({ message }) => message === "read the number again");
   expect(files.current()).toBe(2);
   await files.check();
   expect(changes).toEqual([2]);

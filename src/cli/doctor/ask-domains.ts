@@ -1,6 +1,8 @@
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { type Domain, DomainService } from "memory-service-client/memoryservice/v1/domain_service_pb.js";
+import type { SettingValues } from "../../config.ts";
+import { readClientTls } from "../client-tls.ts";
 import type { InspectedDomain } from "./inspect-domains.ts";
 
 /** Counting every memory of a large domain takes a while. */
@@ -12,8 +14,11 @@ const TIMEOUT_MS = 60_000;
  *
  * @throws ConnectError
  */
-export async function askDomains(url: string, apiKey: string | undefined): Promise<InspectedDomain[]> {
-  const service = createClient(DomainService, createConnectTransport({ baseUrl: url, httpVersion: "1.1" }));
+export async function askDomains(url: string, settings: SettingValues): Promise<InspectedDomain[]> {
+  const nodeOptions = url.startsWith("https:") ? await readClientTls(settings) : {};
+  const transport = createConnectTransport({ baseUrl: url, httpVersion: "1.1", nodeOptions });
+  const service = createClient(DomainService, transport);
+  const { MEMORY_API_KEY: apiKey } = settings;
   const headers: Record<string, string> = apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` };
   const domains: InspectedDomain[] = [];
   let pageToken = "";

@@ -34,5 +34,5 @@ export async function diagnose(
 
 async function askConfiguredServer({ settings }: Config): Promise<ServerAnswer | undefined> {
   if (settings.MEMORY_PORT === 0) return undefined;
-  return await askServer(settings.MEMORY_HOST, settings.MEMORY_PORT, SERVER_TIMEOUT_MS);
+  return await askServer(settings, SERVER_TIMEOUT_MS);
 }

@@ -1,7 +1,7 @@
 import { accessSync, constants, existsSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { Code, ConnectError } from "@connectrpc/connect";
-import type { Config } from "../../config.ts";
+import type { Config, SettingValues } from "../../config.ts";
 import { ServiceError, StartupError } from "../../errors.ts";
 import type { Logger } from "../../logger.ts";
 import type { Database } from "../../storage/database/database.ts";
@@ -89,7 +89,7 @@ async function inspectEmbedded(
     return { ...found, checks: [...found.checks, ...around] };
   } catch (error) {
     if (error instanceof DirectoryInUseError) {
-      const found = await inspectInUse(directory, server, settings.MEMORY_API_KEY);
+      const found = await inspectInUse(settings, server);
       return { ...found, checks: [...found.checks, ...around] };
     }
     return { checks: [problemFrom("database", error), ...around], domains: [] };
@@ -98,18 +98,17 @@ async function inspectEmbedded(
 
 /** The server that has the directory open is asked in its place. */
 async function inspectInUse(
-  directory: string,
+  settings: SettingValues,
   server: ServerAnswer | undefined,
-  apiKey: string | undefined,
 ): Promise<StorageFindings> {
-  const detail = `embedded engine; the data directory ${directory} is in use by`;
+  const detail = `embedded engine; the data directory ${settings.MEMORY_DATA_DIR} is in use by`;
   if (server?.kind !== "server") {
     const unread = `${detail} another process, so it cannot be read, and no server answers at MEMORY_HOST and MEMORY_PORT`;
     const remedy = "set them to where that server listens, or stop it";
     return { checks: [warning("database", unread, remedy)], domains: [] };
   }
   try {
-    const domains = await askDomains(server.url, apiKey);
+    const domains = await askDomains(server.url, settings);
     return { checks: [ok("database", `${detail} the running server, so it was asked instead`)], domains };
   } catch (error) {
     if (!(error instanceof ConnectError)) throw error;
