@@ -50,7 +50,8 @@ export function embeddingsFromAnswer(answer: unknown, expected: AnswerExpectatio
   });
   // A NaN inside the engine arrives as zeros. Zeros for some texts: those are to blame. For all: unclear.
   if (zeros > 0 && zeros < count) {
-    throw new OllamaError("rejected", `Ollama gave zeros for ${zeros} of ${count} texts`);
+    const what = zeros === 1 ? "a text" : `${zeros} texts`;
+    throw new OllamaError("rejected", `the model makes nothing but zeros of ${what}`);
   }
   if (zeros > 0) throw invalidAnswer("nothing but zeros");
   return embeddings;
@@ -126,4 +127,10 @@ function skeletonOf(text: string): string {
 
 function isEqual(a: Float32Array, b: Float32Array): boolean {
   return a.length === b.length && a.every((value, i) => value === b[i]);
+}
+
+/** Cosine similarity of two embeddings of unit length; of different lengths they are not similar at all. */
+export function similarity(a: Float32Array | undefined, b: Float32Array | undefined): number {
+  if (a === undefined || b === undefined || a.length !== b.length) return -1;
+  return a.reduce((sum, value, i) => sum + value * (b[i] ?? 0), 0);
 }

@@ -10,7 +10,15 @@ export interface EmbeddingSpace {
   readonly dimensions: number;
   /** Name and revision of the prompt profile, as `nomic/1`. */
   readonly profile: string;
+  /**
+   * What a fixed text became: another version of the model's server may embed differently with the same weights.
+   * Undefined: unknown, the same as any.
+   */
+  readonly probe?: Float32Array;
 }
+
+/** From this cosine similarity of their probes on, two engines count as the same. */
+export const SAME_ENGINE_SIMILARITY = 0.999;
 
 /** Why there is no embedding, and what to do about it. */
 export type EmbedFailureKind =

@@ -1,5 +1,5 @@
 import { type Clock, systemClock } from "./clock.ts";
-import { createDegenerationGuard, embeddingsFromAnswer, MAX_DIMENSIONS } from "./embed-answer.ts";
+import { createDegenerationGuard, embeddingsFromAnswer, MAX_DIMENSIONS, similarity } from "./embed-answer.ts";
 import type { ModelProfile } from "./model-profile.ts";
 import { invalidAnswer, OllamaError } from "./ollama-errors.ts";
 import { createOllamaHttp } from "./ollama-http.ts";
@@ -20,6 +20,8 @@ export interface EmbedCall {
   readonly timeoutMs: number;
   /** What every embedding has to have; undefined: whatever comes. */
   readonly dimensions: number | undefined;
+  /** What the first text became before, and has to become again; undefined: not known. */
+  readonly first?: Float32Array | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -65,6 +67,9 @@ const BYTES_PER_ANSWER = 65_536;
 /** Models are few, but each is described in a few hundred bytes, and `show` includes licences and templates. */
 const MAX_METADATA_BYTES = 16 * 1024 * 1024;
 
+/** Numerical noise between a text alone and in a batch stays above this cosine similarity, other texts far below. */
+const SAME_TEXT_SIMILARITY = 0.99;
+
 /** Verifying a large layer says nothing for minutes. Below 300 s, where `fetch` itself would give up. */
 const PULL_SILENCE_MS = 280_000;
 
@@ -83,7 +88,7 @@ export function createOllamaClient(options: OllamaClientOptions): OllamaClient {
     address: http.address,
     model,
 
-    async embed(texts, { timeoutMs, dimensions, signal }) {
+    async embed(texts, { timeoutMs, dimensions, first, signal }) {
       const body = {
         model: options.model,
         input: texts,
@@ -99,6 +104,10 @@ export function createOllamaClient(options: OllamaClientOptions): OllamaClient {
         maxBytes,
       );
       const embeddings = embeddingsFromAnswer(answer, { texts, model: options.model, dimensions });
+      // Before the guard, which remembers what it has seen.
+      if (first !== undefined && similarity(embeddings[0], first) < SAME_TEXT_SIMILARITY) {
+        throw invalidAnswer("a known text has another embedding than before");
+      }
       guard.check(texts, embeddings);
       return embeddings;
     },

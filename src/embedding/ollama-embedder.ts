@@ -1,7 +1,14 @@
 import type { Logger } from "../logger.ts";
 import { type CircuitState, createCircuitBreaker } from "./circuit-breaker.ts";
 import { type Clock, systemClock, waitUnlessAborted } from "./clock.ts";
-import { type Embedder, type EmbeddingRole, type EmbeddingSpace, EmbedError } from "./embedder.ts";
+import { similarity } from "./embed-answer.ts";
+import {
+  type Embedder,
+  type EmbeddingRole,
+  type EmbeddingSpace,
+  EmbedError,
+  SAME_ENGINE_SIMILARITY,
+} from "./embedder.ts";
 import {
   canShortenTo,
   describeDimensions,
@@ -73,13 +80,14 @@ type Phase =
  * Two short texts, sent together, that wake the model and show that it works: its dimensions, no zeros, not the
  * same for everything. They also decide whether a text or the model is to blame for a failure.
  */
-const PROBE_TEXTS = [
-  "the quick brown fox jumps over the lazy dog",
-  "interest rates rose again in march",
-] as const;
+const PROBE_TEXTS = ["a canary sings", "interest rates rose again in march"] as const;
 
-/** Below this cosine similarity the same probe under the same digest was embedded by another engine (#14449). */
-const SAME_ENGINE_SIMILARITY = 0.999;
+/**
+ * Goes first in every batch that is stored or has several texts, and has to come back as it was: so a model that was
+ * exchanged, an engine that was upgraded (#14449) and answers in the wrong order (#6262) are seen before anything of
+ * theirs is believed. Costs one short text for up to 32.
+ */
+const [CANARY] = PROBE_TEXTS;
 
 const MS_PER_CHARACTER = 1;
 
@@ -111,7 +119,8 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
   let phase: Phase = { kind: "checking" };
   const firstLook = Promise.withResolvers<void>();
   let space: EmbeddingSpace | undefined;
-  let probe: { readonly key: string; readonly embedding: Float32Array } | undefined;
+  /** That of the server when the space was measured. */
+  let version: string | undefined;
   let answeredAt = Number.NEGATIVE_INFINITY;
   let lastFailure = "";
   let reachable = true;
@@ -129,7 +138,7 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
     if (next.kind === "checking") return;
     firstLook.resolve();
     if (next.kind === "ready") {
-      if (before.kind !== "ready") logger.info({ ...space }, `${named} is ready`);
+      if (before.kind !== "ready") logger.info(loggable(space), `${named} is ready`);
     } else if (before.kind !== next.kind || before.reason !== next.reason) {
       logger.warn({ state: next.kind }, next.reason);
     }
@@ -178,8 +187,9 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
   async function look(): Promise<void> {
     const { signal } = lifetime;
     let digest: string | undefined;
+    let versionNow: string;
     try {
-      await client.version(signal);
+      versionNow = await client.version(signal);
       digest = await client.digest(signal);
       metadataFailed = false;
     } catch (error) {
@@ -196,7 +206,8 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
       breaker.hurry();
     }
     if (digest === undefined) return (await pulled()) ? look() : undefined;
-    if (phase.kind === "ready" && space?.digest === digest) return;
+    if (phase.kind === "ready" && space?.digest === digest && version === versionNow) return;
+    version = versionNow;
     await warmUp(digest);
   }
 
@@ -234,11 +245,13 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
       if (dimensions !== profile.dimensions && profile.dimensions !== undefined) {
         logger.warn({ dimensions, usual: profile.dimensions }, `${named} has unusual dimensions`);
       }
-      const [embedding] = await client.embed(PROBE_TEXTS, { timeoutMs: coldTimeoutMs, dimensions, signal });
-      if (embedding === undefined) return;
+      const call = { timeoutMs: coldTimeoutMs, dimensions, signal };
+      const [alone] = await client.embed([CANARY], call);
+      if (alone === undefined) return;
+      await client.embed(PROBE_TEXTS, { ...call, first: alone });
       answeredAt = clock.now();
       breaker.succeeded();
-      enter({ model: client.model, digest, dimensions: embedding.length, profile: profile.name }, embedding);
+      enter({ model: client.model, digest, dimensions: alone.length, profile: profile.name, probe: alone });
     } catch (error) {
       if (!(error instanceof OllamaError)) {
         breaker.abandoned();
@@ -255,15 +268,19 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
   }
 
   /** Opens for callers, in `next`. */
-  function enter(next: EmbeddingSpace, probeEmbedding: Float32Array) {
-    const key = spaceKey(next);
-    const changed = space === undefined || spaceKey(space) !== key;
-    if (probe?.key === key && similarity(probe.embedding, probeEmbedding) < SAME_ENGINE_SIMILARITY) {
+  function enter(next: EmbeddingSpace) {
+    const otherModel = space === undefined || spaceKey(space) !== spaceKey(next);
+    const otherEngine = !otherModel && similarity(space?.probe, next.probe) < SAME_ENGINE_SIMILARITY;
+    if (otherEngine) {
       logger.warn({}, `${named} embeds differently than before, with the same digest: was Ollama upgraded?`);
+    } else if (otherModel && space !== undefined) {
+      logger.warn({ before: loggable(space), now: loggable(next) }, `${named} has changed`);
     }
-    probe = { key, embedding: probeEmbedding };
-    if (changed && space !== undefined) logger.warn({ before: space, now: next }, `${named} has changed`);
-    if (changed) space = next;
+    const changed = otherModel || otherEngine;
+    if (changed) {
+      space = next;
+      cache.clear();
+    }
     const wasReady = phase.kind === "ready";
     become({ kind: "ready" });
     if (changed || !wasReady) for (const listener of [...listeners]) notify(listener);
@@ -330,7 +347,7 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
     for (;;) {
       const before = space;
       if (before === undefined || phase.kind !== "ready") throw failureNow();
-      const embeddings = await attempt(texts, before);
+      const embeddings = await attempt(texts, before, role === "document" || texts.length > 1);
       // Another model answered under the same name while this was under way: whose embeddings these are is unknown.
       if (space !== before) continue;
       if (role === "query")
@@ -339,7 +356,11 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
     }
   }
 
-  async function attempt(texts: readonly string[], { dimensions }: EmbeddingSpace): Promise<Float32Array[]> {
+  async function attempt(
+    texts: readonly string[],
+    within: EmbeddingSpace,
+    withCanary: boolean,
+  ): Promise<Float32Array[]> {
     const length = texts.reduce((sum, text) => sum + text.length, 0);
     let stale = false;
     try {
@@ -347,7 +368,9 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
         async () => {
           try {
             const timeoutMs = Math.min(MAX_TIMEOUT_MS, loadedTimeoutMs() + length * MS_PER_CHARACTER);
-            return await sendCounted(texts, timeoutMs, dimensions);
+            if (!withCanary) return await sendCounted(texts, timeoutMs, within);
+            const embeddings = await sendCounted([CANARY, ...texts], timeoutMs, within);
+            return embeddings.slice(1);
           } catch (error) {
             const first = error instanceof OllamaError && error.retry === "now" && !stale;
             if (first) stale = true;
@@ -363,7 +386,7 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
       if (!unclear) throw error;
       // Is it the text or the model? A harmless text tells.
       try {
-        await sendCounted(PROBE_TEXTS, loadedTimeoutMs(), dimensions);
+        await sendCounted(PROBE_TEXTS, loadedTimeoutMs(), within);
       } catch (second) {
         if (!(second instanceof OllamaError)) throw second;
         lastFailure = sentenceFrom(second);
@@ -380,8 +403,13 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
     return loaded ? warmTimeoutMs : coldTimeoutMs;
   }
 
-  async function sendCounted(texts: readonly string[], timeoutMs: number, dimensions: number) {
-    const embeddings = await client.embed(texts, { timeoutMs, dimensions, signal: lifetime.signal });
+  async function sendCounted(
+    texts: readonly string[],
+    timeoutMs: number,
+    { dimensions, probe }: EmbeddingSpace,
+  ): Promise<Float32Array[]> {
+    const first = texts[0] === CANARY ? probe : undefined;
+    const embeddings = await client.embed(texts, { timeoutMs, dimensions, first, signal: lifetime.signal });
     answeredAt = clock.now();
     breaker.succeeded();
     return embeddings;
@@ -392,7 +420,7 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
     if (!(error instanceof OllamaError) || error.suspect) return;
     if (error.kind === "unavailable") {
       lastFailure = sentenceFrom(error);
-      breaker.failed({ trip: error.timedOut });
+      breaker.failed({ trip: error.timedOut || error.refused });
       return;
     }
     breaker.succeeded();
@@ -463,6 +491,8 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
   };
 }
 
-function similarity(a: Float32Array, b: Float32Array): number {
-  return a.reduce((sum, value, i) => sum + value * (b[i] ?? 0), 0);
+/** The space without its probe. */
+function loggable(space: EmbeddingSpace | undefined) {
+  const { probe: _, ...rest } = space ?? {};
+  return rest;
 }

@@ -15,6 +15,8 @@ export interface OllamaErrorOptions {
   readonly suspect?: boolean;
   /** The server did not answer in time. */
   readonly timedOut?: boolean;
+  /** Nobody listens: the next call would hear the same. */
+  readonly refused?: boolean;
   /** What an operator can do about it. */
   readonly remedy?: string;
   readonly cause?: unknown;
@@ -25,6 +27,7 @@ export class OllamaError extends EmbedError {
   readonly retry: RetryAdvice;
   readonly suspect: boolean;
   readonly timedOut: boolean;
+  readonly refused: boolean;
   readonly remedy: string | undefined;
 
   constructor(kind: EmbedFailureKind, message: string, options: OllamaErrorOptions = {}) {
@@ -32,6 +35,7 @@ export class OllamaError extends EmbedError {
     this.retry = options.retry ?? "no";
     this.suspect = options.suspect ?? false;
     this.timedOut = options.timedOut ?? false;
+    this.refused = options.refused ?? false;
     this.remedy = options.remedy;
   }
 }
@@ -108,17 +112,15 @@ export function errorFromStatus(status: number, text: string, fromOllama: boolea
 export function errorFromTransport(cause: unknown): OllamaError {
   const code = codeOf(cause);
   const stale = code === "UND_ERR_SOCKET" || code === "ECONNRESET" || code === "EPIPE";
-  const what = stale
-    ? "closed the connection"
-    : code === "ECONNREFUSED"
-      ? "is not listening"
-      : "cannot be reached";
+  const refused = code === "ECONNREFUSED";
+  const what = stale ? "closed the connection" : refused ? "is not listening" : "cannot be reached";
   return new OllamaError("unavailable", `Ollama ${what}${code === undefined ? "" : ` (${code})`}`, {
-    retry: stale ? "now" : "soon",
-    remedy:
-      code === "ECONNREFUSED"
-        ? 'start it with "ollama serve", or set OLLAMA_API_URL'
-        : "check OLLAMA_API_URL, and the network between",
+    // A restart takes longer than anybody should wait.
+    retry: stale ? "now" : refused ? "no" : "soon",
+    refused,
+    remedy: refused
+      ? 'start it with "ollama serve", or set OLLAMA_API_URL'
+      : "check OLLAMA_API_URL, and the network between",
     cause,
   });
 }

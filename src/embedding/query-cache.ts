@@ -4,6 +4,8 @@ import type { EmbeddingSpace } from "./embedder.ts";
 export interface QueryCache {
   get(space: EmbeddingSpace, text: string): Float32Array | undefined;
   set(space: EmbeddingSpace, text: string, embedding: Float32Array): void;
+  /** Forgets everything. */
+  clear(): void;
   readonly size: number;
 }
 
@@ -30,6 +32,9 @@ export function createQueryCache(maxEntries = 1_000): QueryCache {
       // A copy: whoever gets it may change it or hand its buffer to another thread.
       return found.slice();
     },
+    clear() {
+      entries.clear();
+    },
     set(space, text, embedding) {
       if (maxEntries <= 0 || text.length > MAX_CACHED_TEXT_LENGTH) return;
       const key = keyOf(space, text);
@@ -43,7 +48,7 @@ export function createQueryCache(maxEntries = 1_000): QueryCache {
   };
 }
 
-/** One string for a space: equal if, and only if, its embeddings are comparable. */
+/** One string for a space: equal if its embeddings are comparable, as far as can be told without its probe. */
 export function spaceKey(space: EmbeddingSpace): string {
   return JSON.stringify([space.model, space.digest, space.dimensions, space.profile]);
 }

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Embedder, type EmbeddingRole, EmbedError } from "../embedding/embedder.ts";
+import { type Embedder, type EmbeddingRole, type EmbeddingSpace, EmbedError } from "../embedding/embedder.ts";
 import { type Embedders, isUsual, type ModelChoice } from "../embedding/embedders.ts";
 import type { Logger } from "../logger.ts";
 import type {
@@ -70,18 +70,17 @@ export function createContentEmbedder(dependencies: {
   const { embedder, embedders, repository, logger } = dependencies;
   /** Of other choices, by their embedder: one that was closed is not used again. */
   const others = new WeakMap<Embedder, ContentEmbedder>();
-  /** Version numbers by space: asked from the catalogue once each. */
-  const versions = new Map<string, Promise<number>>();
+  /** Version numbers by space, of which the embedder makes one for each it comes to: asked from the catalogue once each. */
+  const versions = new WeakMap<EmbeddingSpace, Promise<number>>();
 
   async function current() {
     const space = embedder.space();
     if (space === undefined) return undefined;
-    const key = JSON.stringify([space.model, space.digest, space.dimensions, space.profile]);
-    let version = versions.get(key);
+    let version = versions.get(space);
     if (version === undefined) {
       version = repository.registerEmbeddingVersion(space, CHUNKER_REVISION);
-      versions.set(key, version);
-      version.catch(() => versions.delete(key));
+      versions.set(space, version);
+      version.catch(() => versions.delete(space));
     }
     return { version: await version, dimensions: space.dimensions };
   }

@@ -358,7 +358,7 @@ export interface MemoryRepository {
   /** What these numbers stand for; unknown ones are missing. */
   readEmbeddingVersions(versions: readonly number[], signal?: AbortSignal): Promise<EmbeddingVersionRecord[]>;
 
-  /** Number of the version for this space and chunker; registers it if it is new. */
+  /** Number of the version for this space and chunker; registers it if it is new. Spaces whose probes differ are two. */
   registerEmbeddingVersion(space: EmbeddingSpace, chunker: number): Promise<number>;
   /** Makes searches of the domain use this version; embeddings of other dimensions are dropped, their memories pending. */
   useEmbeddingVersion(domain: string, version: number, dimensions: number): Promise<DomainRecord>;

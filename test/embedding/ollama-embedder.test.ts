@@ -22,6 +22,7 @@ describe("the first look", () => {
       digest: "0a109f422b47e3a30ba2b10eca18548e944e8a23073ee3f3e947efcf3c45e59f",
       dimensions: 768,
       profile: "nomic/1",
+      probe: expect.any(Float32Array),
     });
     expect(embedder.status()).toEqual({
       available: true,
@@ -258,6 +259,23 @@ describe("a cold load", () => {
   });
 });
 
+describe("a batch", () => {
+  it.each([
+    ["document", ["x"], 1],
+    ["document", ["x", "y"], 1],
+    ["query", ["x"], 0],
+    ["query", ["x", "y"], 1],
+  ] as const)("of a %s with the texts %j carries %i text of the embedder's own", async (role, texts, own) => {
+    const { embedder, fake } = await startReadyBench();
+    const before = fake.requests.length;
+    expect(await embedder.embed(texts, role)).toHaveLength(texts.length);
+    const sent = fake.requests.slice(before).map(({ json }) => objectOf(json).input);
+    expect(sent).toEqual([
+      [...(own === 1 ? ["a canary sings"] : []), ...texts.map((text) => `search_${role}: ${text}`)],
+    ]);
+  });
+});
+
 describe("many callers", () => {
   it("share requests: 100 texts of one moment take four", async () => {
     const { embedder, fake, batches } = await startReadyBench();
@@ -294,6 +312,16 @@ describe("many callers", () => {
 });
 
 describe("an Ollama that goes away", () => {
+  it("costs a single try where nobody listens", async () => {
+    const { embedder, fake, clock } = await startReadyBench();
+    await fake.down();
+    await expect(embedder.embed(["x"], "document")).rejects.toThrow("is not listening");
+    expect(embedder.stats().circuit).toBe("open");
+    // No call waits for a try that is still to come.
+    expect(clock.waiting().every((delayMs) => delayMs <= 2_000)).toBe(true);
+    await expect(embedder.embed(["x"], "document")).rejects.toMatchObject({ kind: "unavailable" });
+  });
+
   it("costs three tries, then nothing, until a probe finds it back", async () => {
     const bench = await startReadyBench();
     const { embedder, fake, clock } = bench;
@@ -370,7 +398,11 @@ describe("a model that changes under its name", () => {
     await whenIdle(bench);
     clock.advance(30_000);
     await changed;
-    expect(embedder.space()).toEqual({ ...before, digest: "f".repeat(64) });
+    expect(embedder.space()).toEqual({
+      ...before,
+      digest: "f".repeat(64),
+      probe: expect.any(Float32Array),
+    });
     expect(await embedder.embed(["coffee"], "query"), "cached ones are of the old space").not.toEqual(old);
   });
 
@@ -405,16 +437,58 @@ describe("a model that changes under its name", () => {
     clock.advance(30_000);
     await until(() => fake.requests.length === before + 2);
     await whenIdle(bench);
-    expect([told, embeds()]).toEqual([0, 1]);
+    expect([told, embeds()], "two of the first look").toEqual([0, 2]);
   });
 
-  it("embeds differently with the same digest: that is logged", async () => {
-    const { embedder, fake, clock, log } = await startReadyBench();
-    fake.faults.enqueue({ kind: "busy", match: { path: "/api/embed" }, times: 3 });
-    await expect(embedder.embed(["x"], "document")).rejects.toThrow();
+  it("is noticed before anything that it made is believed", async () => {
+    const { embedder, fake } = await startReadyBench();
+    const model = fake.models.find("nomic-embed-text");
+    if (model === undefined) throw new Error("unreachable");
+    fake.models.add({ ...model, digest: "f".repeat(64) });
+    await expect(embedder.embed(["coffee"], "document")).rejects.toThrow("another embedding than before");
+    await expect(embedder.embed(["coffee", "tea"], "query")).rejects.toMatchObject({ kind: "unavailable" });
+  });
+
+  it("embeds differently with the same digest: that is another space, in which nothing is cached", async () => {
+    const bench = await startReadyBench();
+    const { embedder, fake, clock, log } = bench;
+    const before = embedder.space();
+    const old = await embedder.embed(["coffee"], "query");
     fake.faults.enqueue({ kind: "drift", angle: 0.3 });
+    await expect(embedder.embed(["x"], "document")).rejects.toMatchObject({ kind: "unavailable" });
+    const changed = whenAvailable(embedder);
+    await whenIdle(bench);
     clock.advance(1_000);
     await log.whenLogged(/embeds differently than before/);
+    await changed;
+    expect(embedder.space()).toEqual({ ...before, probe: expect.any(Float32Array) });
+    expect(embedder.space()?.probe).not.toEqual(before?.probe);
+    expect(await embedder.embed(["coffee"], "query")).not.toEqual(old);
+  });
+
+  it("embeds differently after an upgrade: that is noticed though nothing is stored", async () => {
+    const bench = await startReadyBench();
+    const { embedder, fake, clock } = bench;
+    const before = embedder.space();
+    fake.faults.enqueue({ kind: "drift", angle: 0.1 });
+    const changed = whenAvailable(embedder);
+    await whenIdle(bench);
+    clock.advance(30_000);
+    await changed;
+    expect(embedder.space()).not.toBe(before);
+  });
+
+  it("was upgraded, and embeds as before: that changes nothing", async () => {
+    const bench = await startReadyBench();
+    const { embedder, fake, clock, embeds } = bench;
+    const before = embedder.space();
+    // Below what counts as another engine, though the version is another one.
+    fake.faults.enqueue({ kind: "drift", angle: 0.001 });
+    await whenIdle(bench);
+    clock.advance(30_000);
+    await until(() => embeds() === 4);
+    await whenIdle(bench);
+    expect(embedder.space()).toBe(before);
   });
 
   it("is removed: callers hear it at once, and it is used again when it is back", async () => {

@@ -72,13 +72,13 @@ const ROWS: Record<FaultKind["kind"], readonly Row[]> = {
     { fault: { kind: "wrongDim", dims: 1024, at: 1 }, once: "good", always: "unavailable" },
   ],
   dimDrift: [{ fault: { kind: "dimDrift", dims: 512 }, once: "good", always: "unavailable" }],
-  swap: [{ fault: { kind: "swap" }, once: "plausible", always: "plausible" }],
+  swap: [{ fault: { kind: "swap" }, once: "good", always: "unavailable" }],
   constant: [{ fault: { kind: "constant" }, once: "good", always: "unavailable" }],
   notUnit: [
     { fault: { kind: "notUnit", scale: 1.5 }, once: "good", always: "good" },
     { fault: { kind: "notUnit", scale: 21.7 }, once: "good", always: "unavailable" },
   ],
-  drift: [{ fault: { kind: "drift", angle: 0.3 }, once: "plausible", always: "plausible" }],
+  drift: [{ fault: { kind: "drift", angle: 0.3 }, once: "good", always: "unavailable" }],
   caseBug: [{ fault: { kind: "caseBug" }, once: "good", always: "good" }],
   garbage: (["html", "empty", "truncated", "nanLiteral", "huge", "errorInOk"] as const).map((form) => ({
     fault: { kind: "garbage", form },
@@ -141,7 +141,10 @@ describe("a fault of Ollama", () => {
     },
   );
 
-  const atStart = rows.filter((row) => !["good", "plausible", "rejected"].includes(row.always));
+  // An engine that has drifted before it was first seen is the engine that there is.
+  const atStart = rows.filter(
+    ({ always, fault }) => !["good", "plausible", "rejected"].includes(always) && fault.kind !== "drift",
+  );
   it.each(atStart.map((row) => [title(row), row] as const))(
     "%s at the first look: not available, and available when it has ended",
     async (_, row) => {

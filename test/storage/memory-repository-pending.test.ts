@@ -351,4 +351,20 @@ describe.each(databaseEngines())("pending embeddings on $name", ({ open, engine 
     expect(new Set(numbers).size).toBe(variants.length);
     expect(again).toEqual(numbers);
   });
+
+  test("embedding versions are two for two engines that embed a fixed text differently", async () => {
+    const space = { model: "probed", digest: "d", dimensions: 3, profile: "p/1" };
+    const register = (probe?: Float32Array) =>
+      repository.registerEmbeddingVersion({ ...space, ...(probe && { probe }) }, 1);
+    const unknown = await register();
+    expect(await register(at(0)), "the first engine to tell is the one that there was").toBe(unknown);
+    const other = await register(at(17));
+    expect(other).not.toBe(unknown);
+    expect(await register(at(1)), "but for noise the same").toBe(unknown);
+    expect(await register(at(18))).toBe(other);
+    expect([unknown, other]).toContain(await register());
+    const both = await Promise.all([register(at(60)), register(at(60))]);
+    expect(new Set(both).size).toBe(1);
+    expect([unknown, other]).not.toContain(both[0]);
+  });
 });

@@ -1,4 +1,4 @@
-import type { EmbeddingSpace } from "../../embedding/embedder.ts";
+import { type EmbeddingSpace, SAME_ENGINE_SIMILARITY } from "../../embedding/embedder.ts";
 import { ServiceError } from "../../errors.ts";
 import type { Queryable, QueryOptions, Row } from "../database/database.ts";
 import {
@@ -215,31 +215,48 @@ export async function setEmbeddingVersion(
   ]);
 }
 
+/** Inside a transaction, so that servers that start together agree on one number. */
 export async function registerEmbeddingVersion(
-  database: Queryable,
+  transaction: Queryable,
   space: EmbeddingSpace,
   chunker: number,
 ): Promise<number> {
-  const parameters = [space.model, space.digest, space.dimensions, space.profile, chunker];
-  // Not an upsert: that would use up a number at every start.
-  const known = {
-    text: `select version from memory_embedding_versions
-      where model = $1 and digest = $2 and dimensions = $3 and profile = $4 and chunker = $5`,
-  };
-  let rows = await database.query<{ version: number }>(known, parameters);
-  if (rows.length === 0) {
-    await database.query(
-      {
-        text: `insert into memory_embedding_versions (model, digest, dimensions, profile, chunker)
-          values ($1, $2, $3, $4, $5) on conflict do nothing`,
-      },
-      parameters,
-    );
-    rows = await database.query<{ version: number }>(known, parameters);
+  await transaction.query({ text: "lock table memory_embedding_versions in share row exclusive mode" });
+  const parameters = [
+    space.model,
+    space.digest,
+    space.dimensions,
+    space.profile,
+    chunker,
+    space.probe ?? null,
+  ];
+  const [known] = await transaction.query<{ version: number; lacks_probe: boolean }>(
+    {
+      text: `select version, probe is null and $6::vector is not null as lacks_probe from memory_embedding_versions
+        where model = $1 and digest = $2 and dimensions = $3 and profile = $4 and chunker = $5
+          and ($6::vector is null or probe is null or 1 - (probe <=> $6::vector) >= $7::float8)
+        order by probe <=> $6::vector nulls last, version desc
+        limit 1`,
+    },
+    [...parameters, SAME_ENGINE_SIMILARITY],
+  );
+  if (known !== undefined) {
+    if (known.lacks_probe) {
+      const text = "update memory_embedding_versions set probe = $2::vector where version = $1";
+      await transaction.query({ text }, [known.version, space.probe ?? null]);
+    }
+    return known.version;
   }
-  const version = rows[0]?.version;
-  if (version === undefined) throw new Error("the embedding version just registered is not there");
-  return version;
+  const [added] = await transaction.query<{ version: number }>(
+    {
+      text: `insert into memory_embedding_versions (model, digest, dimensions, profile, chunker, probe)
+        values ($1, $2, $3, $4, $5, $6::vector)
+        returning version`,
+    },
+    parameters,
+  );
+  if (added === undefined) throw new Error("the embedding version just registered is not there");
+  return added.version;
 }
 
 function domainFromRow(row: DomainRow): DomainRecord {

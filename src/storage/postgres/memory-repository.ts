@@ -175,7 +175,9 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
     },
 
     async registerEmbeddingVersion(space, chunker) {
-      return await registerEmbeddingVersion(database, space, chunker);
+      return await database.transaction((transaction) =>
+        registerEmbeddingVersion(transaction, space, chunker),
+      );
     },
 
     async useEmbeddingVersion(name, version, dimensions) {
