@@ -201,6 +201,33 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     expect(info.embeddingVersion).toBe(after.embedding.version);
   });
 
+  test("embeds anew, in the chunks of today, what an older chunker has cut", async () => {
+    const older = start({ embedder: createScriptedEmbedder({ maxChunkLength: 100 }) });
+    const content = `${"a pear. ".repeat(20)}apple @30`;
+    await older.store({ id: "m0", content });
+    const before = await older.whenState("m0", "ready");
+    const chunks = older.contents.countChunks(content);
+    const newer = start({
+      embedder: createScriptedEmbedder({ maxChunkLength: 50 }),
+      wrap: (repository) => ({
+        ...repository,
+        registerEmbeddingVersion: (space, chunker) => repository.registerEmbeddingVersion(space, chunker + 1),
+      }),
+    });
+    newer.startWorker();
+    let after = before;
+    while (after.embedding.version === before.embedding.version || after.embedding.state !== "ready") {
+      after = (await older.read("m0")) ?? before;
+    }
+    expect(after).toMatchObject({ version: before.version, updateTime: before.updateTime });
+    expect(before.chunkCount).toBe(chunks);
+    expect(after.chunkCount).toBe(newer.contents.countChunks(content));
+    expect(after.chunkCount).toBeGreaterThan(before.chunkCount);
+    const { hits, info } = await newer.find({ domains: [older.domain], query: "x @30", mode: "semantic" });
+    expect(hits[0]).toMatchObject({ id: "m0", chunkIndex: after.chunkCount - 1 });
+    expect(info.embeddingVersion).toBe(after.embedding.version);
+  });
+
   test("does not stumble over a domain that was dropped", async () => {
     const useCases = await startWithPending(["apple @30"]);
     const dropped = newDomainName();
