@@ -16,6 +16,7 @@ import { createPostgresMemoryRepository } from "../storage/postgres/memory-repos
 import { databaseName } from "./addresses.ts";
 import { warningsOnly } from "./log.ts";
 import { createProgress, grouped } from "./progress.ts";
+import { renamesFrom } from "./renames.ts";
 import { UsageError } from "./usage-error.ts";
 import { whenInterrupted } from "./when-interrupted.ts";
 
@@ -38,7 +39,7 @@ export interface AdoptCommandOptions {
  */
 export async function adopt(options: AdoptCommandOptions): Promise<number> {
   const config = readConfig(process.env);
-  const map = mapFrom(options.map ?? []);
+  const map = renamesFrom(options.map ?? []);
   if (options.from !== undefined && options.normalise) {
     throw new UsageError("--normalise keeps embeddings in place: with --from they are made again");
   }
@@ -219,16 +220,6 @@ async function versionToKeep(
   } finally {
     await embedder.close();
   }
-}
-
-function mapFrom(pairs: readonly string[]): ReadonlyMap<string, string> {
-  return new Map(
-    pairs.map((pair) => {
-      const at = pair.lastIndexOf("=");
-      if (at < 1) throw new UsageError(`--map must be as 'Old Name=new-name', is "${pair}"`);
-      return [pair.slice(0, at), pair.slice(at + 1)] as const;
-    }),
-  );
 }
 
 function wishesOf({ map, skip }: Run) {

@@ -12,6 +12,11 @@ export function createLogger(level: SettingValues["MEMORY_LOG_LEVEL"]): Logger {
   return pino(options, { write: (line: string) => void stdout.write(format(line)) });
 }
 
+/** The same on standard error, for programs that speak a protocol on standard output. */
+export function createErrorLogger(level: SettingValues["MEMORY_LOG_LEVEL"]): Logger {
+  return pino({ level, base: null }, pino.destination({ dest: 2, sync: true }));
+}
+
 /** For commands whose standard output belongs to their result: warnings and errors, a sentence each. */
 export const warningsOnly: ServiceLogger = {
   debug() {},

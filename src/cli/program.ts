@@ -3,9 +3,9 @@ import { SettingsError } from "../config.ts";
 import { ServiceError, StartupError } from "../errors.ts";
 import { SETTINGS, type Setting } from "../settings.ts";
 import { DatabaseError } from "../storage/database/database.ts";
-import { addAdoptCommand } from "./adopt-command.ts";
 import { addKeyCommands } from "./key-commands.ts";
 import { addMemoryCommands } from "./memory-commands.ts";
+import { addMovingCommands } from "./moving-commands.ts";
 import { UsageError } from "./usage-error.ts";
 import { versions } from "./versions.ts";
 
@@ -90,7 +90,7 @@ function createProgram() {
     exitCode = code;
   };
   addMemoryCommands(program, setExitCode);
-  addAdoptCommand(program, setExitCode);
+  addMovingCommands(program, setExitCode);
   return { program, exitCode: () => exitCode };
 }
 

@@ -26,11 +26,10 @@ export async function serverUrl(given: string | undefined): Promise<string> {
   return `http://${hostAndPort(await reachable(MEMORY_HOST), MEMORY_PORT)}`;
 }
 
-/** Runs `work` with a client of the server at the URL. @throws StartupError, or UsageError if the server says that. */
-export async function withClient<T>(
+/** A client of the server at the URL, with the API key and the certificates of the settings. @throws StartupError */
+export async function openServerClient(
   url: string,
-  work: (client: MemoryClient["raw"]) => Promise<T>,
-): Promise<T> {
+): Promise<{ readonly client: MemoryClient; close(): void }> {
   const { settings } = readConfig(process.env);
   const authorize: Interceptor = (next) => (request) => {
     if (settings.MEMORY_API_KEY) request.header.set("authorization", `Bearer ${settings.MEMORY_API_KEY}`);
@@ -39,13 +38,27 @@ export async function withClient<T>(
   const sessionManager = new Http2SessionManager(url, {}, await readClientTls(settings));
   const transport = createGrpcTransport({ baseUrl: url, sessionManager, interceptors: [authorize] });
   const client = createMemoryClient({ transport });
+  return {
+    client,
+    close() {
+      client.close();
+      sessionManager.abort();
+    },
+  };
+}
+
+/** Runs `work` with a client of the server at the URL. @throws StartupError, or UsageError if the server says that. */
+export async function withClient<T>(
+  url: string,
+  work: (client: MemoryClient["raw"]) => Promise<T>,
+): Promise<T> {
+  const { client, close } = await openServerClient(url);
   try {
     return await work(client.raw);
   } catch (error) {
     throw sentenceFor(error, url);
   } finally {
-    client.close();
-    sessionManager.abort();
+    close();
   }
 }
 

@@ -1,8 +1,9 @@
 import { type Command, Option } from "commander";
 import type { AdoptCommandOptions } from "./adopt.ts";
+import type { McpOptions } from "./mcp.ts";
 
-/** Adds the command that takes over a database of the old PostgreSQL version. */
-export function addAdoptCommand(program: Command, setExitCode: (exitCode: number) => void): void {
+/** Adds the commands for those who come from the old memory server. */
+export function addMovingCommands(program: Command, setExitCode: (exitCode: number) => void): void {
   program
     .command("adopt")
     .description("take over the tables of the old PostgreSQL version; shows the plan unless --yes is given")
@@ -29,4 +30,23 @@ export function addAdoptCommand(program: Command, setExitCode: (exitCode: number
     .action(async (options: AdoptCommandOptions) =>
       setExitCode(await (await import("./adopt.ts")).adopt(options)),
     );
+  program
+    .command("mcp")
+    .description(
+      "speak the Model Context Protocol on standard input and output, with the tools of the old server",
+    )
+    .option(
+      "--server <url>",
+      "the server whose memories they are; default: the database of the settings, in this process",
+    )
+    .option(
+      "--map <old=new...>",
+      "the domain that is meant by a name which is not allowed, as 'Old Name=new-name'",
+    )
+    .option("--also <command>", "write to the old server, too, which this line for the shell starts")
+    .addOption(
+      new Option("--read-from <side>", "with --also: who answers (default: new)").choices(["old", "new"]),
+    )
+    .addHelpText("after", "\nIts log goes to standard error.")
+    .action(async (options: McpOptions) => (await import("./mcp.ts")).mcp(options));
 }

@@ -1,0 +1,65 @@
+import { once } from "node:events";
+import { StdioServerTransport, serveStdio } from "@modelcontextprotocol/server/stdio";
+import { readConfig } from "../config.ts";
+import { createBothTools } from "../mcp/both-tools.ts";
+import { createMcpServer } from "../mcp/mcp-server.ts";
+import { createOldServerTools } from "../mcp/old-server-tools.ts";
+import { createServiceTools } from "../mcp/service-tools.ts";
+import { openLocalClient } from "../open-local-client.ts";
+import { readVersion } from "../version.ts";
+import { createErrorLogger } from "./log.ts";
+import { renamesFrom } from "./renames.ts";
+import { openServerClient, serverUrl } from "./server-client.ts";
+import { UsageError } from "./usage-error.ts";
+
+export interface McpOptions {
+  readonly server?: string;
+  readonly map?: readonly string[];
+  readonly also?: string;
+  readonly readFrom?: "old" | "new";
+}
+
+/**
+ * Speaks the Model Context Protocol over standard input and output until the input ends, or SIGTERM or SIGINT come.
+ *
+ * @throws StartupError, UsageError
+ */
+export async function mcp(options: McpOptions): Promise<void> {
+  const config = readConfig(process.env);
+  if (options.readFrom !== undefined && options.also === undefined) {
+    throw new UsageError("--read-from says something about --also only");
+  }
+  const map = renamesFrom(options.map ?? []);
+  const logger = createErrorLogger(config.settings.MEMORY_LOG_LEVEL);
+  // Nothing but the protocol may be on standard output, whatever a library does.
+  console.log = console.error;
+  console.info = console.error;
+
+  const ended = Promise.race([
+    once(process.stdin, "close"),
+    once(process.stdin, "end"),
+    once(process, "SIGTERM"),
+    once(process, "SIGINT"),
+  ]);
+  const { client, close } =
+    options.server === undefined
+      ? await openLocalClient(config, logger)
+      : await openServerClient(await serverUrl(options.server));
+  const service = createServiceTools(client, (name) => map.get(name) ?? name);
+  const old = options.also === undefined ? undefined : createOldServerTools(options.also, readVersion());
+  const tools =
+    old === undefined
+      ? service
+      : createBothTools({ old, service, readFrom: options.readFrom ?? "new", logger });
+  try {
+    const handle = serveStdio(() => createMcpServer(tools, { version: readVersion() }), {
+      transport: new StdioServerTransport(),
+      onerror: (error) => logger.warn({ err: error }, "a message was not understood"),
+    });
+    await ended;
+    await handle.close();
+  } finally {
+    await old?.close();
+    await close();
+  }
+}
