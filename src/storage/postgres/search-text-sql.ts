@@ -124,10 +124,10 @@ async function rank(
     averageLength,
   ];
   const conditions = textConditions(domain, query, parameters, "m");
-  const rows = await database.query<{ id: string; score: number }>(
+  const [row] = await database.query<{ found: Array<[id: string, score: number]> | null }>(
     {
       ...(isUsual(query, CANDIDATE_DEPTH) ? { name: `text_sql:${domain}` } : {}),
-      // A memory's length is the number of its different lexemes: that is at hand, and ranks as well.
+      // All come in one row: to read a row each costs more. A memory's length is the number of its different lexemes: that is at hand, and ranks as well.
       text: `with terms as materialized (
           select lexeme, weight, memory_lexeme_query(array[lexeme]) as query
           from unnest($4::text[], $5::float8[]) as t (lexeme, weight)
@@ -152,17 +152,19 @@ async function rank(
           group by tid
           order by sum(weight * frequency / (frequency + saturation)) desc
           limit ${RANKED_FACTOR * query.depth}
+        ), ranked as (
+          select m.id, ${K1 + 1} * (
+              select sum(t.weight * frequency / (frequency + b.saturation))
+              from terms t cross join lateral (select ${termFrequency("m.text_vector", "t.query")} as frequency) f
+            ) as score
+          from best b join ${memories} m on m.ctid = b.tid
+          order by score desc, m.id
+          limit ${query.depth}
         )
-        select m.id, ${K1 + 1} * (
-            select sum(t.weight * frequency / (frequency + b.saturation))
-            from terms t cross join lateral (select ${termFrequency("m.text_vector", "t.query")} as frequency) f
-          ) as score
-        from best b join ${memories} m on m.ctid = b.tid
-        order by score desc, m.id
-        limit ${query.depth}`,
+        select json_agg(json_build_array(id, score) order by score desc, id) as found from ranked`,
     },
     parameters,
     options,
   );
-  return rows.map(({ id, score }) => ({ id, score, chunkIndex: undefined }));
+  return (row?.found ?? []).map(([id, score]) => ({ id, score, chunkIndex: undefined }));
 }
