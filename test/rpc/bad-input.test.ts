@@ -11,7 +11,11 @@ import type {
   UpdateRequest,
   UpdateRequestSchema,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
-import { MemoryService } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import {
+  IfExists,
+  MemoryService,
+  SearchMode,
+} from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { BadRequestSchema } from "../../src/generated/google/rpc/error_details_pb.ts";
 import type { Database } from "../../src/storage/database/database.ts";
@@ -972,6 +976,35 @@ describe.each(databaseEngines())("input at its bounds on $name", ({ open }) => {
     expect(info).toBeDefined();
     const messages = await collect(client.streamSearch({ query: "apple @0", limit: 5, ...request }));
     expect(messages.map(({ item }) => item.case)).toEqual(["info", ...hits.map(() => "hit"), "summary"]);
+  });
+
+  /** All of them may find something by meaning. By words: as many as the last column says. */
+  const awkwardQueries: readonly (readonly [string, string, number])[] = [
+    ["only stop words", "the of and", 0],
+    ["only punctuation", "?! ... -- ''' \"", 0],
+    ["8 KiB of words", "apple ".repeat(1_365), 1],
+    ["8 KiB of quotes", '"'.repeat(8_192), 0],
+    ["8 KiB of Chinese", "天".repeat(2_730), 0],
+    ["a quote that is not closed", '"apple', 1],
+    ["operators without words", '- -"" "" -- & | ! <-> :* ()', 0],
+    ["operators that contradict each other", 'apple -apple "apple"', 0],
+    ["SQL", "'); drop table memory_domains; --", 0],
+    ["right-to-left letters", "تفاحة \u05ea\u05e4\u05d5\u05d7", 1],
+    ["marks of direction around a word", "\u202eapple\u202c", 1],
+    ["emoji", "👩‍👩‍👧 🎉", 0],
+    ["control characters", "\u0001\u001f\u007f", 0],
+    ["control characters around a word", "\u0001apple\u001f", 1],
+    ["white space of many kinds", "\t\n\u00a0\u3000apple\u2028", 1],
+  ];
+
+  describe.each([SearchMode.HYBRID, SearchMode.SEMANTIC, SearchMode.TEXT])("in mode %d", (mode) => {
+    test.each(awkwardQueries)("Search by %s", async (_name, query, found) => {
+      const domain = "awkward";
+      await client.store({ domain, id: "m", content: "an apple @0", ifExists: IfExists.REPLACE });
+      await client.store({ domain, id: "r", content: "تفاحة @90", ifExists: IfExists.REPLACE });
+      const { hits } = await client.search({ domain, query, mode });
+      expect(hits.length).toBe(mode === SearchMode.TEXT ? found : 2);
+    });
   });
 
   test("StreamSearch with limit 10,000", async () => {
