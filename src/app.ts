@@ -5,11 +5,13 @@ import { watchHealth } from "./health.ts";
 import type { Logger } from "./logger.ts";
 import { createTraceInterceptor } from "./observability/trace-calls.ts";
 import { openServices } from "./open-services.ts";
+import { createAuditInterceptor } from "./rpc/audit.ts";
 import { createAuthorizeInterceptor } from "./rpc/authorize.ts";
 import { createErrorInterceptor } from "./rpc/errors.ts";
 import { createHealth } from "./rpc/health.ts";
 import { defaultMaxMessageBytes, defaultMaxTimeoutMs, type Listener, startListener } from "./rpc/listener.ts";
 import { createReflection } from "./rpc/reflection.ts";
+import { auditIntoFile, auditIntoLog } from "./security/audit-log.ts";
 import { createAuthenticator } from "./security/authenticator.ts";
 import { readTls } from "./security/read-tls.ts";
 
@@ -44,6 +46,9 @@ async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<s
   let listener: Listener | undefined;
   const tls = await readTls(settings, (credentials) => listener?.replaceTls(credentials), logger);
   cleanup.defer(async () => tls?.close());
+  const { MEMORY_AUDIT_FILE: auditFile } = settings;
+  const audit = auditFile === undefined ? auditIntoLog(logger) : auditIntoFile(auditFile, logger);
+  cleanup.defer(async () => audit.close());
   const services = await openServices(config, logger, cleanup);
   const { descriptors, database, embedder, metrics, tracer } = services;
 
@@ -64,6 +69,7 @@ async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<s
     },
     interceptors: [
       createTraceInterceptor(tracer),
+      createAuditInterceptor({ audit, defaultDomain: settings.DEFAULT_MEMORY_DOMAIN }),
       createErrorInterceptor({ logger }),
       createAuthorizeInterceptor({ defaultDomain: settings.DEFAULT_MEMORY_DOMAIN }),
     ],

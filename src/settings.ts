@@ -176,6 +176,11 @@ export const SETTINGS = {
     default: undefined,
     description: "Instead: a file with its public key in PEM, or with a JSON Web Key Set.",
   }),
+  MEMORY_AUDIT_FILE: text({
+    default: undefined,
+    description:
+      "File for the lines that say who changed what. Unset: they are in the log, marked by audit: true.",
+  }),
   MEMORY_TLS_CERT_FILE: text({
     default: undefined,
     description:

@@ -30,6 +30,7 @@ describe("an empty environment", () => {
         MEMORY_JWT_AUDIENCE: undefined,
         MEMORY_JWT_JWKS_URL: undefined,
         MEMORY_JWT_KEY_FILE: undefined,
+        MEMORY_AUDIT_FILE: undefined,
         MEMORY_TLS_CERT_FILE: undefined,
         MEMORY_TLS_KEY_FILE: undefined,
         MEMORY_TLS_CLIENT_CA_FILE: undefined,

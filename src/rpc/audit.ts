@@ -1,0 +1,111 @@
+import {
+  ConnectError,
+  type ContextValues,
+  type Interceptor,
+  type StreamRequest,
+  type StreamResponse,
+  type UnaryResponse,
+} from "@connectrpc/connect";
+import { codeToString } from "@connectrpc/connect/protocol-connect";
+import type {
+  ImportRequest,
+  ImportResponse,
+} from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import { ErrorInfoSchema } from "../generated/google/rpc/error_details_pb.ts";
+import type { AuditLog } from "../security/audit-log.ts";
+import { type AuditFacts, auditRuleOf, domainsOf } from "./audit-rules.ts";
+import { kCall } from "./call-log.ts";
+import { kCaller } from "./caller.ts";
+
+/**
+ * Writes down who has stored, changed or deleted what, also where it failed or was refused: one line a call, after its work
+ * and before its answer. Has to be outside of the interceptor of errors, so that it sees what callers are told.
+ */
+export function createAuditInterceptor(options: {
+  readonly audit: AuditLog;
+  readonly defaultDomain: string;
+}): Interceptor {
+  const { audit, defaultDomain } = options;
+
+  const write = (
+    values: ContextValues,
+    action: string,
+    facts: AuditFacts & { readonly outcome?: unknown },
+  ) => {
+    const { outcome = "done", ...more } = facts;
+    audit.write({
+      who: values.get(kCaller).name || "anonymous",
+      action,
+      ...more,
+      outcome: String(outcome),
+      requestId: values.get(kCall)?.requestId,
+    });
+  };
+
+  return (next) => async (request) => {
+    const { method, contextValues } = request;
+    const rule = auditRuleOf(method);
+    if (rule === "reads") return await next(request);
+    const note = (facts: AuditFacts) => write(contextValues, method.name, facts);
+    if (rule === "streams")
+      return request.stream ? await auditImport(request, next, note, defaultDomain) : await next(request);
+    const asked = request.stream ? undefined : rule.asked(request.message, defaultDomain);
+    if (asked === undefined) return await next(request);
+    try {
+      const response = await next(request);
+      if (!response.stream) note({ ...asked, ...rule.done(response.message) });
+      return response;
+    } catch (error) {
+      note({ ...asked, ...failure(error) });
+      throw error;
+    }
+  };
+}
+
+/** Of an import domains and counts are written down: it may have any number of records. */
+async function auditImport(
+  request: StreamRequest,
+  next: (request: StreamRequest) => Promise<UnaryResponse | StreamResponse>,
+  note: (facts: AuditFacts) => void,
+  defaultDomain: string,
+): Promise<UnaryResponse | StreamResponse> {
+  const domains = new Set<string>();
+  let into = "";
+  async function* watched(messages: AsyncIterable<unknown>) {
+    for await (const message of messages as AsyncIterable<ImportRequest>) {
+      const { item } = message;
+      if (item.case === "options") into = item.value.domain;
+      const domain = into || (item.case === "record" ? (item.value.memory?.domain ?? "") : undefined);
+      if (domain !== undefined) domainsOf([{ domain }], defaultDomain, domains);
+      yield message;
+    }
+  }
+  async function* answered(messages: AsyncIterable<unknown>) {
+    try {
+      for await (const message of messages as AsyncIterable<ImportResponse>) {
+        const { created, replaced, unchanged, kept, rejected } = message;
+        const counts = { created, replaced, unchanged, kept, rejected };
+        const numbers = Object.entries(counts).map(([name, count]) => [name, Number(count)]);
+        note({ domains: [...domains], outcomes: Object.fromEntries(numbers), outcome: "done" });
+        yield message;
+      }
+    } catch (error) {
+      note({ domains: [...domains], ...failure(error) });
+      throw error;
+    }
+  }
+  try {
+    const response = await next({ ...request, message: watched(request.message) } as StreamRequest);
+    return response.stream ? { ...response, message: answered(response.message) } : response;
+  } catch (error) {
+    note({ domains: [...domains], ...failure(error) });
+    throw error;
+  }
+}
+
+/** A call that failed may have done a part: DeleteMatching and Import work in steps. */
+function failure(error: unknown): AuditFacts {
+  const thrown = ConnectError.from(error);
+  const [info] = thrown.findDetails(ErrorInfoSchema);
+  return { outcome: "failed", reason: info?.reason ?? codeToString(thrown.code) };
+}

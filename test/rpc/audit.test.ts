@@ -1,0 +1,268 @@
+import { readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { createClient, createRouterTransport, type Interceptor } from "@connectrpc/connect";
+import { DomainService } from "memory-service-client/memoryservice/v1/domain_service_pb.js";
+import { MemoryService } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import { ServerService } from "memory-service-client/memoryservice/v1/server_service_pb.js";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { createDomainUseCases } from "../../src/memory/domains.ts";
+import { createAuditInterceptor } from "../../src/rpc/audit.ts";
+import { auditRuleOf } from "../../src/rpc/audit-rules.ts";
+import { createAuthorizeInterceptor } from "../../src/rpc/authorize.ts";
+import { kCaller } from "../../src/rpc/caller.ts";
+import { createDomainService } from "../../src/rpc/domain-service.ts";
+import { createErrorInterceptor } from "../../src/rpc/errors.ts";
+import { createMemoryService } from "../../src/rpc/memory-service.ts";
+import { type AuditEntry, auditIntoFile, auditIntoLog } from "../../src/security/audit-log.ts";
+import { grantsFrom } from "../../src/security/scopes.ts";
+import type { Database } from "../../src/storage/database/database.ts";
+import { databaseEngines, silentLogger } from "../support/databases.ts";
+import { temporaryDirectory } from "../support/temporary-directory.ts";
+import { createUseCases, type UseCases } from "../support/use-cases.ts";
+import { createLogRecorder } from "./plumbing/harness.ts";
+
+/** What no line may hold. */
+const secret = "s3cret";
+
+describe("a line of the audit", () => {
+  let database: Database;
+  let useCases: UseCases;
+  let entries: AuditEntry[];
+
+  beforeAll(async () => {
+    const [engine] = databaseEngines();
+    if (engine === undefined) throw new Error("no engine");
+    database = await engine.open();
+    useCases = createUseCases(database);
+    await useCases.repository.createDomain(useCases.domain, 3);
+  });
+  afterAll(() => database.close());
+  beforeEach(() => {
+    entries = [];
+  });
+
+  /** Clients of somebody who may do everything in work and in the default domain. */
+  function clients() {
+    const { repository, contents, memories, domain: defaultDomain } = useCases;
+    const domains = createDomainUseCases({
+      repository,
+      contents,
+      embedBudgetMs: 5_000,
+      defaultDomain,
+      onReindexing: () => {},
+      logger: silentLogger,
+    });
+    const caller = { name: "key:ci", ...grantsFrom(["admin:work", `admin:${defaultDomain}`]) };
+    const identify: Interceptor = (next) => (request) => {
+      request.contextValues.set(kCaller, caller);
+      return next(request);
+    };
+    const audit = { write: (entry: AuditEntry) => void entries.push(entry), close() {} };
+    const transport = createRouterTransport(
+      (router) => {
+        router.service(MemoryService, createMemoryService(memories, { defaultDomain }));
+        router.service(DomainService, createDomainService(domains, { defaultDomain }));
+      },
+      {
+        router: {
+          interceptors: [
+            identify,
+            createAuditInterceptor({ audit, defaultDomain }),
+            createErrorInterceptor({ logger: silentLogger }),
+            createAuthorizeInterceptor({ defaultDomain }),
+          ],
+        },
+      },
+    );
+    return {
+      memories: createClient(MemoryService, transport),
+      domains: createClient(DomainService, transport),
+    };
+  }
+
+  const line = (facts: Omit<AuditEntry, "who" | "requestId">): AuditEntry =>
+    ({ who: "key:ci", ...facts, requestId: undefined }) as AuditEntry;
+
+  test("tells who stored, changed and deleted which memory, and nothing that is in it", async () => {
+    const { memories } = clients();
+    const memory = { domain: "work", id: "m1", content: secret, source: secret, tags: [secret] };
+    await memories.store(memory);
+    await memories.store(memory);
+    await memories.store({ ...memory, content: `${secret} again`, ifExists: 2 });
+    await memories.update({
+      memory: { domain: "work", id: "m1", metadata: { [secret]: secret } },
+      updateMask: { paths: ["metadata"] },
+      metadataMode: 1,
+    });
+    await memories.delete({ domain: "work", id: "m1" });
+    await memories.delete({ domain: "work", id: "m1", allowMissing: true });
+    const on = { domain: "work", ids: ["m1"] };
+    expect(entries).toEqual([
+      line({ action: "Store", ...on, version: 1, outcome: "created" }),
+      line({ action: "Store", ...on, version: 1, outcome: "unchanged" }),
+      line({ action: "Store", ...on, version: 2, outcome: "replaced" }),
+      line({ action: "Update", ...on, fields: ["metadata"], version: 3, outcome: "updated" }),
+      line({ action: "Delete", ...on, outcome: "deleted" }),
+      line({ action: "Delete", ...on, outcome: "missing" }),
+    ]);
+    expect(JSON.stringify(entries)).not.toContain(secret);
+  });
+
+  test("names the default domain, and the id that the server made", async () => {
+    const { memories } = clients();
+    const { memory } = await memories.store({ content: secret });
+    expect(entries).toEqual([
+      line({ action: "Store", domain: useCases.domain, ids: [memory?.id], version: 1, outcome: "created" }),
+    ]);
+  });
+
+  test("of many memories has what was changed, and counts", async () => {
+    const { memories } = clients();
+    const items = Array.from({ length: 150 }, (_, n) => ({ domain: "work", id: `b${n}`, content: secret }));
+    await memories.batchStore({ items: [...items, { domain: "foreign", id: "x", content: secret }] });
+    await memories.import(
+      (async function* () {
+        yield { item: { case: "options" as const, value: { onError: 2 } } };
+        for (const domain of ["work", "foreign"]) {
+          yield {
+            item: { case: "record" as const, value: { memory: { domain, id: "i1", content: secret } } },
+          };
+        }
+      })(),
+    );
+    const filter = { condition: { case: "ids" as const, value: { values: ["b0", "b1"] } } };
+    await memories.deleteMatching({ domain: "work", filter, dryRun: true });
+    await memories.deleteMatching({ domain: "work", filter });
+    await memories.retryFailed({ domain: "work" });
+    expect(entries).toMatchObject([
+      {
+        action: "BatchStore",
+        domains: ["work", "foreign"],
+        items: 151,
+        atomic: false,
+        outcomes: { created: 150, failed: 1 },
+        ids: items.slice(0, 100).map(({ id }) => id),
+        outcome: "done",
+      },
+      {
+        action: "Import",
+        domains: ["work", "foreign"],
+        outcomes: { created: 1, rejected: 1 },
+        outcome: "done",
+      },
+      { action: "DeleteMatching", domain: "work", deleted: 2, outcome: "deleted" },
+      { action: "RetryFailed", domain: "work", retried: 0, outcome: "retried" },
+    ]);
+    expect(JSON.stringify(entries)).not.toContain(secret);
+  });
+
+  test("is written for domains", async () => {
+    const { domains } = clients();
+    await domains.createDomain({ name: "work" });
+    await domains.updateDomain({
+      domain: { name: "work", description: secret },
+      updateMask: { paths: ["description"] },
+    });
+    await domains.deleteDomain({ name: "work", confirmName: "work" });
+    await domains.createDomain({ name: "work" });
+    expect(entries).toMatchObject([
+      { action: "CreateDomain", domain: "work", outcome: "unchanged" },
+      { action: "UpdateDomain", domain: "work", fields: ["description"], outcome: "updated" },
+      { action: "DeleteDomain", domain: "work", outcome: "deleted" },
+      { action: "CreateDomain", domain: "work", outcome: "created" },
+    ]);
+    expect(JSON.stringify(entries)).not.toContain(secret);
+  });
+
+  test("is written for what was refused or failed, with the reason", async () => {
+    const { memories, domains } = clients();
+    const foreign = { domain: "foreign", id: "m1" };
+    const refusals = [
+      memories.store({ ...foreign, content: secret }),
+      memories.store({ domain: "work", id: "m1", content: "" }),
+      memories.update({
+        memory: { domain: "work", id: "none", source: "x" },
+        updateMask: { paths: ["source"] },
+      }),
+      memories.delete({ domain: "work", id: "none" }),
+      domains.deleteDomain({ name: "foreign", confirmName: "foreign" }),
+      memories.import(
+        (async function* () {
+          yield { item: { case: "options" as const, value: { domain: "foreign" } } };
+        })(),
+      ),
+    ];
+    const settled = await Promise.allSettled(refusals);
+    expect(settled.filter(({ status }) => status === "fulfilled")).toEqual([]);
+    const told = entries.map(({ action, outcome, reason, domain, domains: several }) => [
+      action,
+      outcome,
+      reason,
+      domain ?? several,
+    ]);
+    expect(told.sort()).toEqual(
+      [
+        ["Store", "failed", "PERMISSION_DENIED", "foreign"],
+        ["Store", "failed", "INVALID_ARGUMENT", "work"],
+        ["Update", "failed", "MEMORY_NOT_FOUND", "work"],
+        ["Delete", "failed", "MEMORY_NOT_FOUND", "work"],
+        ["DeleteDomain", "failed", "PERMISSION_DENIED", "foreign"],
+        ["Import", "failed", "PERMISSION_DENIED", ["foreign"]],
+      ].sort(),
+    );
+  });
+});
+
+test("every method that changes something is written down, and no other", () => {
+  const methods = [MemoryService, DomainService, ServerService].flatMap(({ methods: all }) => all);
+  const reads = methods.filter((method) => auditRuleOf(method) === "reads").map(({ name }) => name);
+  expect(reads).toEqual([
+    "Get",
+    "List",
+    "Search",
+    "StreamSearch",
+    "Export",
+    "GetDomain",
+    "ListDomains",
+    "GetServerInfo",
+  ]);
+});
+
+const entry: AuditEntry = {
+  who: "key:ci",
+  action: "Store",
+  domain: "work",
+  outcome: "created",
+  requestId: "r1",
+};
+
+test("the log has the lines, marked", () => {
+  const { logger, lines } = createLogRecorder();
+  auditIntoLog(logger).write(entry);
+  expect(lines).toEqual([{ level: "info", message: "audit", fields: { audit: true, ...entry } }]);
+});
+
+test("a file has them at its end, at once, and is its owner's", async () => {
+  const { path: directory, remove } = await temporaryDirectory();
+  const path = join(directory, "audit.log");
+  for (const domain of ["one", "two"]) {
+    const audit = auditIntoFile(path, silentLogger);
+    audit.write({ ...entry, domain });
+    const lines = (await readFile(path, "utf8")).trim().split("\n");
+    expect(JSON.parse(lines.at(-1) ?? "")).toMatchObject({
+      time: expect.stringMatching(/^\d{4}-/),
+      ...entry,
+      domain,
+    });
+    audit.close();
+  }
+  expect((await readFile(path, "utf8")).split("\n")).toHaveLength(3);
+  expect((await stat(path)).mode & 0o777).toBe(0o600);
+  await remove();
+});
+
+test("a file that cannot be written to stops the start", () => {
+  expect(() => auditIntoFile("/nowhere/audit.log", silentLogger)).toThrow(
+    "the audit file /nowhere/audit.log cannot be written to: set MEMORY_AUDIT_FILE to one that can, or unset it",
+  );
+});
