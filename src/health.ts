@@ -10,9 +10,18 @@ import type { Database } from "./storage/database/database.ts";
 const CHECK_MS = 2_000;
 const PING_TIMEOUT_MS = 2_000;
 
+/** What the database can do, as far as can be seen from outside. */
+type Look = { readonly kind: "well" | "read-only" } | { readonly kind: "away"; readonly failure: Error };
+
+const detailOf: Readonly<Record<Look["kind"], string>> = {
+  well: "answers",
+  "read-only": "the database answers and takes no changes",
+  away: "the database does not answer",
+};
+
 /** Keeps grpc.health.v1 true: the server and its services follow the database, `embedder` follows Ollama. */
 export function watchHealth(dependencies: {
-  readonly database: Database;
+  readonly database: Pick<Database, "ping">;
   readonly embedder: Embedder;
   readonly health: Health;
   readonly services: readonly DescService[];
@@ -21,44 +30,49 @@ export function watchHealth(dependencies: {
   const { database, embedder, health, logger } = dependencies;
   const following = ["", ...dependencies.services.map((service) => service.typeName)];
   const stop = new AbortController();
-  let serving: boolean | undefined;
+  let before: Look | undefined;
   const done = run();
 
   async function run() {
     while (!stop.signal.aborted) {
-      const failure = await ping();
-      const reachable = failure === undefined;
-      for (const service of following) health.set(service, reachable ? "serving" : "not_serving");
+      const now = await look();
+      for (const service of following) health.set(service, now.kind === "away" ? "not_serving" : "serving");
       health.set("embedder", embedder.status().available ? "serving" : "not_serving");
-      if (serving !== undefined && serving !== reachable) {
-        if (reachable) logger.info({}, "the database answers again");
-        else logger.error({ err: failure }, "the database does not answer");
-      }
-      serving = reachable;
+      tell(now);
+      before = now;
       await sleep(CHECK_MS, undefined, { signal: stop.signal }).catch(() => {});
     }
   }
 
-  /** Undefined if the database answers, else why it does not. */
-  async function ping(): Promise<Error | undefined> {
+  function tell(now: Look): void {
+    if (now.kind === (before?.kind ?? "well")) return;
+    if (now.kind === "well") logger.info({}, "the database answers again and takes changes");
+    else if (now.kind === "away") logger.error({ err: now.failure }, detailOf[now.kind]);
+    else logger.error({}, detailOf[now.kind]);
+  }
+
+  async function look(): Promise<Look> {
     try {
-      await database.ping(PING_TIMEOUT_MS);
-      return undefined;
+      const { writable } = await database.ping(PING_TIMEOUT_MS);
+      return { kind: writable ? "well" : "read-only" };
     } catch (error) {
       const cause = error instanceof Error ? (error.cause ?? error) : error;
-      return cause instanceof Error ? cause : new Error(String(cause));
+      return { kind: "away", failure: cause instanceof Error ? cause : new Error(String(cause)) };
     }
   }
 
   return {
-    /** For `/readyz`: asks the database now. The embedder is told, and does not count: text search works without. */
+    /**
+     * For `/readyz`: asks the database now. Ready is who can answer something: a database that takes no changes still
+     * answers searches, and without the embedder they find by words. Both are told.
+     */
     async readiness(): Promise<ReadinessReport> {
-      const reachable = (await ping()) === undefined;
+      const { kind } = await look();
       const { available, reason } = embedder.status();
       return {
-        ready: reachable,
+        ready: kind !== "away",
         checks: {
-          database: { ok: reachable, detail: reachable ? "answers" : "does not answer" },
+          database: { ok: kind === "well", detail: detailOf[kind] },
           embedder: { ok: available, detail: reason },
         },
       };

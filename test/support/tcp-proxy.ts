@@ -11,6 +11,8 @@ export interface TcpProxy {
   accept(): void;
   /** Takes new connections and says nothing to them. */
   silence(): void;
+  /** Says nothing more on any connection, and does not end it, as a server does whose power is cut. */
+  freeze(): void;
   close(): Promise<void>;
 }
 
@@ -18,7 +20,7 @@ export interface TcpProxy {
 export async function openTcpProxy(url: string): Promise<TcpProxy> {
   const { hostname, port } = new URL(url);
   const sockets = new Set<Socket>();
-  let mode: "forward" | "refuse" | "silence" = "forward";
+  let mode: "forward" | "refuse" | "silence" | "freeze" = "forward";
   let trigger: string | undefined;
   const cut = () => {
     for (const socket of sockets) socket.destroy();
@@ -28,17 +30,20 @@ export async function openTcpProxy(url: string): Promise<TcpProxy> {
     if (mode === "refuse") return client.destroy();
     sockets.add(client);
     client.on("error", () => undefined);
-    if (mode === "silence") return client.resume();
+    if (mode === "silence" || mode === "freeze") return client.resume();
     const upstream = connect(Number(port || 5432), hostname);
     sockets.add(upstream);
     upstream.on("error", () => undefined);
     client.on("data", (data) => {
+      if (mode === "freeze") return;
       const hit = trigger !== undefined && data.includes(trigger);
       upstream.write(data, () => {
         if (hit) cut();
       });
     });
-    upstream.on("data", (data) => client.write(data));
+    upstream.on("data", (data) => {
+      if (mode !== "freeze") client.write(data);
+    });
     client.on("close", () => upstream.destroy());
     upstream.on("close", () => client.destroy());
   });
@@ -59,6 +64,9 @@ export async function openTcpProxy(url: string): Promise<TcpProxy> {
     },
     silence() {
       mode = "silence";
+    },
+    freeze() {
+      mode = "freeze";
     },
     async close() {
       cut();

@@ -48,6 +48,12 @@ export interface Queryable {
   execute(script: string): Promise<void>;
 }
 
+/** What a database that answers can do. */
+export interface DatabaseState {
+  /** False: it reads only, as a standby does, and the embedded engine while its disk is nearly full. */
+  readonly writable: boolean;
+}
+
 /** How busy the connections of a database are. */
 export interface ConnectionCounts {
   /** Open connections; the embedded engine has one. */
@@ -77,8 +83,13 @@ export interface Database extends Queryable {
    */
   session<T>(work: (session: Queryable) => Promise<T>, options?: QueryOptions): Promise<T>;
 
-  /** Resolves if the engine answers within `timeoutMs`. @throws ServiceError DATABASE_UNAVAILABLE. */
-  ping(timeoutMs: number): Promise<void>;
+  /**
+   * Resolves if the engine answers within `timeoutMs`, or is seen to be at work. Callers that wait for a connection do
+   * not delay it.
+   *
+   * @throws ServiceError DATABASE_UNAVAILABLE.
+   */
+  ping(timeoutMs: number): Promise<DatabaseState>;
 
   /** For metrics: the state of this moment, without asking the engine. */
   connections(): ConnectionCounts;

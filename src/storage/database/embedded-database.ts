@@ -8,6 +8,7 @@ import { rejectOnAbort } from "./abort.ts";
 import type {
   ConnectionCounts,
   Database,
+  DatabaseState,
   Parameter,
   Queryable,
   QueryOptions,
@@ -89,6 +90,9 @@ function openError(directory: string | undefined, error: unknown): StartupError 
   });
 }
 
+/** An engine that is silent for longer counts as away; the largest index of a domain is made in less. */
+const longestStatementMs = 300_000;
+
 /**
  * PostgreSQL bounds its own recursion ("stack depth limit exceeded"). In the usual 4 MB JavaScript's stack ends
  * before that, in the middle of PostgreSQL, which does not survive it. Address space, not memory.
@@ -133,6 +137,8 @@ class PgliteDatabase implements EmbeddedDatabase {
   readonly #pending = new Map<number, Pending>();
   readonly #diskWatch: DiskWatch | undefined;
   #diskLow = false;
+  /** When the worker has last said anything. */
+  #answeredAt = performance.now();
   #nextId = 1;
   /** Why nothing can run any more. */
   #ended: { readonly message: string; readonly cause?: unknown } | undefined;
@@ -220,16 +226,23 @@ class PgliteDatabase implements EmbeddedDatabase {
     return await this.#alone(undefined, async () => (await this.#call({ kind: "dump" })) as ArrayBuffer);
   }
 
-  async ping(timeoutMs: number): Promise<void> {
+  async ping(timeoutMs: number): Promise<DatabaseState> {
     let timer: NodeJS.Timeout | undefined;
+    const { promise: working, resolve: atWork } = Promise.withResolvers<void>();
     const tooLate = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(databaseUnavailable(new Error("no answer in time"))), timeoutMs);
+      timer = setTimeout(() => {
+        // Nothing interrupts a statement: that it takes its time is no absence.
+        const quietMs = performance.now() - this.#answeredAt;
+        if (this.#ended === undefined && quietMs < longestStatementMs) atWork();
+        else reject(databaseUnavailable(new Error("no answer in time")));
+      }, timeoutMs);
     });
     try {
       // Past the queue: a long queue is load, not absence.
       const answered = this.#call({ kind: "ping" });
       answered.catch(() => undefined);
-      await Promise.race([answered, tooLate]);
+      await Promise.race([answered, working, tooLate]);
+      return { writable: !this.#diskLow };
     } catch (error) {
       throw databaseUnavailable(error);
     } finally {
@@ -313,6 +326,7 @@ class PgliteDatabase implements EmbeddedDatabase {
   #receive(response: EmbeddedResponse): void {
     if ("broken" in response) this.#crash(new EmbeddedError(response.broken));
     if (!("id" in response)) return;
+    this.#answeredAt = performance.now();
     const pending = this.#pending.get(response.id);
     this.#pending.delete(response.id);
     if ("failure" in response) pending?.reject(new EmbeddedError(this.#reasonOf(response.failure)));

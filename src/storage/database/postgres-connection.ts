@@ -12,6 +12,9 @@ export const MAX_PREPARED_STATEMENTS = 200;
 /** How long a cancelled statement may go on before its connection is cut. */
 const cancelGraceMs = 5_000;
 
+/** Scripts that take no time; others may take any. */
+const transactionControl = /^(begin|commit|rollback)\b/;
+
 /** What node-postgres keeps and does not declare. */
 interface ClientInternals {
   readonly processID: number | null;
@@ -38,10 +41,29 @@ export class PostgresConnection implements Connection {
   #tail: Promise<unknown> = Promise.resolve();
   #pending = 0;
   #broken = false;
+  readonly #onReadOnly: () => void;
+  #silenceMs: number | undefined;
 
-  constructor(client: pg.Client, preparedStatements: boolean) {
+  /**
+   * @param onReadOnly told when the server has refused a change because it is a standby now.
+   * @param silenceMs after this without an answer to a statement the connection is cut: its server is gone and nobody
+   * has said so. Undefined: never.
+   */
+  constructor(
+    client: pg.Client,
+    preparedStatements: boolean,
+    onReadOnly: () => void,
+    silenceMs: number | undefined,
+  ) {
     this.#client = client;
+    this.#onReadOnly = onReadOnly;
     this.#preparedStatements = preparedStatements;
+    this.#silenceMs = silenceMs;
+  }
+
+  /** Statements may take as long as they like from now on. */
+  allowSilence(): void {
+    this.#silenceMs = undefined;
   }
 
   /** True while a statement runs, also one whose caller has left. */
@@ -90,7 +112,8 @@ export class PostgresConnection implements Connection {
 
   execute(script: string): Promise<string> {
     return this.#inTurn(async () => {
-      const results: unknown = await this.#client.query(script);
+      const watch = transactionControl.test(script) ? this.#watchSilence() : undefined;
+      const results: unknown = await this.#client.query(script).finally(() => clearTimeout(watch));
       const last = Array.isArray(results) ? results.at(-1) : results;
       return (last as pg.QueryResult | undefined)?.command ?? "";
     });
@@ -117,13 +140,24 @@ export class PostgresConnection implements Connection {
       timer = setTimeout(() => void this.#client.end(), cancelGraceMs);
     };
     signal?.addEventListener("abort", cancel, { once: true });
+    const watch = this.#watchSilence();
     try {
       return await this.#client.query(request);
+    } catch (error) {
+      if (sqlstateOf(error) === SQLSTATE.readOnlyTransaction) this.#onReadOnly();
+      throw error;
     } finally {
       clearTimeout(timer);
+      clearTimeout(watch);
       signal?.removeEventListener("abort", cancel);
       if (cancelled !== undefined) await this.#settleCancel(cancelled);
     }
+  }
+
+  #watchSilence(): NodeJS.Timeout | undefined {
+    return this.#silenceMs === undefined
+      ? undefined
+      : setTimeout(() => void this.#client.end(), this.#silenceMs);
   }
 
   #cancel(): Promise<void> {

@@ -4,6 +4,7 @@ import { connectionSettings } from "./connection-settings.ts";
 import type {
   ConnectionCounts,
   Database,
+  DatabaseState,
   Parameter,
   Queryable,
   QueryOptions,
@@ -56,6 +57,11 @@ export interface PostgresOptions {
 /** Unused connections close after this; opening one costs a few milliseconds and a server process. */
 const idleTimeoutMs = 60_000;
 
+const defaultStatementTimeoutMs = 30_000;
+
+/** How much later than the server should have ended a statement its connection is cut. */
+const silenceGraceMs = 5_000;
+
 /**
  * Opens a pool of connections to a PostgreSQL server. It does not connect yet, so it does not fail if the server
  * is away: `checkServer` (check-server.ts) does both.
@@ -82,13 +88,15 @@ class PostgresDatabase implements Database {
   #closed: Promise<void> | undefined;
 
   constructor(options: PostgresOptions) {
-    const { logger, preparedStatements = true } = options;
+    const { logger, preparedStatements = true, statementTimeoutMs = defaultStatementTimeoutMs } = options;
+    const silenceMs = statementTimeoutMs === 0 ? undefined : statementTimeoutMs + silenceGraceMs;
     this.#poolSize = options.poolSize ?? 10;
     this.#poolWaitMs = options.poolWaitMs ?? 2_000;
     const config = poolConfigFrom(options);
     this.#pool = new pg.Pool({ ...config, max: this.#poolSize });
     this.#pool.on("connect", (client) => {
-      const connection = new PostgresConnection(client, preparedStatements);
+      const retire = () => this.#retireConnections();
+      const connection = new PostgresConnection(client, preparedStatements, retire, silenceMs);
       this.#connections.set(client, connection);
       // The pool listens only while the client is idle; an error event without a listener ends the process.
       client.on("error", () => connection.markBroken());
@@ -136,6 +144,7 @@ class PostgresDatabase implements Database {
 
   async session<T>(work: (session: Queryable) => Promise<T>, options: QueryOptions = {}): Promise<T> {
     const lease = await this.#acquire(options.signal);
+    lease.connection.allowSilence();
     const lent = lend(lease.connection, options.signal);
     try {
       return await work(lent);
@@ -147,15 +156,39 @@ class PostgresDatabase implements Database {
     }
   }
 
-  async ping(timeoutMs: number): Promise<void> {
+  async ping(timeoutMs: number): Promise<DatabaseState> {
+    let lent: pg.PoolClient | undefined;
+    let late = false;
+    const giveBack = (broken: boolean) => {
+      lent?.release(broken);
+      lent = undefined;
+    };
+    const ask = async (): Promise<DatabaseState> => {
+      lent = await this.#pingPool.connect();
+      if (late) giveBack(false);
+      if (lent === undefined) throw new Error("no answer in time");
+      let writable = false;
+      try {
+        const { rows } = await lent.query<{ transaction_read_only: string }>("show transaction_read_only");
+        writable = rows[0]?.transaction_read_only === "off";
+        if (!writable) this.#retireConnections();
+        return { writable };
+      } finally {
+        giveBack(!writable);
+      }
+    };
     let timer: NodeJS.Timeout | undefined;
     const tooLate = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(databaseUnavailable(new Error("no answer in time"))), timeoutMs);
+      timer = setTimeout(() => {
+        late = true;
+        giveBack(true);
+        reject(databaseUnavailable(new Error("no answer in time")));
+      }, timeoutMs);
     });
     try {
-      const answered = this.#pingPool.query("select 1");
+      const answered = ask();
       answered.catch(() => undefined);
-      await Promise.race([answered, tooLate]);
+      return await Promise.race([answered, tooLate]);
     } catch (error) {
       throw databaseUnavailable(error);
     } finally {
@@ -199,19 +232,27 @@ class PostgresDatabase implements Database {
       }, this.#poolWaitMs);
       signal?.addEventListener("abort", onAbort, { once: true });
       this.#closing.signal.addEventListener("abort", onClosing, { once: true });
-      this.#pool.connect().then(
-        (client) => {
-          if (!waiting) return client.release();
-          settle();
-          resolve(this.#leaseOf(client));
-        },
-        (error: unknown) => {
-          if (!waiting) return;
-          const full = this.#connections.size >= this.#poolSize && isPoolTimeout(error);
-          fail(full ? databaseOverloaded(error) : connectError(error));
-        },
-      );
+      const take = async (): Promise<void> => {
+        const client = await this.#pool.connect();
+        if (!waiting) return client.release();
+        if (this.#connections.get(client)?.broken) {
+          client.release(true);
+          return await take();
+        }
+        settle();
+        resolve(this.#leaseOf(client));
+      };
+      take().catch((error: unknown) => {
+        if (!waiting) return;
+        const full = this.#connections.size >= this.#poolSize && isPoolTimeout(error);
+        fail(full ? databaseOverloaded(error) : connectError(error));
+      });
     });
+  }
+
+  /** For a server that has become a standby: new connections may reach the one that has taken over. */
+  #retireConnections(): void {
+    for (const connection of this.#connections.values()) connection.markBroken();
   }
 
   #leaseOf(client: pg.PoolClient): Lease {
@@ -250,7 +291,10 @@ function mapSentError(error: unknown, text: string): Error {
 }
 
 function poolConfigFrom(options: PostgresOptions): pg.PoolConfig {
-  const settings = { ...connectionSettings, statement_timeout: String(options.statementTimeoutMs ?? 30_000) };
+  const settings = {
+    ...connectionSettings,
+    statement_timeout: String(options.statementTimeoutMs ?? defaultStatementTimeoutMs),
+  };
   const flags = Object.entries(settings)
     .map(([name, value]) => `-c ${name}=${value}`)
     .join(" ");

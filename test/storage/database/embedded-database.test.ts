@@ -68,6 +68,7 @@ describe("the embedded database", () => {
         database.transaction((transaction) => transaction.query({ text: "delete from kept" })),
       ).rejects.toMatchObject({ reason: "STORAGE_FULL" });
       await database.session((session) => session.execute("set statement_timeout = 0"));
+      expect(await database.ping(1_000)).toEqual({ writable: false });
       await expect(insert(), "after a session").rejects.toMatchObject({ reason: "STORAGE_FULL" });
       expect(await database.query({ text: "select id from kept order by id" })).toEqual([
         { id: 7 },
@@ -76,6 +77,7 @@ describe("the embedded database", () => {
       free = 3 * RESERVED_BYTES;
       await once(told, "line");
       expect(await insert()).toEqual([{ id: 8 }]);
+      expect(await database.ping(1_000)).toEqual({ writable: true });
     } finally {
       await database.close();
     }
@@ -218,6 +220,18 @@ describe("the embedded database", () => {
     const elapsedMs = performance.now() - start;
     clearInterval(timer);
     expect(turns).toBeGreaterThan(elapsedMs / 50);
+    await database.close();
+  });
+
+  it("answers a ping while a statement takes longer than the ping may wait", async () => {
+    const database = await openInMemory();
+    let ended = false;
+    const slow = database.query({ text: "select count(*) from generate_series(1, 5000000)" }).finally(() => {
+      ended = true;
+    });
+    expect(await database.ping(20)).toEqual({ writable: true });
+    expect(ended).toBe(false);
+    await slow;
     await database.close();
   });
 

@@ -213,6 +213,45 @@ if (url !== undefined) {
       await patient.close();
     });
 
+    it("leaves a server that takes no changes any more, for the one that does", async () => {
+      const single = await open({ poolSize: 3 });
+      const name = new URL(urlOf(base)).pathname.slice(1);
+      const insert = (id: string) => single.query({ text: "insert into t values ($1) returning id" }, [id]);
+      await admin.query(`alter database ${name} set default_transaction_read_only = on`);
+      try {
+        // A connection each.
+        await Promise.all([1, 2, 3].map(() => single.query({ text: "select pg_sleep(0.1)" })));
+        const refused = { reason: "DATABASE_UNAVAILABLE", message: expect.stringContaining("no changes") };
+        expect(await rejection(insert("standby"))).toMatchObject(refused);
+        expect(
+          await rejection(single.transaction((t) => t.query({ text: "delete from t" }))),
+          "of a transaction, too",
+        ).toMatchObject(refused);
+        expect(await single.ping(1_000)).toEqual({ writable: false });
+      } finally {
+        await admin.query(`alter database ${name} reset default_transaction_read_only`);
+      }
+      expect(await single.ping(1_000)).toEqual({ writable: true });
+      expect(await insert("primary")).toEqual([{ id: "primary" }]);
+      await single.close();
+    });
+
+    it("cuts a connection on which a statement gets no answer long after its time-out", {
+      timeout: 20_000,
+    }, async () => {
+      const single = await open({ poolSize: 1, statementTimeoutMs: 100, connectTimeoutMs: 500 });
+      await single.query({ text: "select 1" });
+      proxy.freeze();
+      expect(await rejection(single.query({ text: "select 1" }))).toMatchObject({
+        reason: "DATABASE_UNAVAILABLE",
+      });
+      expect(await rejection(single.ping(50))).toMatchObject({ reason: "DATABASE_UNAVAILABLE" });
+      proxy.accept();
+      expect(await single.query({ text: "select 1 as n" })).toEqual([{ n: 1 }]);
+      await expect.poll(() => single.ping(1_000).catch(() => undefined)).toEqual({ writable: true });
+      await single.close();
+    });
+
     it("closes after what runs and refuses who waits", async () => {
       const single = await open({ poolSize: 1 });
       await single.query({ text: "select 1" });

@@ -1,0 +1,53 @@
+import { expect, test } from "vitest";
+import { watchHealth } from "../src/health.ts";
+import type { ServiceState } from "../src/rpc/health.ts";
+import type { DatabaseState } from "../src/storage/database/database.ts";
+import { databaseUnavailable } from "../src/storage/database/sqlstate.ts";
+import { createScriptedEmbedder } from "./support/scripted-embedder.ts";
+
+const away = () => Promise.reject(databaseUnavailable(new Error("nobody listens")));
+const well = async () => ({ writable: true });
+const readOnly = async () => ({ writable: false });
+
+async function watch(ping: () => Promise<DatabaseState>) {
+  const states = new Map<string, ServiceState>();
+  const logged: string[] = [];
+  const looked = Promise.withResolvers<void>();
+  const embedder = createScriptedEmbedder();
+  embedder.leave();
+  const log = (_fields: unknown, message?: string) => void logged.push(message ?? "");
+  const health = watchHealth({
+    database: { ping },
+    embedder,
+    services: [],
+    health: {
+      routes: () => {},
+      shutdown: () => {},
+      set(service, state) {
+        states.set(service, state);
+        if (service === "embedder") looked.resolve();
+      },
+    },
+    logger: { debug: log, info: log, warn: log, error: log },
+  });
+  await looked.promise;
+  const { ready, checks } = await health.readiness();
+  await health.close();
+  return { states: Object.fromEntries(states), ready, database: checks.database, logged };
+}
+
+test.each([
+  ["answers", well, "serving", true, true, []],
+  ["takes no changes", readOnly, "serving", true, false, ["the database answers and takes no changes"]],
+  ["is away", away, "not_serving", false, false, ["the database does not answer"]],
+] as const)(
+  "of a database that %s health tells what callers can expect",
+  async (_, ping, state, ready, ok, logged) => {
+    expect(await watch(ping)).toEqual({
+      states: { "": state, embedder: "not_serving" },
+      ready,
+      database: { ok, detail: expect.any(String) },
+      logged,
+    });
+  },
+);
