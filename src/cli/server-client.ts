@@ -11,6 +11,9 @@ import { UsageError } from "./usage-error.ts";
 /** How long a command waits for an answer. */
 export const CALL_TIMEOUT_MS = 30_000;
 
+/** After this long without a word a connection is tried before it is used: middle boxes forget silently. */
+const PING_INTERVAL_MS = 60_000;
+
 /** The URL of the server to use: the one that was given, or the one at MEMORY_HOST and MEMORY_PORT. */
 export async function serverUrl(given: string | undefined): Promise<string> {
   if (given !== undefined) {
@@ -35,7 +38,11 @@ export async function openServerClient(
     if (settings.MEMORY_API_KEY) request.header.set("authorization", `Bearer ${settings.MEMORY_API_KEY}`);
     return next(request);
   };
-  const sessionManager = new Http2SessionManager(url, {}, await readClientTls(settings));
+  const sessionManager = new Http2SessionManager(
+    url,
+    { pingIntervalMs: PING_INTERVAL_MS },
+    await readClientTls(settings),
+  );
   const transport = createGrpcTransport({ baseUrl: url, sessionManager, interceptors: [authorize] });
   const client = createMemoryClient({ transport });
   return {

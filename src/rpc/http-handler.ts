@@ -290,7 +290,9 @@ async function readinessOf(options: HttpHandlerOptions): Promise<ReadinessReport
 }
 
 function withoutDetails({ ready, checks }: ReadinessReport): ReadinessReport {
-  const bare = Object.entries(checks).map(([name, { ok }]) => [name, { ok, detail: "" }] as const);
+  const bare = Object.entries(checks).map(
+    ([name, { ok }]) => [name, { ok, detail: ok ? "works" : "does not work" }] as const,
+  );
   return { ready, checks: Object.fromEntries(bare) };
 }
 

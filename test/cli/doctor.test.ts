@@ -102,10 +102,6 @@ test.each([
 test.each([
   [{}, []],
   [{ MEMORY_PROT: "1" }, [/MEMORY_PROT is set and is no setting/]],
-  [
-    { MEMORY_HOST: "0.0.0.0", MEMORY_ALLOW_UNAUTHENTICATED: "true" },
-    [/whoever reaches 0\.0\.0\.0:50051 reads/],
-  ],
   [{ OLLAMA_API_URL: "http://10.0.0.7:11434" }, [/goes to Ollama at 10\.0\.0\.7:11434 unencrypted/]],
   [{ OLLAMA_API_URL: "http://ollama:11434" }, []],
   [{ OLLAMA_API_URL: "https://ollama.example" }, []],

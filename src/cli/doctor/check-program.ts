@@ -1,7 +1,7 @@
-import { type Config, isLoopback } from "../../config.ts";
+import type { Config } from "../../config.ts";
 import { SETTINGS } from "../../settings.ts";
 import { readVersion } from "../../version.ts";
-import { hostAndPort, isRemote } from "../addresses.ts";
+import { isRemote } from "../addresses.ts";
 import { strayVariables } from "../stray-variables.ts";
 import { type Check, ok, warning } from "./check.ts";
 
@@ -24,16 +24,6 @@ export function checkProgram(
         ? `unset it; "memory-service serve --help" lists the settings`
         : `set ${meant} instead`;
     checks.push(warning("settings", `${name} is set and is no setting`, remedy));
-  }
-  if (!isLoopback(settings.MEMORY_HOST)) {
-    checks.push(
-      warning(
-        "network",
-        `with MEMORY_HOST=${settings.MEMORY_HOST} whoever reaches ${hostAndPort(settings.MEMORY_HOST, settings.MEMORY_PORT)} ` +
-          "reads and writes everything, and nothing is encrypted",
-        "keep the port within a trusted network, behind a proxy that authenticates, or set MEMORY_HOST=127.0.0.1",
-      ),
-    );
   }
   const ollama = new URL(settings.OLLAMA_API_URL);
   if (ollama.protocol === "http:" && isRemote(ollama.hostname)) {

@@ -4,6 +4,7 @@ import type { Report } from "./check.ts";
 import { checkDomains } from "./check-domains.ts";
 import { checkEmbedder } from "./check-embedder.ts";
 import { checkProgram } from "./check-program.ts";
+import { checkSecurity } from "./check-security.ts";
 import { checkServer } from "./check-server.ts";
 import { inspectStorage } from "./inspect-storage.ts";
 
@@ -18,11 +19,16 @@ export async function diagnose(
   config: Config,
   environment: Readonly<Record<string, string | undefined>>,
 ): Promise<Report> {
-  const [server, embedder] = await Promise.all([askConfiguredServer(config), checkEmbedder(config.settings)]);
+  const [server, embedder, security] = await Promise.all([
+    askConfiguredServer(config),
+    checkEmbedder(config.settings),
+    checkSecurity(config.settings),
+  ]);
   const storage = await inspectStorage(config, server);
   return {
     checks: [
       ...checkProgram(config, environment),
+      ...security,
       checkServer(server),
       ...storage.checks,
       ...embedder.checks,

@@ -280,7 +280,7 @@ describe("what needs no credentials", () => {
     const readyz = await send(`${server.url}/readyz`);
     expect([readyz.status, JSON.parse(readyz.text)]).toEqual([
       503,
-      { ready: false, checks: { database: { ok: false, detail: "" } } },
+      { ready: false, checks: { database: { ok: false, detail: "does not work" } } },
     ]);
   });
 });

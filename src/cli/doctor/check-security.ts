@@ -1,0 +1,115 @@
+import { X509Certificate } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { isLoopback, type SettingValues } from "../../config.ts";
+import { apiKeysFrom } from "../../security/api-keys.ts";
+import { keysFrom } from "../../security/jwt.ts";
+import { needsCredentials } from "../../security/settings.ts";
+import { assertUsable } from "../../security/tls.ts";
+import { hostAndPort } from "../addresses.ts";
+import { type Check, ok, problem, warning } from "./check.ts";
+
+const DAY_MS = 86_400_000;
+/** Less than this is worth a warning: certificates are usually renewed earlier. */
+const RENEWAL_DAYS = 14;
+const FETCH_TIMEOUT_MS = 3_000;
+
+/** Checks who may call the server, and what protects the way. */
+export async function checkSecurity(settings: SettingValues, now: number = Date.now()): Promise<Check[]> {
+  return [
+    ...checkNetwork(settings),
+    ...(await checkApiKeys(settings, now)),
+    ...(await checkTokens(settings)),
+    ...(await checkCertificate(settings, now)),
+  ];
+}
+
+function checkNetwork(settings: SettingValues): Check[] {
+  const { MEMORY_HOST: host, MEMORY_PORT: port } = settings;
+  if (isLoopback(host)) return [];
+  const encrypted = settings.MEMORY_TLS_CERT_FILE !== undefined;
+  if (!needsCredentials(settings) && settings.MEMORY_TLS_CLIENT_CA_FILE === undefined) {
+    return [
+      warning(
+        "network",
+        `with MEMORY_HOST=${host} whoever reaches ${hostAndPort(host, port)} reads and writes everything` +
+          (encrypted ? "" : ", and nothing is encrypted"),
+        "set MEMORY_API_KEYS_FILE, keep the port within a trusted network, or set MEMORY_HOST=127.0.0.1",
+      ),
+    ];
+  }
+  if (encrypted) return [];
+  return [
+    warning(
+      "network",
+      `credentials arrive at ${hostAndPort(host, port)} in plain text`,
+      "set MEMORY_TLS_CERT_FILE and MEMORY_TLS_KEY_FILE, or have a proxy in front do TLS",
+    ),
+  ];
+}
+
+async function checkApiKeys(settings: SettingValues, now: number): Promise<Check[]> {
+  const { MEMORY_API_KEYS: text, MEMORY_API_KEYS_FILE: path } = settings;
+  if (text === undefined && path === undefined) return [];
+  const name = "API keys";
+  const where = path ?? "MEMORY_API_KEYS";
+  try {
+    const keys = apiKeysFrom(text ?? (await readFile(path ?? "", "utf8")));
+    const expired = keys.filter(({ expires }) => expires !== undefined && expires <= now);
+    if (keys.length === 0) {
+      return [warning(name, `there are none in ${where}`, "make one: memory-service create-key")];
+    }
+    if (expired.length === 0) return [ok(name, `${keys.length} in ${where}`)];
+    const names = expired.map((key) => key.name).join(", ");
+    return [
+      warning(name, `of ${keys.length} in ${where} these have expired: ${names}`, "delete their lines"),
+    ];
+  } catch (error) {
+    return [problem(name, `${where} cannot be used: ${messageOf(error)}`, "correct it")];
+  }
+}
+
+async function checkTokens(settings: SettingValues): Promise<Check[]> {
+  const { MEMORY_JWT_ISSUER: issuer, MEMORY_JWT_JWKS_URL: url, MEMORY_JWT_KEY_FILE: path } = settings;
+  if (issuer === undefined) return [];
+  const name = "tokens";
+  try {
+    if (url === undefined) keysFrom(await readFile(path ?? "", "utf8"));
+    else {
+      const answer = await fetch(url, { redirect: "manual", signal: AbortSignal.timeout(FETCH_TIMEOUT_MS) });
+      if (answer.status !== 200) throw new Error(`status ${answer.status}`);
+      keysFrom(await answer.text());
+    }
+    return [ok(name, `of ${issuer} are accepted, checked with the keys of ${url ?? path}`)];
+  } catch (error) {
+    const detail = `of ${issuer} cannot be checked, the keys of ${url ?? path} cannot be had: ${messageOf(error)}`;
+    return [problem(name, detail, "set MEMORY_JWT_JWKS_URL or MEMORY_JWT_KEY_FILE to where they are")];
+  }
+}
+
+async function checkCertificate(settings: SettingValues, now: number): Promise<Check[]> {
+  const { MEMORY_TLS_CERT_FILE: certPath, MEMORY_TLS_KEY_FILE: keyPath } = settings;
+  const { MEMORY_TLS_CLIENT_CA_FILE: authorities } = settings;
+  if (certPath === undefined || keyPath === undefined) return [];
+  const name = "certificate";
+  const remedy = "renew it; the running server notices";
+  try {
+    const [certificate, key] = await Promise.all([readFile(certPath), readFile(keyPath)]);
+    const clientAuthorities = authorities === undefined ? undefined : await readFile(authorities);
+    assertUsable({ certificate, key, clientAuthorities });
+    const { subject, validFrom, validTo } = new X509Certificate(certificate);
+    const shown = `${certPath} (${subject.replaceAll("\n", ", ")})`;
+    const days = (Date.parse(validTo) - now) / DAY_MS;
+    if (Date.parse(validFrom) > now) return [problem(name, `${shown} is valid from ${validFrom} on`, remedy)];
+    if (days <= 0) return [problem(name, `${shown} has expired on ${validTo}`, remedy)];
+    if (days < RENEWAL_DAYS) return [warning(name, `${shown} expires on ${validTo}`, remedy)];
+    return [ok(name, `${shown} is valid until ${validTo}`)];
+  } catch (error) {
+    return [problem(name, `${certPath} cannot be used: ${messageOf(error)}`, "correct it")];
+  }
+}
+
+function messageOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const { cause } = error;
+  return cause instanceof Error && error.message === "fetch failed" ? cause.message : error.message;
+}
