@@ -441,6 +441,8 @@ describe("Alice", () => {
       "kept",
       "lab",
     ]);
+    const asked = await whatIsLookedUp(() => ask(alice.key, "ListDomains", { pageSize: 1 }));
+    expect(asked.filter((method) => method === "pageDomains")).toHaveLength(2);
     // Two pages of one, though Bob's lie between and behind them.
     const first = JSON.parse(await ask(alice.key, "ListDomains", { pageSize: 1 }));
     const second = JSON.parse(

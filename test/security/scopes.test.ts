@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type AccessLevel, grantsFrom, isScope } from "../../src/security/scopes.ts";
 
@@ -18,6 +19,21 @@ test.each(rows)("%s opens these domains and no others", (scope, open, closed) =>
   const { may } = grantsFrom([scope]);
   expect(open.filter((domain) => !may("read", domain))).toEqual([]);
   expect(closed.filter((domain) => may("read", domain))).toEqual([]);
+});
+
+const namePart = fc.string({ unit: fc.constantFrom("a", "b", "-", "_", "1"), maxLength: 6 });
+
+test("a star stands for one character or more after its separator, whatever the names", () => {
+  fc.assert(
+    fc.property(namePart, fc.constantFrom("-", "_"), namePart, (begin, separator, name) => {
+      const scope = `read:a${begin}${separator}*`;
+      const domain = `a${name}`;
+      const expected = new RegExp(`^a${begin}${separator}.+$`).test(domain);
+      expect(grantsFrom([scope]).may("read", domain)).toBe(expected);
+      expect(grantsFrom([`read:a${begin}`]).may("read", domain)).toBe(begin === name);
+    }),
+    { numRuns: 2_000 },
+  );
 });
 
 describe("levels", () => {
