@@ -77,6 +77,7 @@ async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<s
     tls: tls?.current(),
     maxMessageBytes: defaultMaxMessageBytes,
     maxTimeoutMs: defaultMaxTimeoutMs,
+    maxCalls: settings.MEMORY_MAX_CALLS,
     allowedHosts: settings.MEMORY_ALLOWED_HOSTS ?? [],
     allowedOrigins: settings.MEMORY_ALLOWED_ORIGINS ?? [],
     readiness: watch.readiness,

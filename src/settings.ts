@@ -286,6 +286,13 @@ export const SETTINGS = {
     description:
       "Longest time a call waits for the embedder; then Store leaves the memory pending and Search answers from text.",
   }),
+  MEMORY_MAX_CALLS: integer({
+    default: 500,
+    min: 1,
+    max: 100_000,
+    unit: "calls",
+    description: "Most calls at once, streams included; more are refused as OVERLOADED.",
+  }),
   MEMORY_REFLECTION: boolean({ default: true, description: "Answer gRPC server reflection." }),
   MEMORY_METRICS: boolean({ default: true, description: "Answer GET /metrics in Prometheus's format." }),
   MEMORY_SHUTDOWN_GRACE_MS: integer({

@@ -53,6 +53,7 @@ describe("an empty environment", () => {
         MEMORY_MIGRATE: true,
         DEFAULT_MEMORY_DOMAIN: "default",
         MEMORY_CREATE_DOMAINS: true,
+        MEMORY_MAX_CALLS: 500,
         MEMORY_MAX_DOMAINS: 0,
         OLLAMA_API_URL: "http://127.0.0.1:11434",
         OLLAMA_EMBEDDING_MODEL: "nomic-embed-text",

@@ -32,6 +32,7 @@ import type { Authenticator } from "../security/authenticator.ts";
 import { ANYBODY, type Caller, NOBODY } from "../security/caller.ts";
 import { type AccessRules, type AccessVerdict, checkAccess } from "./access.ts";
 import { isOpen } from "./access-rules.ts";
+import { createCallLimiter } from "./call-limit.ts";
 import { type Call, createCall, kCall, logCall, requestIdHeader } from "./call-log.ts";
 import { kCaller } from "./caller.ts";
 import { connectErrorFrom } from "./errors.ts";
@@ -65,6 +66,10 @@ export interface HttpHandlerOptions {
   readonly logger: Logger;
   /** Tells who calls; undefined: nobody needs credentials. */
   readonly authenticator?: Pick<Authenticator, "authenticate"> | undefined;
+  /** Calls at once; more are refused as OVERLOADED. Default 500. */
+  readonly maxCalls?: number;
+  /** For a request to arrive as a whole; for a client stream, until more of it comes. Default: 60 s, 10 minutes. */
+  readonly bodyTimeouts?: { readonly requestMs: number; readonly streamMs: number };
   /** Told of each call that has ended: RPCs, and what was posted where there is none. */
   readonly onCall?: ((call: FinishedCall) => void) | undefined;
   /** Answers `/metrics`; without it there is no such path. */
@@ -72,6 +77,11 @@ export interface HttpHandlerOptions {
 }
 
 const readinessTimeoutMs = 2_000;
+
+const defaultBodyTimeouts = { requestMs: 60_000, streamMs: 600_000 };
+
+/** Bytes of requests at once: 64 of the largest. */
+const maxRequestBytes = 256 * 1024 * 1024;
 
 /**
  * Connect's own default is 1 KiB. grpc-js always accepts gzip, and with it answers of 5 KB were 1,500 calls/s
@@ -125,6 +135,8 @@ export function createHttpHandler(options: HttpHandlerOptions) {
     },
   });
   options.routes(router);
+  const { maxCalls = 500, bodyTimeouts = defaultBodyTimeouts } = options;
+  const limiter = createCallLimiter({ maxCalls, maxRequestBytes, maxBytesPerCall: options.maxMessageBytes });
   const rpcs = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
 
   return function handle(request: HttpRequest, response: HttpResponse): void {
@@ -178,7 +190,9 @@ export function createHttpHandler(options: HttpHandlerOptions) {
     refusal: Refusal | undefined,
   ): void {
     let outcome: () => ResponseOutcome | undefined = () => undefined;
+    const slot = limiter.enter(isOpen(rpc.service) ? "open" : "work");
     response.once("close", () => {
+      if (!(slot instanceof ServiceError)) slot.leave();
       if (!isSent(request, response)) {
         finish(call, { code: call.code ?? Code.Canceled });
         return;
@@ -190,6 +204,7 @@ export function createHttpHandler(options: HttpHandlerOptions) {
     const run = async () => {
       const values = createContextValues().set(kCall, call);
       if (refusal !== undefined) values.set(kRefusal, errorOf(refusal));
+      else if (slot instanceof ServiceError) values.set(kCaller, NOBODY).set(kRefusal, slot);
       else if (authenticator !== undefined) {
         const caller = isOpen(rpc.service) ? NOBODY : await whoCalls(authenticator, request);
         if (caller instanceof ServiceError) {
@@ -201,7 +216,16 @@ export function createHttpHandler(options: HttpHandlerOptions) {
         }
       }
       const universal = universalRequestFromNodeRequest(request, response, undefined, values);
-      const answer = await rpc({ ...universal, body: requestBody(request) });
+      const perWait =
+        rpc.method.methodKind === "client_streaming" || rpc.method.methodKind === "bidi_streaming";
+      const body = requestBody(request, {
+        timeoutMs: perWait ? bodyTimeouts.streamMs : bodyTimeouts.requestMs,
+        perWait,
+        hold: (bytes) => {
+          if (!(slot instanceof ServiceError)) slot.hold(bytes);
+        },
+      });
+      const answer = await rpc({ ...universal, body });
       const observed = observeOutcome(answer, () => simplifyGrpcMessage(answer.trailer));
       outcome = observed.outcome;
       await universalResponseToNodeResponse(observed.response, response);

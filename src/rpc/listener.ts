@@ -41,6 +41,8 @@ export interface ListenerTimeouts {
   readonly requestMs: number;
   /** Idle HTTP/1.1 connections; longer than the 60 s after which proxies close theirs. */
   readonly keepAliveMs: number;
+  /** HTTP/2 connections without a call; their clients make another when they need one. */
+  readonly idleSessionMs: number;
   /** Between telling calls to end and destroying their connections. */
   readonly cutMs: number;
 }
@@ -72,11 +74,15 @@ const defaultTimeouts: ListenerTimeouts = {
   headersMs: 10_000,
   requestMs: 3_600_000,
   keepAliveMs: 65_000,
+  idleSessionMs: 900_000,
   cutMs: 1_000,
 };
 
 /** Generous for a service, and within the usual limit of 1,024 open files less what the database needs. */
 const maxConnections = 900;
+
+/** Nobody has all connections to himself. A proxy in front has one address, and is well served by so many. */
+const maxConnectionsPerAddress = maxConnections / 2;
 
 /** A flood of connections must not become a flood of lines. */
 const dropWarningIntervalMs = 60_000;
@@ -138,11 +144,12 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   const http1: Server = tlsServer ?? createServer(http1Options, handleHttp1);
   http1.maxConnections = maxConnections;
   let dropWarnedAt = Number.NEGATIVE_INFINITY;
-  http1.on("drop", () => {
+  const warnOfDrop = (fields: object) => {
     if (performance.now() - dropWarnedAt < dropWarningIntervalMs) return;
     dropWarnedAt = performance.now();
-    options.logger.warn({ maxConnections }, "too many connections, new ones are dropped");
-  });
+    options.logger.warn(fields, "too many connections, new ones are dropped");
+  };
+  http1.on("drop", () => warnOfDrop({ maxConnections }));
   const acceptHttp1 = takeConnectionListener(
     http1,
     tlsServer === undefined ? "connection" : "secureConnection",
@@ -159,10 +166,13 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     sessions.add(session);
     session.once("close", () => sessions.delete(session));
     session.setLocalWindowSize(4 * streamWindowBytes);
+    closeWhenIdle(session, timeouts.idleSessionMs, () => drain(session));
   });
 
   /** By their addresses: the socket that TLS makes of one does not tell which that is. */
   const undecided = new Map<string, Socket>();
+  /** How many, by the address of the other side. */
+  const connections = new Map<string, number>();
   const acceptHttp2 = (socket: Socket) => {
     // HTTP/1.1 servers let clients half-close. A session on such a socket outlives its client for ever.
     socket.allowHalfOpen = false;
@@ -170,10 +180,21 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   };
   http1.on("connection", (socket: Socket) => {
     const key = addressesOf(socket);
+    const { remoteAddress: address = "" } = socket;
+    const ofAddress = (connections.get(address) ?? 0) + 1;
+    if (ofAddress > maxConnectionsPerAddress) {
+      warnOfDrop({ address, maxConnectionsPerAddress });
+      socket.destroy();
+      return;
+    }
+    connections.set(address, ofAddress);
     sockets.add(socket);
     undecided.set(key, socket);
     socket.once("close", () => {
       sockets.delete(socket);
+      const left = (connections.get(address) ?? 0) - 1;
+      if (left > 0) connections.set(address, left);
+      else connections.delete(address);
       if (undecided.get(key) === socket) undecided.delete(key);
     });
     if (tlsServer !== undefined) return;
@@ -205,7 +226,7 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
   const stop = async () => {
     const closed = closeServer(http1, sockets);
     for (const socket of undecided.values()) socket.destroy();
-    for (const session of sessions) drain(session, timeouts.cutMs);
+    for (const session of sessions) drain(session);
     if (await settlesWithin(closed, options.shutdown.graceMs)) return;
     shutdown.abort(
       connectErrorFrom(
@@ -234,20 +255,38 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
 /** The highest there is: what the client has sent until it hears of the end is still accepted. */
 const anyStreamId = 2 ** 31 - 1;
 
+/** Node's own client may not answer a ping any more once it has heard of the end, without a stream that is open. */
+const drainMs = 250;
+
 /**
  * Ends a session without refusing a stream: Node's `close` alone refuses those that are already on their way. First the
  * client is told to open no more, then, once it has answered a ping and so has heard that, the session closes.
  */
-function drain(session: ServerHttp2Session, timeoutMs: number): void {
+function drain(session: ServerHttp2Session): void {
   if (session.closed || session.destroyed) return;
   const close = () => {
     clearTimeout(timer);
     if (!session.closed) session.close();
   };
-  const timer = setTimeout(close, timeoutMs);
+  const timer = setTimeout(close, drainMs);
   session.once("close", close);
   session.goaway(http2Constants.NGHTTP2_NO_ERROR, anyStreamId);
   session.ping(close);
+}
+
+/** Calls `close` once the session has had no stream for so long. */
+function closeWhenIdle(session: ServerHttp2Session, idleMs: number, close: () => void): void {
+  let streams = 0;
+  let timer = setTimeout(close, idleMs);
+  session.on("stream", (stream) => {
+    streams += 1;
+    clearTimeout(timer);
+    stream.once("close", () => {
+      streams -= 1;
+      if (streams === 0 && !session.closed) timer = setTimeout(close, idleMs);
+    });
+  });
+  session.once("close", () => clearTimeout(timer));
 }
 
 /** Stops accepting; resolves when the last connection has ended. */

@@ -16,15 +16,51 @@ const lingerMs = 2_000;
  * the client could read why. An HTTP/2 stream that the client reset ends like a complete one; it is an error
  * here, since half a protobuf message may well be a valid message.
  *
- * @throws ConnectError Canceled if the client left before the end.
+ * @throws ConnectError Canceled if the client left before the end, DeadlineExceeded if it took too long.
  */
-export async function* requestBody(request: HttpRequest): AsyncGenerator<Uint8Array> {
-  try {
-    for await (const chunk of request.iterator({ destroyOnReturn: false })) yield chunk;
-  } catch (cause) {
-    throw clientLeft(cause);
+export async function* requestBody(request: HttpRequest, limits: BodyLimits): AsyncGenerator<Uint8Array> {
+  const chunks = request.iterator({ destroyOnReturn: false })[Symbol.asyncIterator]();
+  const startedAt = performance.now();
+  for (;;) {
+    const usedMs = limits.perWait ? 0 : performance.now() - startedAt;
+    const next = await inTime(chunks.next(), limits.timeoutMs - usedMs);
+    if (next.done) break;
+    hold(limits, next.value.byteLength);
+    yield next.value;
   }
   if (request.aborted) throw clientLeft(undefined);
+}
+
+/** How long a request may take, and what is told of its bytes. */
+export interface BodyLimits {
+  /** For the whole request; or, `perWait`, for each wait for more of it. */
+  readonly timeoutMs: number;
+  readonly perWait: boolean;
+  /** Told of bytes that have come. @throws ServiceError to refuse them. */
+  readonly hold: (bytes: number) => void;
+}
+
+/** @throws ConnectError Canceled if the client left, DeadlineExceeded if it takes too long. */
+async function inTime<T>(chunk: Promise<T>, timeoutMs: number): Promise<T> {
+  const { promise: tooLate, reject } = Promise.withResolvers<never>();
+  const late = new ServiceError("DEADLINE_EXCEEDED", "the request did not arrive in time");
+  const timer = setTimeout(() => reject(connectErrorFrom(late)), Math.max(0, timeoutMs));
+  const arrived = chunk.catch((cause: unknown) => {
+    throw clientLeft(cause);
+  });
+  try {
+    return await Promise.race([arrived, tooLate]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function hold(limits: BodyLimits, bytes: number): void {
+  try {
+    limits.hold(bytes);
+  } catch (error) {
+    throw connectErrorFrom(error);
+  }
 }
 
 function clientLeft(cause: unknown) {

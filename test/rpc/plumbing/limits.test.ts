@@ -2,8 +2,11 @@ import http2 from "node:http2";
 import { gzipSync } from "node:zlib";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { compressionGzip, createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
-import { expect, test, vi } from "vitest";
+import { MemoryService } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import { describe, expect, test, vi } from "vitest";
+import { ErrorInfoSchema, RetryInfoSchema } from "../../../src/generated/google/rpc/error_details_pb.ts";
 import { Health } from "../../../src/generated/grpc/health/v1/health_pb.ts";
+import { createCallLimiter } from "../../../src/rpc/call-limit.ts";
 import { createReflection } from "../../../src/rpc/reflection.ts";
 import { cleanUp, openSocket, send, sendJson, startTestListener, transports } from "./harness.ts";
 
@@ -263,4 +266,173 @@ test("an h2c upgrade is answered in HTTP/1.1", async () => {
     headers: { connection: "Upgrade, HTTP2-Settings", upgrade: "h2c", "http2-settings": "AAMAAABkAAQAAP__" },
   });
   expect(answer.status).toBe(200);
+});
+
+describe("the number of calls", () => {
+  const startBusy = async () => {
+    const release = Promise.withResolvers<void>();
+    const entered = Promise.withResolvers<void>();
+    const listener = await startTestListener(
+      ({ service }) => {
+        service(Health, { check: () => ({ status: 1 }) });
+        service(MemoryService, {
+          async get(_request, { signal }) {
+            const left = Promise.withResolvers<never>();
+            signal.addEventListener("abort", () => left.reject(signal.reason));
+            entered.resolve();
+            await Promise.race([release.promise, left.promise]);
+            return {};
+          },
+          list: () => ({}),
+        });
+      },
+      { maxCalls: 1 },
+    );
+    return { listener, release: release.resolve, entered: entered.promise };
+  };
+
+  test.each(Object.entries(transports))(
+    "%s: one too many is refused, and welcome later",
+    async (_, transport) => {
+      const { listener, release, entered } = await startBusy();
+      const client = createClient(MemoryService, transport(listener.url));
+      const running = client.get({});
+      await entered;
+      const refused = await client.list({}).then(() => undefined, ConnectError.from);
+      expect(refused).toMatchObject({ code: Code.ResourceExhausted });
+      expect(refused?.findDetails(ErrorInfoSchema)).toMatchObject([{ reason: "OVERLOADED" }]);
+      expect(refused?.findDetails(RetryInfoSchema)).toHaveLength(1);
+      expect((await createClient(Health, transport(listener.url)).check({})).status).toBe(1);
+      release();
+      await running;
+      await expect
+        .poll(() =>
+          client.list({}).then(
+            () => true,
+            () => false,
+          ),
+        )
+        .toBe(true);
+    },
+  );
+
+  test("does not count a caller that has left", async () => {
+    const { listener, entered } = await startBusy();
+    const transport = transports["gRPC over HTTP/2"];
+    if (transport === undefined) throw new Error("no such transport");
+    const client = createClient(MemoryService, transport(listener.url));
+    const leaving = new AbortController();
+    const running = client.get({}, { signal: leaving.signal }).catch(ConnectError.from);
+    await entered;
+    leaving.abort();
+    await running;
+    await expect
+      .poll(() =>
+        client.list({}).then(
+          () => true,
+          () => false,
+        ),
+      )
+      .toBe(true);
+  });
+});
+
+test("requests that together are too large are refused, until others have ended", () => {
+  const limiter = createCallLimiter({ maxCalls: 10, maxRequestBytes: 100, maxBytesPerCall: 60 });
+  const enter = () => {
+    const slot = limiter.enter("work");
+    if (slot instanceof Error) throw slot;
+    return slot;
+  };
+  const first = enter();
+  const second = enter();
+  for (let sent = 0; sent < 1_000; sent += 30) first.hold(30);
+  second.hold(40);
+  expect(() => second.hold(1)).toThrow(expect.objectContaining({ reason: "OVERLOADED", retryAfterMs: 500 }));
+  first.leave();
+  second.hold(20);
+  second.leave();
+  for (const slot of [enter(), enter()]) slot.hold(50);
+});
+
+describe("a request that does not arrive", () => {
+  const startWaiting = () =>
+    startTestListener(({ service }) => void service(Health, { check: () => ({ status: 1 }) }), {
+      bodyTimeouts: { requestMs: 50, streamMs: 50 },
+    });
+
+  test("over HTTP/2 is answered, and its stream closed", async () => {
+    const listener = await startWaiting();
+    const session = http2.connect(listener.url);
+    cleanUp(() => session.destroy());
+    const stream = session.request({
+      ":method": "POST",
+      ":path": "/grpc.health.v1.Health/Check",
+      "content-type": "application/grpc",
+      te: "trailers",
+    });
+    const trailers = Promise.withResolvers<http2.IncomingHttpHeaders>();
+    const closed = Promise.withResolvers<void>();
+    stream.on("trailers", trailers.resolve).on("close", closed.resolve).resume();
+    stream.write(Buffer.from([0, 0, 0, 0, 9, 1]));
+    expect(await trailers.promise).toMatchObject({ "grpc-status": String(Code.DeadlineExceeded) });
+    await closed.promise;
+  });
+
+  test("over HTTP/1.1 is answered, and its connection closed", async () => {
+    const listener = await startWaiting();
+    const socket = await openSocket(listener);
+    socket.write(
+      "POST /grpc.health.v1.Health/Check HTTP/1.1\r\nhost: localhost\r\n" +
+        "content-type: application/json\r\ncontent-length: 100\r\n\r\n{",
+    );
+    let answer = "";
+    for await (const chunk of socket) answer += chunk;
+    expect(answer).toMatch(/^HTTP\/1.1 504 [\s\S]*deadline_exceeded/);
+  });
+});
+
+test("one address does not get all connections", async () => {
+  const listener = await start();
+  const sockets = await Promise.all(Array.from({ length: 450 }, () => openSocket(listener)));
+  await expect.poll(() => listener.connectionCount()).toBe(450);
+  const dropped = await openSocket(listener);
+  const closed = Promise.withResolvers<void>();
+  dropped.once("close", () => closed.resolve()).resume();
+  await closed.promise;
+  expect(listener.connectionCount()).toBe(450);
+  await listener.find(({ message }) => message === "too many connections, new ones are dropped");
+  sockets[0]?.destroy();
+  await expect.poll(() => listener.connectionCount()).toBe(449);
+  expect((await send(`${listener.url}/livez`)).status).toBe(200);
+});
+
+test("an HTTP/2 connection without a call is closed after a while, one with a call is not", async () => {
+  const end = Promise.withResolvers<void>();
+  const listener = await startTestListener(
+    ({ service }) =>
+      void service(Health, {
+        async *watch() {
+          yield { status: 1 };
+          await end.promise;
+        },
+      }),
+    { timeouts: { idleSessionMs: 100 } },
+  );
+  const session = new Http2SessionManager(listener.url);
+  cleanUp(() => session.abort());
+  const client = createClient(
+    Health,
+    createGrpcTransport({ baseUrl: listener.url, sessionManager: session }),
+  );
+  const stream = client.watch({})[Symbol.asyncIterator]();
+  await stream.next();
+  const idle = http2.connect(listener.url);
+  const closed = Promise.withResolvers<void>();
+  idle.once("close", () => closed.resolve());
+  await closed.promise;
+  expect(listener.connectionCount()).toBe(1);
+  end.resolve();
+  expect((await stream.next()).done).toBe(true);
+  await expect.poll(() => listener.connectionCount()).toBe(0);
 });
