@@ -1,9 +1,11 @@
 import { type Command, Option } from "commander";
 import type { AdoptCommandOptions } from "./adopt.ts";
+import { addImportLegacyCommand } from "./import-legacy-command.ts";
 import type { McpOptions } from "./mcp.ts";
 
 /** Adds the commands for those who come from the old memory server. */
 export function addMovingCommands(program: Command, setExitCode: (exitCode: number) => void): void {
+  addImportLegacyCommand(program, setExitCode);
   program
     .command("adopt")
     .description("take over the tables of the old PostgreSQL version; shows the plan unless --yes is given")

@@ -74,7 +74,8 @@ function named(host: string): string {
   return /^(0\.0\.0\.0|[0:]*::?0*)$/.test(host) ? "localhost" : host;
 }
 
-function sentenceFor(error: unknown, url: string): unknown {
+/** An error of a call as a sentence for the operator; `url`: who was asked. */
+export function sentenceFor(error: unknown, url: string): unknown {
   if (error instanceof StartupError || error instanceof UsageError) return error;
   const failure = memoryServiceErrorFrom(error);
   if (failure.code === Code.InvalidArgument) {

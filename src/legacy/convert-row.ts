@@ -4,7 +4,7 @@ import type { JsonObject, JsonValue, Microseconds } from "../memory/memory.ts";
 import { columnsToKeep, LEGACY_KEY, type LegacyRecord, METADATA_LEVELS, rowFrom } from "./legacy-record.ts";
 import { type JsonChange, parsePythonJson, pythonJson } from "./python-json.ts";
 import type { LegacyRow } from "./read-database.ts";
-import { keptText, type StoredValue, textValue } from "./stored-value.ts";
+import { keptText, type StoredValue, textValue, valueToJson } from "./stored-value.ts";
 
 /** The fields of a memory that say what an old row says. */
 export interface ConvertedFields {
@@ -79,6 +79,22 @@ export function originalRow(
   { fork, columns }: Pick<LegacyRecord, "fork" | "columns">,
 ): LegacyRow {
   return rowFrom(columns, derivedRow(fields, fork, rowFrom(columns, {})));
+}
+
+/** When the memory of a row ends; undefined: never. */
+export function expireTimeOf(row: LegacyRow): Microseconds | undefined {
+  return timeOf(row.expires_at);
+}
+
+/** The same memory under another id. */
+export function withId(converted: Converted, row: LegacyRow, id: string): Converted {
+  if (id === converted.id) return converted;
+  const { record } = converted;
+  return {
+    ...converted,
+    id,
+    record: { ...record, columns: { ...record.columns, id: valueToJson(row.id ?? null) } },
+  };
 }
 
 /** Names a row by all that is in it. */

@@ -17,6 +17,9 @@ export interface LegacyDatabase {
 }
 
 export const MEMORIES = "memories";
+/** Of the fork. */
+export const VERSIONS = "memory_versions";
+export const CHECKPOINTS = "checkpoints";
 
 /** What every version of the old system has. */
 export const COLUMNS = ["id", "content", "metadata", "created_at", "updated_at"] as const;

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { runProgram } from "../support/server-process.ts";
 
 const COMMANDS =
-  "serve, migrate, doctor, version, healthcheck, create-key, store, search, get, list, delete, domains, export, import, adopt or mcp";
+  "serve, migrate, doctor, version, healthcheck, create-key, store, search, get, list, delete, domains, export, import, import-legacy, adopt or mcp";
 
 /** What a mistake of whoever calls or configures the program gets: nothing but one sentence, and code 2. */
 const mistakes: readonly [
@@ -25,6 +25,17 @@ const mistakes: readonly [
     ["import", "f", "--if-exists", "ask"],
     {},
     "option '--if-exists <what>' argument 'ask' is invalid. Allowed choices are fail, replace, keep.",
+  ],
+  [["import-legacy"], {}, "import-legacy needs the data directory of the old system, in which memory.db is"],
+  [
+    ["import-legacy", ".", "--verify", "--dry-run"],
+    {},
+    "--dry-run and --verify cannot be done at once: give one of them",
+  ],
+  [
+    ["import-legacy", ".", "--on-conflict", "ask"],
+    {},
+    "option '--on-conflict <what>' argument 'ask' is invalid. Allowed choices are skip, rename, replace.",
   ],
   [["create-key", "--name", "a b", "--scope", "metrics"], {}, /^the key must have a name of 1 to 64 letters/],
   [

@@ -1,0 +1,239 @@
+import { mkdir, realpath, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { create, toJson } from "@bufbuild/protobuf";
+import { MemoryRecordSchema } from "memory-service-client/memoryservice/v1/memory_pb.js";
+import { StartupError } from "../errors.ts";
+import type { OnConflict } from "../legacy/decide.ts";
+import {
+  formatImport,
+  formatVerification,
+  type ImportReport,
+  type VerificationReport,
+} from "../legacy/format-import.ts";
+import { type ImportCounts, importSource, type Journal } from "../legacy/import-source.ts";
+import { type LegacySource, openLegacySource } from "../legacy/open-source.ts";
+import { quarantine } from "../legacy/quarantine.ts";
+import { rollbackRun } from "../legacy/rollback-run.ts";
+import { findRunDirectory, openRunDirectory, type RunDirectory } from "../legacy/run-directory.ts";
+import type { Target } from "../legacy/target.ts";
+import { type Difference, verifySource } from "../legacy/verify-source.ts";
+import { waitForEmbeddings } from "../legacy/wait-for-embeddings.ts";
+import { withTarget } from "./import-target.ts";
+import { createProgress, grouped, type Progress } from "./progress.ts";
+import { UsageError } from "./usage-error.ts";
+import { whenInterrupted } from "./when-interrupted.ts";
+
+export interface ImportLegacyOptions {
+  readonly server?: string;
+  readonly domain?: string;
+  readonly dryRun?: boolean;
+  readonly onConflict?: OnConflict;
+  readonly verify?: boolean;
+  readonly rollback?: string;
+  readonly report?: string;
+  readonly wait?: boolean;
+  readonly json?: boolean;
+}
+
+interface Call extends ImportLegacyOptions {
+  readonly progress: Progress;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Brings a data directory of the old system into this one; or checks that, or takes it back. Returns the exit code: 1 if
+ * something is not imported, differs, or was left.
+ *
+ * @throws StartupError, UsageError
+ */
+export async function importLegacy(
+  directory: string | undefined,
+  options: ImportLegacyOptions,
+): Promise<number> {
+  const modes = [
+    options.dryRun && "--dry-run",
+    options.verify && "--verify",
+    options.rollback && "--rollback",
+  ];
+  const given = modes.filter((mode) => mode);
+  if (given.length > 1)
+    throw new UsageError(`${given.join(" and ")} cannot be done at once: give one of them`);
+  if (directory === undefined && options.rollback === undefined) {
+    throw new UsageError("import-legacy needs the data directory of the old system, in which memory.db is");
+  }
+  const interrupted = whenInterrupted();
+  const progress = createProgress();
+  const call = { ...options, progress, signal: interrupted.signal };
+  try {
+    if (options.rollback !== undefined) return await rollback(options.rollback, call);
+    const source = await openLegacySource(directory ?? "", interrupted.signal);
+    try {
+      return await (options.verify ? verify : bring)(source, call);
+    } finally {
+      await source.close();
+    }
+  } catch (error) {
+    progress.end();
+    throw interrupted.signal.aborted ? new StartupError("interrupted: run it again to go on") : error;
+  } finally {
+    progress.end();
+    interrupted.end();
+  }
+}
+
+async function bring(source: LegacySource, call: Call): Promise<number> {
+  const { dryRun = false, signal, progress } = call;
+  const memories = source.database.count("memories");
+  return await withTarget({ ...call, readOnly: dryRun }, async (target) => {
+    const directory = dryRun ? undefined : await runDirectory(source, target, call);
+    const run = directory?.state.run;
+    if (run !== undefined)
+      console.error(`${directory?.resumed ? "going on with" : "beginning"} import ${run}`);
+    const started = performance.now();
+    const now = BigInt(Date.now()) * 1_000n;
+    const kept = await quarantine(source, directory && join(directory.path, "quarantine.jsonl"), now);
+    const counts = await importSource(source, target, {
+      onConflict: call.onConflict ?? "skip",
+      run: run ?? "",
+      journal: directory && journalOf(directory),
+      onProgress: (done) => progress.show(`${grouped(done)} memories`, done, memories),
+      signal,
+    });
+    const seconds = (performance.now() - started) / 1_000;
+    const pending = dryRun || call.wait === false ? 0 : await embeddings(target, call);
+    progress.end();
+    const report: ImportReport = {
+      kind: dryRun ? "dry-run" : "import",
+      run,
+      resumed: directory?.resumed ?? false,
+      source: {
+        path: source.path,
+        kind: source.kind,
+        fork: source.database.columns.includes("expires_at"),
+        memories,
+        vectors: source.vectors.findings,
+      },
+      target: { name: target.name, domain: target.domain },
+      counts,
+      quarantine: kept,
+      reuse: [],
+      pending,
+      seconds,
+      directory: directory?.path,
+    };
+    const text = formatImport(report);
+    await directory?.write("report.json", `${JSON.stringify(report, undefined, 2)}\n`);
+    await directory?.write("report.txt", text);
+    await directory?.complete();
+    process.stdout.write(call.json ? `${JSON.stringify(report)}\n` : text);
+    return isComplete(counts) ? 0 : 1;
+  });
+}
+
+function isComplete({ conflicts, duplicates, rejected }: ImportCounts): boolean {
+  return conflicts + duplicates + rejected === 0;
+}
+
+async function runDirectory(source: LegacySource, target: Target, { report }: Call): Promise<RunDirectory> {
+  const path = await realpath(source.path);
+  return await openRunDirectory(report, { source: path, target: target.name, domain: target.domain });
+}
+
+function journalOf(directory: RunDirectory): Journal {
+  return {
+    brought: (memories) => directory.append("brought.jsonl", memories),
+    replaced: (memories) =>
+      directory.append(
+        "replaced.jsonl",
+        memories.map((memory) => ({
+          record: toJson(MemoryRecordSchema, create(MemoryRecordSchema, { memory })),
+        })),
+      ),
+    details: (details) => directory.append("details.jsonl", details),
+  };
+}
+
+async function embeddings(target: Target, { progress, signal }: Call): Promise<number> {
+  let most = 0;
+  return await waitForEmbeddings(
+    target,
+    (pending) => {
+      most = Math.max(most, pending);
+      progress.show(`embedding, ${grouped(pending)} to go`, most - pending, most);
+    },
+    signal,
+  );
+}
+
+async function verify(source: LegacySource, call: Call): Promise<number> {
+  const { signal, progress } = call;
+  const memories = source.database.count("memories");
+  return await withTarget(call, async (target) => {
+    const directory = resolve(
+      call.report ?? `import-legacy-verify-${new Date().toISOString().replace(/\.\d+|[-:]/g, "")}`,
+    );
+    await mkdir(directory, { recursive: true }).catch((error: Error) => {
+      throw new StartupError(`cannot write the report: ${error.message}; name another place with --report`);
+    });
+    const differences: Difference[] = [];
+    const result = await verifySource(source, target, {
+      onDifference: async (difference) => void differences.push(difference),
+      onProgress: (done) => progress.show(`${grouped(done)} memories compared`, done, memories),
+      signal,
+    });
+    progress.end();
+    const report: VerificationReport = {
+      kind: "verification",
+      source: source.path,
+      target: { name: target.name, domain: target.domain },
+      ...result,
+    };
+    const text = formatVerification(report);
+    await writeFile(join(directory, "verification.json"), `${JSON.stringify(report, undefined, 2)}\n`);
+    await writeFile(join(directory, "verification.txt"), text);
+    await writeFile(
+      join(directory, "differences.jsonl"),
+      differences.map((difference) => `${JSON.stringify(difference)}\n`).join(""),
+    );
+    process.stdout.write(call.json ? `${JSON.stringify(report)}\n` : text);
+    return differences.length === 0 ? 0 : 1;
+  });
+}
+
+async function rollback(run: string, call: Call): Promise<number> {
+  const directory = await findRunDirectory(call.report, run);
+  return await withTarget({ ...call, domain: call.domain ?? directory?.state.domain }, async (target) => {
+    if (directory !== undefined && directory.state.target !== target.name) {
+      throw new UsageError(
+        `import ${run} went into ${directory.state.target}, this is ${target.name}: name that with --server, or in the settings`,
+      );
+    }
+    if (directory === undefined) {
+      console.error(
+        `memory-service: the directory of import ${run} is not here: memories that it replaced cannot be put back (name it with --report)`,
+      );
+    }
+    const result = await rollbackRun(run, target, directory, {
+      onLeft: async (id, why) => {
+        call.progress.end();
+        console.error(`memory "${id}" is left: ${why}`);
+      },
+      onProgress: (done) => call.progress.show(`${grouped(done)} memories`),
+      signal: call.signal,
+    });
+    call.progress.end();
+    const { removed, restored, changed, gone, failed } = result;
+    process.stdout.write(
+      call.json
+        ? `${JSON.stringify({ kind: "rollback", run, ...result })}\n`
+        : `rollback of import ${run} in domain "${target.domain}" of ${target.name}: ${[
+            `${grouped(removed)} memories removed`,
+            ...(restored > 0 ? [`${grouped(restored)} put back as they were before`] : []),
+            ...(gone > 0 ? [`${grouped(gone)} were gone already`] : []),
+            ...(changed > 0 ? [`${grouped(changed)} left, since they were changed`] : []),
+            ...(failed > 0 ? [`${grouped(failed)} could not be put back`] : []),
+          ].join(", ")}\n`,
+    );
+    return changed + failed === 0 ? 0 : 1;
+  });
+}
