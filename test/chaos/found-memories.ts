@@ -1,0 +1,35 @@
+import type { Client } from "@connectrpc/connect";
+import { Memory_Embedding_State as State } from "memory-service-client/memoryservice/v1/memory_pb.js";
+import type { MemoryService } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import type { FoundMemory } from "./check.ts";
+
+/** Everything that is in a domain, as an export gives it. @throws if the export ends early */
+export async function* readMemories(
+  client: Pick<Client<typeof MemoryService>, "export">,
+  domain: string,
+): AsyncGenerator<FoundMemory> {
+  let records = 0;
+  let complete = false;
+  for await (const { item } of client.export({ domain, includeEmbeddings: true })) {
+    if (item.case === "summary") complete = item.value.records === BigInt(records);
+    if (item.case !== "record" || item.value.memory === undefined) continue;
+    records++;
+    const { memory, chunks } = item.value;
+    yield {
+      id: memory.id,
+      content: memory.content,
+      ready: memory.embedding?.state === State.READY,
+      chunks: chunks.map(({ startOffset, endOffset, embedding }) => ({
+        start: startOffset,
+        end: endOffset,
+        embedding: floatsFrom(embedding),
+      })),
+    };
+  }
+  if (!complete) throw new Error(`the export of "${domain}" ended early`);
+}
+
+function floatsFrom(bytes: Uint8Array): Float32Array {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return Float32Array.from({ length: bytes.byteLength / 4 }, (_, n) => view.getFloat32(4 * n, true));
+}

@@ -1,0 +1,64 @@
+// Breaks everything around clients that store, change and delete, and tells whether a memory got lost over it:
+// docs/operations.md. Exit code 1 if one did.
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { formatResult, isSound } from "./report.ts";
+import { type ChaosOptions, runChaos } from "./run.ts";
+
+const CLIENTS = 8;
+const FULL = {
+  memories: 10_000,
+  trouble: { kills: 10, stops: 3, faults: Number.POSITIVE_INFINITY, poisonUntil: 0.9 },
+};
+/** So that both engines together take less than two minutes on two busy cores. */
+const SHORT = { memories: 1_000, trouble: { kills: 4, stops: 2, faults: 8, poisonUntil: 0.4 } };
+
+interface Options {
+  readonly short?: true;
+  readonly memories?: number;
+  readonly engine: ChaosOptions["engine"] | "all";
+  readonly seed: number;
+}
+
+const program = new Command("chaos")
+  .exitOverride()
+  .description("stores memories while servers, PostgreSQL and the embedder fail, and looks for what got lost")
+  .option("--short", "fewer memories and failures: under two minutes")
+  .option(
+    "--memories <number>",
+    `to be stored; default: ${FULL.memories}, short: ${SHORT.memories}`,
+    positive,
+  )
+  .addOption(
+    new Option("--engine <engine>", "what to store in; postgres needs root, for a server of its own")
+      .choices(["embedded", "postgres", "all"])
+      .default("all"),
+  )
+  .option("--seed <number>", "of the plan; default: another each time", positive, Date.now() % 1_000_000)
+  .action(async (options: Options) => {
+    const { memories, trouble } = options.short ? SHORT : FULL;
+    const { seed } = options;
+    const engines = options.engine === "all" ? (["embedded", "postgres"] as const) : [options.engine];
+    const size = { memories: options.memories ?? memories, clients: CLIENTS };
+    const progress = (line: string) => console.error(line);
+    // At the same time: both wait more than they work.
+    const results = await Promise.all(
+      engines.map((engine) => runChaos({ engine, size, trouble, seed, progress })),
+    );
+    console.log(results.map(formatResult).join("\n"));
+    if (!results.every(isSound)) process.exitCode = 1;
+    console.log(`seed ${seed}`);
+  });
+
+function positive(text: string): number {
+  const number = Number(text);
+  if (!Number.isInteger(number) || number < 1)
+    throw new InvalidArgumentError("It must be a whole number from 1.");
+  return number;
+}
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (!(error instanceof CommanderError)) throw error;
+  process.exitCode = error.exitCode;
+}
