@@ -26,10 +26,11 @@ describe.each(serverEngines())("domains with a model of their own on $name", ({ 
     await data?.[Symbol.asyncDispose]();
   });
 
-  const start = async () => {
+  const start = async (env: Readonly<Record<string, string>> = {}) => {
     const app = await startApp(
       readConfig({
         ...data.env,
+        ...env,
         MEMORY_PORT: "0",
         OLLAMA_API_URL: ollama.url,
         MEMORY_PULL_MODEL: "false",
@@ -94,6 +95,24 @@ describe.each(serverEngines())("domains with a model of their own on $name", ({ 
       });
     } finally {
       await second.close();
+    }
+  });
+
+  test("are embedded by the profile that the settings give the model, in an embedding version of its own", async () => {
+    const profiles = { "all-minilm": { query_prefix: "ask: ", document_prefix: "note: ", clean_up: "none" } };
+    const server = await start({ MEMORY_MODEL_PROFILES: JSON.stringify(profiles) });
+    try {
+      const domain = "profiled";
+      await server.domains.createDomain({ name: domain, embeddingModel: "all-minilm" });
+      await server.memories.store({ domain, id: "m", content: "A physician is unwell" });
+      await server.memories.search({ domain, query: "Who is unwell", mode: SearchMode.SEMANTIC });
+      const sent = ollama.requests.map(({ json }) => JSON.stringify(json) ?? "");
+      expect(sent.some((body) => body.includes('"note: A physician is unwell"'))).toBe(true);
+      expect(sent.some((body) => body.includes('"ask: Who is unwell"'))).toBe(true);
+      const state = await server.domains.getDomain({ name: domain });
+      expect(state.domain?.embeddingVersion?.profile).toMatch(/^minilm\/1\+[0-9a-f]{8}$/);
+    } finally {
+      await server.close();
     }
   });
 

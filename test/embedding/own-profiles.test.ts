@@ -1,10 +1,10 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, test } from "vitest";
 import { readConfig } from "../../src/config.ts";
 import { prepareText } from "../../src/embedding/model-profile.ts";
-import { profileForModel } from "../../src/embedding/model-profiles.ts";
+import { partsOfProfile, profileForModel, profileNames } from "../../src/embedding/model-profiles.ts";
 import { readOwnProfiles } from "../../src/embedding/own-profiles.ts";
 
 const read = (profiles: unknown) => readOwnProfiles(JSON.stringify(profiles));
@@ -151,6 +151,19 @@ describe("a profile of one's own", () => {
   it("is refused with everything that is wrong, not only the first", () => {
     expect(problemsOf({ a: { clean_up: 1, dimensions: -1 }, b: { profile: 5 } })).toHaveLength(3);
   });
+});
+
+test("every profile, with the lengths that it allows, is in the documentation", async () => {
+  const page = await readFile(new URL("../../docs/configuration.md", import.meta.url), "utf8");
+  const rows = page.split("\n").filter((line) => line.startsWith("| `"));
+  for (const name of profileNames()) {
+    const row = rows.find((line) => line.split(" | ")[0]?.includes(`\`${name}\``));
+    expect(row, name).toBeDefined();
+    const { shorter = [] } = partsOfProfile(name) ?? {};
+    for (const length of "min" in shorter ? [shorter.min, shorter.max] : shorter) {
+      expect(row, name).toContain(String(length));
+    }
+  }
 });
 
 describe("MEMORY_MODEL_PROFILES", () => {
