@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { rootCertificates, type SecureContextOptions } from "node:tls";
+import tls, { type SecureContextOptions } from "node:tls";
 import type { SettingValues } from "../config.ts";
 import { StartupError } from "../errors.ts";
 
@@ -9,7 +9,7 @@ export async function readClientTls(settings: SettingValues): Promise<SecureCont
   const cert = await readNamed(settings, "MEMORY_CLIENT_CERT_FILE");
   const key = await readNamed(settings, "MEMORY_CLIENT_KEY_FILE");
   return {
-    ...(ca === undefined ? {} : { ca: [...rootCertificates, ca.toString()] }),
+    ...(ca === undefined ? {} : { ca: [...tls.rootCertificates, ca.toString()] }),
     ...(cert === undefined || key === undefined ? {} : { cert, key }),
   };
 }
