@@ -1,7 +1,7 @@
 import { type Config, readConfig } from "../config.ts";
-import { createOllamaEmbedder } from "../embedding/ollama-embedder.ts";
 import { readOwnProfiles } from "../embedding/own-profiles.ts";
 import { StartupError } from "../errors.ts";
+import { createBareEmbedder } from "../legacy/bare-embedder.ts";
 import { adoptTables, prepareCatalogue } from "../legacy/postgres/adopt.ts";
 import { type AdoptionPlan, planAdoption } from "../legacy/postgres/adoption-plan.ts";
 import { findOtherModel } from "../legacy/postgres/check-embeddings.ts";
@@ -189,7 +189,7 @@ async function versionToKeep(
   plan: AdoptionPlan,
   run: Run,
 ): Promise<number> {
-  const { OLLAMA_API_URL: url, OLLAMA_EMBEDDING_MODEL: model } = config.settings;
+  const { OLLAMA_EMBEDDING_MODEL: model } = config.settings;
   const profile = readOwnProfiles(config.settings.MEMORY_MODEL_PROFILES).find(model);
   if ((profile.queryPrefix !== "" || profile.documentPrefix !== "") && !run.despitePrefixes) {
     throw new StartupError(
@@ -197,13 +197,7 @@ async function versionToKeep(
       { remedy: "leave out --normalise to have all made again, or add --despite-prefixes" },
     );
   }
-  const embedder = createOllamaEmbedder({
-    url,
-    model,
-    pull: false,
-    logger: warningsOnly,
-    profile: { ...profile, queryPrefix: "", documentPrefix: "", clean: (text) => text },
-  });
+  const embedder = createBareEmbedder(config.settings, warningsOnly);
   try {
     // Waits for the first look at Ollama.
     await embedder.embed(["the model"], "document", run.signal);

@@ -1,5 +1,6 @@
 import { type Command, Option } from "commander";
 import type { AdoptCommandOptions } from "./adopt.ts";
+import type { CompareOptions } from "./compare.ts";
 import { addImportLegacyCommand } from "./import-legacy-command.ts";
 import type { McpOptions } from "./mcp.ts";
 
@@ -51,4 +52,23 @@ export function addMovingCommands(program: Command, setExitCode: (exitCode: numb
     )
     .addHelpText("after", "\nIts log goes to standard error.")
     .action(async (options: McpOptions) => (await import("./mcp.ts")).mcp(options));
+  program
+    .command("compare <directory>")
+    .description("ask the old data and the service the same questions, and say how far the answers agree")
+    .option("--server <url>", "the server to ask; default: the database of the settings, in this process")
+    .option("--domain <name>", "where the memories were imported to; default: the default one")
+    .option("--queries <file>", "lines of text, or JSON; default: beginnings of the old memories")
+    .option("--sample <number>", "how many of those (default: 50)")
+    .option("--limit <number>", "how many memories of each answer to compare (default: 5)")
+    .addOption(
+      new Option("--mode <mode>", "how the service searches (default: hybrid, as the tools do)").choices([
+        "hybrid",
+        "semantic",
+      ]),
+    )
+    .option("--json", "as one JSON object")
+    .addHelpText("after", "\nExit code: 0 if every clear old answer is at the top of the new one; 1 if not.")
+    .action(async (directory: string, options: CompareOptions) =>
+      setExitCode(await (await import("./compare.ts")).compare(directory, options)),
+    );
 }

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { runProgram } from "../support/server-process.ts";
 
 const COMMANDS =
-  "serve, migrate, doctor, version, healthcheck, create-key, store, search, get, list, delete, domains, export, import, import-legacy, adopt or mcp";
+  "serve, migrate, doctor, version, healthcheck, create-key, store, search, get, list, delete, domains, export, import, import-legacy, adopt, mcp or compare";
 
 /** What a mistake of whoever calls or configures the program gets: nothing but one sentence, and code 2. */
 const mistakes: readonly [
