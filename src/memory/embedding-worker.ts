@@ -54,12 +54,16 @@ export function startEmbeddingWorker(dependencies: {
   const done = run();
 
   async function run(): Promise<void> {
+    let pausing = false;
     while (!stop.signal.aborted) {
       try {
         if (embedder.status().available) await embedDue();
+        pausing = false;
       } catch (error) {
         if (stop.signal.aborted) return;
-        logger.warn({ err: error }, "embedding worker pauses");
+        // Once: while the database is away it happens every two seconds.
+        if (!pausing) logger.warn({ err: error }, "embedding worker pauses");
+        pausing = true;
         sweepDue = true;
         await sleep(RETRY_MS, undefined, { signal: stop.signal }).catch(() => {});
         continue;

@@ -1,6 +1,6 @@
 import { type EmbeddingSpace, SAME_ENGINE_SIMILARITY } from "../../embedding/embedder.ts";
 import { ServiceError } from "../../errors.ts";
-import type { Queryable, QueryOptions, Row } from "../database/database.ts";
+import type { Database, Parameter, Queryable, QueryOptions, Row } from "../database/database.ts";
 import {
   type CreateDomainOptions,
   DEFAULT_DOMAIN_SETTINGS,
@@ -215,22 +215,17 @@ export async function setEmbeddingVersion(
   ]);
 }
 
-/** Inside a transaction, so that servers that start together agree on one number. */
-export async function registerEmbeddingVersion(
-  transaction: Queryable,
-  space: EmbeddingSpace,
-  chunker: number,
-): Promise<number> {
-  await transaction.query({ text: "lock table memory_embedding_versions in share row exclusive mode" });
-  const parameters = [
-    space.model,
-    space.digest,
-    space.dimensions,
-    space.profile,
-    chunker,
-    space.probe ?? null,
-  ];
-  const [known] = await transaction.query<{ version: number; lacks_probe: boolean }>(
+interface KnownVersion extends Row {
+  readonly version: number;
+  readonly lacks_probe: boolean;
+}
+
+/** The version of this space; of an engine that has told no probe, whichever there is. */
+async function findEmbeddingVersion(
+  database: Queryable,
+  parameters: readonly Parameter[],
+): Promise<KnownVersion | undefined> {
+  const [known] = await database.query<KnownVersion>(
     {
       text: `select version, probe is null and $6::vector is not null as lacks_probe from memory_embedding_versions
         where model = $1 and digest = $2 and dimensions = $3 and profile = $4 and chunker = $5
@@ -240,23 +235,47 @@ export async function registerEmbeddingVersion(
     },
     [...parameters, SAME_ENGINE_SIMILARITY],
   );
-  if (known !== undefined) {
-    if (known.lacks_probe) {
-      const text = "update memory_embedding_versions set probe = $2::vector where version = $1";
-      await transaction.query({ text }, [known.version, space.probe ?? null]);
+  return known;
+}
+
+/** Writes only if there is something to write: a database that only reads knows its versions, too. */
+export async function registerEmbeddingVersion(
+  database: Database,
+  space: EmbeddingSpace,
+  chunker: number,
+): Promise<number> {
+  const parameters = [
+    space.model,
+    space.digest,
+    space.dimensions,
+    space.profile,
+    chunker,
+    space.probe ?? null,
+  ];
+  const known = await findEmbeddingVersion(database, parameters);
+  if (known !== undefined && !known.lacks_probe) return known.version;
+  return await database.transaction(async (transaction) => {
+    // Servers that start together agree on one number.
+    await transaction.query({ text: "lock table memory_embedding_versions in share row exclusive mode" });
+    const found = await findEmbeddingVersion(transaction, parameters);
+    if (found !== undefined) {
+      if (found.lacks_probe) {
+        const text = "update memory_embedding_versions set probe = $2::vector where version = $1";
+        await transaction.query({ text }, [found.version, space.probe ?? null]);
+      }
+      return found.version;
     }
-    return known.version;
-  }
-  const [added] = await transaction.query<{ version: number }>(
-    {
-      text: `insert into memory_embedding_versions (model, digest, dimensions, profile, chunker, probe)
-        values ($1, $2, $3, $4, $5, $6::vector)
-        returning version`,
-    },
-    parameters,
-  );
-  if (added === undefined) throw new Error("the embedding version just registered is not there");
-  return added.version;
+    const [added] = await transaction.query<{ version: number }>(
+      {
+        text: `insert into memory_embedding_versions (model, digest, dimensions, profile, chunker, probe)
+          values ($1, $2, $3, $4, $5, $6::vector)
+          returning version`,
+      },
+      parameters,
+    );
+    if (added === undefined) throw new Error("the embedding version just registered is not there");
+    return added.version;
+  });
 }
 
 function domainFromRow(row: DomainRow): DomainRecord {

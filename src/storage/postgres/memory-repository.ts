@@ -175,9 +175,7 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
     },
 
     async registerEmbeddingVersion(space, chunker) {
-      return await database.transaction((transaction) =>
-        registerEmbeddingVersion(transaction, space, chunker),
-      );
+      return await registerEmbeddingVersion(database, space, chunker);
     },
 
     async useEmbeddingVersion(name, version, dimensions) {
