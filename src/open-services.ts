@@ -30,6 +30,7 @@ import type { Database } from "./storage/database/database.ts";
 import { readEngineVersion } from "./storage/database/engine-version.ts";
 import { migrate, pending, sqlDirectory } from "./storage/migrations.ts";
 import { countPending } from "./storage/postgres/count-pending.ts";
+import { endClaims } from "./storage/postgres/end-claims.ts";
 import { createPostgresMemoryRepository } from "./storage/postgres/memory-repository.ts";
 import { readTextRanker } from "./storage/postgres/search-text.ts";
 import { startUpkeep } from "./storage/postgres/upkeep.ts";
@@ -101,6 +102,8 @@ export async function openServices(config: Config, logger: Logger, cleanup: Clea
   const contents = createContentEmbedder({ embedder, embedders, repository, logger });
   const defaultDomain = settings.DEFAULT_MEMORY_DOMAIN;
   await repository.createDomain(defaultDomain, embedder.space()?.dimensions);
+  // Nobody else is at work there.
+  if (database.engine === "embedded") await endClaims(database);
 
   const worker = startEmbeddingWorker({
     repository: metrics?.countBackgroundEmbeddings(repository) ?? repository,

@@ -20,6 +20,10 @@ export function addImportLegacyCommand(program: Command, setExitCode: (exitCode:
         "what to do about a memory whose id another one has (default: skip)",
       ).choices(["skip", "rename", "replace"]),
     )
+    .option(
+      "--reuse-vectors",
+      "take over old embeddings that are sound, if those of a sample are what the model makes now",
+    )
     .option("--verify", "compare every memory with what was imported, byte by byte")
     .option("--rollback <run>", "remove what this import brought and nobody has changed since")
     .option("--report <directory>", "where report and quarantine go (default: import-legacy-RUN)")

@@ -13,6 +13,7 @@ import {
 import { type ImportCounts, importSource, type Journal } from "../legacy/import-source.ts";
 import { type LegacySource, openLegacySource } from "../legacy/open-source.ts";
 import { quarantine } from "../legacy/quarantine.ts";
+import { decideReuse, describeCandidates, findCandidates } from "../legacy/reuse-embeddings.ts";
 import { rollbackRun } from "../legacy/rollback-run.ts";
 import { findRunDirectory, openRunDirectory, type RunDirectory } from "../legacy/run-directory.ts";
 import type { Target } from "../legacy/target.ts";
@@ -28,6 +29,7 @@ export interface ImportLegacyOptions {
   readonly domain?: string;
   readonly dryRun?: boolean;
   readonly onConflict?: OnConflict;
+  readonly reuseVectors?: boolean;
   readonly verify?: boolean;
   readonly rollback?: string;
   readonly report?: string;
@@ -84,6 +86,7 @@ export async function importLegacy(
 async function bring(source: LegacySource, call: Call): Promise<number> {
   const { dryRun = false, signal, progress } = call;
   const memories = source.database.count("memories");
+  const candidates = call.reuseVectors ? findCandidates(source) : undefined;
   return await withTarget({ ...call, readOnly: dryRun }, async (target) => {
     const directory = dryRun ? undefined : await runDirectory(source, target, call);
     const run = directory?.state.run;
@@ -92,13 +95,29 @@ async function bring(source: LegacySource, call: Call): Promise<number> {
     const started = performance.now();
     const now = BigInt(Date.now()) * 1_000n;
     const kept = await quarantine(source, directory && join(directory.path, "quarantine.jsonl"), now);
-    const counts = await importSource(source, target, {
+    const how = {
       onConflict: call.onConflict ?? "skip",
       run: run ?? "",
       journal: directory && journalOf(directory),
-      onProgress: (done) => progress.show(`${grouped(done)} memories`, done, memories),
       signal,
+    } as const;
+    const sample: ImportCounts[] = [];
+    const reuse =
+      candidates === undefined || dryRun
+        ? { embeddings: undefined, sentences: candidates === undefined ? [] : describeCandidates(candidates) }
+        : await decideReuse(
+            source,
+            target,
+            candidates,
+            async (only) => void sample.push(await importSource(source, target, { ...how, only })),
+            signal,
+          );
+    const rest = await importSource(source, target, {
+      ...how,
+      ...(reuse.embeddings === undefined ? {} : { embeddings: reuse.embeddings }),
+      onProgress: (done) => progress.show(`${grouped(done)} memories`, done, memories),
     });
+    const counts = sum(rest, sample);
     const seconds = (performance.now() - started) / 1_000;
     const pending = dryRun || call.wait === false ? 0 : await embeddings(target, call);
     progress.end();
@@ -116,7 +135,7 @@ async function bring(source: LegacySource, call: Call): Promise<number> {
       target: { name: target.name, domain: target.domain },
       counts,
       quarantine: kept,
-      reuse: [],
+      reuse: reuse.sentences,
       pending,
       seconds,
       directory: directory?.path,
@@ -128,6 +147,20 @@ async function bring(source: LegacySource, call: Call): Promise<number> {
     process.stdout.write(call.json ? `${JSON.stringify(report)}\n` : text);
     return isComplete(counts) ? 0 : 1;
   });
+}
+
+/** What was imported as a sample is met again, and is there already then. */
+function sum(rest: ImportCounts, samples: readonly ImportCounts[]): ImportCounts {
+  const counts = { ...rest };
+  for (const { created, updated, replaced, renamed, altered } of samples) {
+    counts.created += created;
+    counts.updated += updated;
+    counts.replaced += replaced;
+    counts.renamed += renamed;
+    counts.altered += altered;
+    counts.unchanged -= created + updated + replaced;
+  }
+  return counts;
 }
 
 function isComplete({ conflicts, duplicates, rejected }: ImportCounts): boolean {
