@@ -21,12 +21,17 @@ const lingerMs = 2_000;
 export async function* requestBody(request: HttpRequest, limits: BodyLimits): AsyncGenerator<Uint8Array> {
   const chunks = request.iterator({ destroyOnReturn: false })[Symbol.asyncIterator]();
   const startedAt = performance.now();
-  for (;;) {
-    const usedMs = limits.perWait ? 0 : performance.now() - startedAt;
-    const next = await inTime(chunks.next(), limits.timeoutMs - usedMs);
-    if (next.done) break;
-    hold(limits, next.value.byteLength);
-    yield next.value;
+  try {
+    for (;;) {
+      const usedMs = limits.perWait ? 0 : performance.now() - startedAt;
+      const next = await inTime(chunks.next(), limits.timeoutMs - usedMs);
+      if (next.done) break;
+      hold(limits, next.value.byteLength);
+      yield next.value;
+    }
+  } finally {
+    // Not awaited: behind a wait that took too long it would take as long.
+    void chunks.return?.().catch(() => undefined);
   }
   if (request.aborted) throw clientLeft(undefined);
 }
