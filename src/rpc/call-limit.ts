@@ -2,7 +2,7 @@ import { ServiceError } from "../errors.ts";
 
 /** How much the server works on at once. */
 export interface CallLimits {
-  /** Calls under way; those of services that need no credentials, as health, are counted apart. */
+  /** Calls under way; streams of services that need no credentials, as health, are counted apart. */
   readonly maxCalls: number;
   /** Bytes of requests that calls under way have sent. */
   readonly maxRequestBytes: number;

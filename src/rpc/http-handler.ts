@@ -32,7 +32,7 @@ import type { Authenticator } from "../security/authenticator.ts";
 import { ANYBODY, type Caller, NOBODY } from "../security/caller.ts";
 import { type AccessRules, type AccessVerdict, checkAccess } from "./access.ts";
 import { isOpen } from "./access-rules.ts";
-import { createCallLimiter } from "./call-limit.ts";
+import { type CallSlot, createCallLimiter } from "./call-limit.ts";
 import { type Call, createCall, kCall, logCall, requestIdHeader } from "./call-log.ts";
 import { kCaller } from "./caller.ts";
 import { connectErrorFrom } from "./errors.ts";
@@ -182,6 +182,12 @@ export function createHttpHandler(options: HttpHandlerOptions) {
     });
   }
 
+  /** A probe always gets in: whoever watches health on many streams must not have the server taken for dead. */
+  function enter({ service, method }: UniversalHandler): CallSlot | ServiceError | undefined {
+    if (!isOpen(service)) return limiter.enter("work");
+    return method.methodKind === "unary" ? undefined : limiter.enter("open");
+  }
+
   function serveRpc(
     rpc: UniversalHandler,
     request: HttpRequest,
@@ -190,9 +196,9 @@ export function createHttpHandler(options: HttpHandlerOptions) {
     refusal: Refusal | undefined,
   ): void {
     let outcome: () => ResponseOutcome | undefined = () => undefined;
-    const slot = limiter.enter(isOpen(rpc.service) ? "open" : "work");
+    const slot = enter(rpc);
     response.once("close", () => {
-      if (!(slot instanceof ServiceError)) slot.leave();
+      if (!(slot instanceof ServiceError)) slot?.leave();
       if (!isSent(request, response)) {
         finish(call, { code: call.code ?? Code.Canceled });
         return;
@@ -222,7 +228,7 @@ export function createHttpHandler(options: HttpHandlerOptions) {
         timeoutMs: perWait ? bodyTimeouts.streamMs : bodyTimeouts.requestMs,
         perWait,
         hold: (bytes) => {
-          if (!(slot instanceof ServiceError)) slot.hold(bytes);
+          if (!(slot instanceof ServiceError)) slot?.hold(bytes);
         },
       });
       const answer = await rpc({ ...universal, body });

@@ -8,7 +8,15 @@ import { ErrorInfoSchema, RetryInfoSchema } from "../../../src/generated/google/
 import { Health } from "../../../src/generated/grpc/health/v1/health_pb.ts";
 import { createCallLimiter } from "../../../src/rpc/call-limit.ts";
 import { createReflection } from "../../../src/rpc/reflection.ts";
-import { cleanUp, openSocket, send, sendJson, startTestListener, transports } from "./harness.ts";
+import {
+  cleanUp,
+  grpcTransport,
+  openSocket,
+  send,
+  sendJson,
+  startTestListener,
+  transports,
+} from "./harness.ts";
 
 const maxMessageBytes = 100_000;
 
@@ -315,6 +323,30 @@ describe("the number of calls", () => {
         .toBe(true);
     },
   );
+
+  test("of streams that watch health has no effect on probes", async () => {
+    const listener = await startTestListener(
+      ({ service }) => {
+        service(Health, {
+          check: () => ({ status: 1 }),
+          async *watch(_request, { signal }) {
+            yield { status: 1 };
+            await new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+          },
+        });
+      },
+      { maxCalls: 1 },
+    );
+    const client = createClient(Health, grpcTransport(listener.url));
+    const leaving = new AbortController();
+    const watching = client.watch({}, { signal: leaving.signal })[Symbol.asyncIterator]();
+    await watching.next();
+    const another = client.watch({})[Symbol.asyncIterator]();
+    expect(await another.next().catch(ConnectError.from)).toMatchObject({ code: Code.ResourceExhausted });
+    expect((await client.check({})).status).toBe(1);
+    leaving.abort();
+    await watching.next().catch(() => undefined);
+  });
 
   test("does not count a caller that has left", async () => {
     const { listener, entered } = await startBusy();
