@@ -6,7 +6,7 @@ import { at } from "../support/drafts.ts";
 import { createServiceClient } from "../support/service.ts";
 import { createUseCases } from "../support/use-cases.ts";
 import { type Findings, findWrongs } from "./check.ts";
-import { readMemories } from "./found-memories.ts";
+import { notFoundByWords, readMemories } from "./found-memories.ts";
 import { createLedger } from "./ledger.ts";
 
 const SOUND: Findings = {
@@ -90,6 +90,16 @@ describe.each(databaseEngines())("the check of a chaos run on $name", ({ open })
       at(Number(/@(\d+)/.exec(text)?.[1])),
     );
     expect(findings).toEqual({ ...SOUND, ...found });
+    await useCases.close();
+  });
+
+  test("tells what a search for its words does not find", async () => {
+    const useCases = createUseCases(database);
+    const { domain } = useCases;
+    const client = createServiceClient(useCases);
+    for (const id of ["a-1", "a-2"]) await client.store({ domain, id, content: `${id} apple` });
+    await client.delete({ domain, id: "a-2" });
+    expect(await notFoundByWords(client, domain, ["a-1", "a-2"])).toEqual(["a-2"]);
     await useCases.close();
   });
 });

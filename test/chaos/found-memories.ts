@@ -1,6 +1,7 @@
 import type { Client } from "@connectrpc/connect";
+import type { MemoryClient } from "memory-service-client";
 import { Memory_Embedding_State as State } from "memory-service-client/memoryservice/v1/memory_pb.js";
-import type { MemoryService } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import { type MemoryService, SearchMode } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import type { FoundMemory } from "./check.ts";
 
 /** Everything that is in a domain, as an export gives it. @throws if the export ends early */
@@ -27,6 +28,20 @@ export async function* readMemories(
     };
   }
   if (!complete) throw new Error(`the export of "${domain}" ended early`);
+}
+
+/** Those of the ids that a search for the id, which is in every content, does not find. */
+export async function notFoundByWords(
+  client: Pick<MemoryClient, "search">,
+  domain: string,
+  ids: readonly string[],
+): Promise<string[]> {
+  const lost: string[] = [];
+  for (const id of ids) {
+    const { hits } = await client.search({ query: `"${id}"`, domain, mode: SearchMode.TEXT });
+    if (!hits.some(({ memory }) => memory?.id === id)) lost.push(id);
+  }
+  return lost;
 }
 
 function floatsFrom(bytes: Uint8Array): Float32Array {

@@ -39,7 +39,7 @@ export interface Load {
 
 const PROTOCOLS: readonly Protocol[] = ["grpc", "connect", "grpc", "grpc-web"];
 
-/** Every second client sends a write again, with the same id, that has failed for all its retries; the others give up. */
+/** Most clients send a write again, with the same id, that has failed for all its retries; every fourth gives up. */
 const PATIENT_ROUNDS = 10;
 
 /** Starts a client for each list of operations. @param allowed how many operations may begin at first */
@@ -73,7 +73,7 @@ export function startLoad(options: {
 
   async function work(own: readonly Operation[], n: number): Promise<void> {
     const client = createRetryingClient(url, PROTOCOLS[n % PROTOCOLS.length] ?? "grpc");
-    const writer = createWriter({ ...options, client, counts, rounds: n % 2 === 0 ? PATIENT_ROUNDS : 1 });
+    const writer = createWriter({ ...options, client, counts, rounds: n % 4 === 3 ? 1 : PATIENT_ROUNDS });
     for (const operation of own) {
       while (begun >= allowed) await changed.promise;
       begun++;

@@ -6,6 +6,7 @@ const NAMED = 5;
 /** Everything that must not be there, by its name. */
 export function wrongsOf({
   findings,
+  unfindable,
   load,
   crashes,
 }: ChaosResult): Readonly<Record<string, readonly string[]>> {
@@ -17,6 +18,7 @@ export function wrongsOf({
     "stored by nobody": findings.foreign,
     "not ready": findings.notReady,
     "wrong vectors": findings.wrongVectors,
+    "not found by words": unfindable,
     "wrong reads": load.wrongReads,
     "unexpected errors": load.unexpected,
     "crashes of the server": crashes,
@@ -38,6 +40,7 @@ export function formatResult(result: ChaosResult): string {
     ["deleted", load.deleted],
     ["read", load.reads],
     ["kills of the server", result.kills],
+    ["kills of starting ones", result.starts],
     ["stops of PostgreSQL", result.stops],
     ["faults of the embedder", kinds.join(", ")],
     ["calls repeated", load.retries],

@@ -5,9 +5,14 @@ import { prepareText } from "../../src/embedding/model-profile.ts";
 import { profileForModel } from "../../src/embedding/model-profiles.ts";
 import { type FakeOllama, startFakeOllama } from "../fakes/ollama/index.ts";
 import { type NativePostgres, startNativePostgres } from "../support/native-postgres.ts";
-import { createDataDirectory, type ServerProcess, startServerProcess } from "../support/server-process.ts";
+import {
+  createDataDirectory,
+  type ServerProcess,
+  startProgram,
+  startServerProcess,
+} from "../support/server-process.ts";
 import { type Findings, findWrongs } from "./check.ts";
-import { readMemories } from "./found-memories.ts";
+import { notFoundByWords, readMemories } from "./found-memories.ts";
 import { createLedger } from "./ledger.ts";
 import { type LoadCounts, startLoad } from "./load.ts";
 import { planOperations, type Size } from "./plan.ts";
@@ -31,6 +36,8 @@ export interface ChaosResult {
   readonly seconds: number;
   readonly load: LoadCounts;
   readonly kills: number;
+  /** Servers killed while they started, besides. */
+  readonly starts: number;
   readonly stops: number;
   /** Requests to the embedder that each kind of fault has met. */
   readonly faults: Readonly<Record<string, number>>;
@@ -39,6 +46,8 @@ export interface ChaosResult {
   /** Memories there are in the end. */
   readonly found: number;
   readonly findings: Findings;
+  /** Of a sample, those that are not found by their words. */
+  readonly unfindable: readonly string[];
   /** How servers ended that nobody had killed. */
   readonly crashes: readonly string[];
 }
@@ -49,6 +58,8 @@ const MODEL = "nomic-embed-text";
 const SETTLE_MS = 180_000;
 /** The share of the operations after which a model begins to fail on some texts. */
 const POISON_FROM = 0.05;
+/** As many memories are looked for by their words. */
+const SEARCHED = 300;
 /** Short, so that an embedder that is away does not slow the load down. */
 const EMBED_BUDGET_MS = "500";
 
@@ -79,12 +90,17 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
   const weather = createWeather(ollama);
   const load = startLoad({ url, domain: DOMAIN, operations, ledger, allowed: incidents[0]?.at ?? total });
   let kills = 0;
+  let starts = 0;
   let stops = 0;
 
   async function meet(incident: Incident): Promise<string> {
     switch (incident.kind) {
       case "kill":
         await servers.kill();
+        if (incident.againAfterMs !== undefined) {
+          await servers.startAndKill(incident.againAfterMs);
+          starts++;
+        }
         await servers.start();
         return `kill ${++kills} of ${trouble.kills}`;
       case "stop":
@@ -112,24 +128,32 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
   await servers.start();
   const retriedMemories = await settle(observer, DOMAIN, SETTLE_MS);
   progress("looking at what is there");
-  let found = 0;
+  const found: string[] = [];
   const memories = (async function* () {
     for await (const memory of readMemories(observer.raw.memories, DOMAIN)) {
-      found++;
+      found.push(memory.id);
       yield memory;
     }
   })();
   const findings = await findWrongs(ledger, memories, calmEmbedding(ollama));
+  const every = Math.ceil(found.length / SEARCHED);
+  const unfindable = await notFoundByWords(
+    observer,
+    DOMAIN,
+    found.filter((_, n) => n % every === 0),
+  );
   return {
     engine,
     seconds: seconds(),
     load: load.counts,
     kills,
+    starts,
     stops,
     faults: weather.met(),
     retriedMemories,
-    found,
+    found: found.length,
     findings,
+    unfindable,
     crashes: servers.crashes,
   };
 }
@@ -178,6 +202,14 @@ function createServers(env: Readonly<Record<string, string>>) {
         if (!expected && current === server) crashes.push(`ended with ${code ?? signal}: ${server.stderr()}`);
       });
       return server;
+    },
+    /** One that does not come to serve. */
+    async startAndKill(afterMs: number): Promise<void> {
+      const { child, exited } = startProgram(["serve"], { env: { ...env, MEMORY_PORT: port } });
+      child.stdout?.resume();
+      await sleep(afterMs);
+      child.kill("SIGKILL");
+      await exited;
     },
     kill: () => end("kill"),
     stop: () => end("stop"),

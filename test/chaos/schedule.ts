@@ -4,8 +4,8 @@ import { FAULTS } from "./faults.ts";
 
 /** What happens around the clients. */
 export type Incident =
-  /** The server process, by SIGKILL; it is started again at once. */
-  | { readonly kind: "kill" }
+  /** The server process, by SIGKILL; it is started again at once. First, if that is set, one that is killed so soon. */
+  | { readonly kind: "kill"; readonly againAfterMs: number | undefined }
   /** PostgreSQL, as in a crash; it is started again after so long. */
   | { readonly kind: "stop"; readonly awayMs: number }
   /** The embedder, until the next of these. */
@@ -28,6 +28,8 @@ export interface Trouble {
 }
 
 const LONGEST_STOP_MS = 1_500;
+/** About what a start takes. */
+const LONGEST_START_MS = 2_000;
 
 /** All incidents in their order, spread over the operations. The same seed makes the same schedule. */
 export function planIncidents(trouble: Trouble, operations: number, seed: number): Due[] {
@@ -37,7 +39,10 @@ export function planIncidents(trouble: Trouble, operations: number, seed: number
   const count = kills + stops + faults;
   const others = shuffle(
     [
-      ...Array.from({ length: kills }, () => ({ kind: "kill" }) as const),
+      ...Array.from({ length: kills }, (_, n) => {
+        const againAfterMs = n % 3 === 0 ? random.between(0, LONGEST_START_MS) : undefined;
+        return { kind: "kill", againAfterMs } as const;
+      }),
       ...Array.from({ length: stops }, () => {
         return { kind: "stop", awayMs: random.between(0, LONGEST_STOP_MS) } as const;
       }),
