@@ -19,6 +19,7 @@ import { findRunDirectory, openRunDirectory, type RunDirectory } from "../legacy
 import type { Target } from "../legacy/target.ts";
 import { type Difference, verifySource } from "../legacy/verify-source.ts";
 import { waitForEmbeddings } from "../legacy/wait-for-embeddings.ts";
+import { DOMAIN_NAME } from "../memory/limits.ts";
 import { withTarget } from "./import-target.ts";
 import { createProgress, grouped, type Progress } from "./progress.ts";
 import { UsageError } from "./usage-error.ts";
@@ -62,6 +63,11 @@ export async function importLegacy(
     throw new UsageError(`${given.join(" and ")} cannot be done at once: give one of them`);
   if (directory === undefined && options.rollback === undefined) {
     throw new UsageError("import-legacy needs the data directory of the old system, in which memory.db is");
+  }
+  if (options.domain !== undefined && !DOMAIN_NAME.test(options.domain)) {
+    throw new UsageError(
+      `--domain must be a lower-case letter, then at most 39 of a-z, 0-9, _ and -, is "${options.domain}"`,
+    );
   }
   const interrupted = whenInterrupted();
   const progress = createProgress();

@@ -186,7 +186,9 @@ async function noteChunks(
       }
     }
   } catch (error) {
-    if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
+    // Of the file system, as that it is a directory.
+    if (!(error instanceof Error && "syscall" in error && "code" in error)) throw error;
+    if (error.code !== "ENOENT") problem ??= `cannot be read (${error.message})`;
   }
   scratch.exec("commit");
   return { chunks, ...(problem === undefined ? {} : { problem }) };

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { countPending, type Target } from "./target.ts";
 
 /** How often the target is asked. */
-const INTERVAL_MS = 500;
+const INTERVAL_MS = 1_000;
 /** An embedder that is away for so long is not waited for. */
 const PATIENCE_MS = 15_000;
 

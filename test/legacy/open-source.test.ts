@@ -1,7 +1,11 @@
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openLegacySource } from "../../src/legacy/open-source.ts";
+import { quarantine } from "../../src/legacy/quarantine.ts";
+import { temporaryDirectory } from "../support/temporary-directory.ts";
 import { FIXTURES, fixturesDirectory, readTruth, type Truth } from "./fixtures.ts";
+import { type ChunkRow, FIRST_TIME, indexOf, writeLegacyDirectory } from "./write-directory.ts";
 
 const never = new AbortController().signal;
 
@@ -65,5 +69,123 @@ describe("a directory is found to be as the truth says", () => {
     } finally {
       await source.close();
     }
+  });
+});
+
+describe("damage that no fixture has", () => {
+  let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
+
+  beforeAll(async () => {
+    directory = await temporaryDirectory();
+  });
+  afterAll(() => directory?.remove());
+
+  const MEMORIES = ["a", "b", "c"].map((id) => ({ id, content: `the text of ${id}` }));
+  const CHUNKS = MEMORIES.map(({ id, content }) => ({ text_id: id, content }));
+  let written = 0;
+
+  async function findingsOf(
+    chunks: readonly ChunkRow[],
+    damage: (path: string) => Promise<unknown> = async () => {},
+  ) {
+    const path = await writeLegacyDirectory(join(directory.path, `damaged${written++}`), MEMORIES, chunks);
+    await damage(path);
+    const source = await openLegacySource(path, never);
+    try {
+      const { findings } = source.vectors;
+      const states = Object.fromEntries(Object.entries(findings.states).filter(([, count]) => count > 0));
+      const quarantined = await quarantine(source, undefined, 0n);
+      const counts = Object.fromEntries(Object.entries(quarantined).filter(([, count]) => count > 0));
+      expect(source.database.count("memories")).toBe(3);
+      return { problem: findings.problem, states, quarantine: counts, notMapped: findings.notMapped };
+    } finally {
+      await source.close();
+    }
+  }
+  const metadataOf = (path: string) => join(path, "faiss_metadata.json");
+  const indexPath = (path: string) => join(path, "faiss_index.bin");
+  const rewrite = (path: string, change: (text: string) => string) =>
+    readFile(path, "utf8").then((text) => writeFile(path, change(text)));
+
+  test("none, to begin with", async () => {
+    expect(await findingsOf(CHUNKS)).toEqual({
+      problem: undefined,
+      states: { ok: 3 },
+      quarantine: {},
+      notMapped: 0,
+    });
+  });
+
+  test("a crash between the two files has shifted all rows", async () => {
+    const found = await findingsOf(CHUNKS, (path) =>
+      writeFile(indexPath(path), indexOf([[1], [1], [1], [1]])),
+    );
+    expect(found).toMatchObject({
+      problem: "faiss_index.bin has 4 rows for 3 chunks: a crash between its files has shifted them",
+      states: { unreliable: 3 },
+    });
+  });
+
+  test("the last of two servers has won, and the memories of the other have no chunks", async () => {
+    const found = await findingsOf(CHUNKS.slice(0, 1));
+    expect(found).toMatchObject({ problem: undefined, states: { ok: 1, missing: 2 } });
+  });
+
+  test("a store that failed half has left a chunk out of the map", async () => {
+    const found = await findingsOf(CHUNKS, (path) =>
+      rewrite(metadataOf(path), (text) => text.replace('"b":[1],', "")),
+    );
+    expect(found).toMatchObject({ states: { ok: 3 }, notMapped: 1 });
+  });
+
+  test("NaN and half of a surrogate pair stand in the copies of metadata", async () => {
+    const found = await findingsOf(CHUNKS, (path) =>
+      rewrite(metadataOf(path), (text) =>
+        text.replaceAll('"metadata":{', '"metadata":{"importance": NaN, "k\\ud83d": -Infinity, '),
+      ),
+    );
+    expect(found).toMatchObject({ problem: undefined, states: { ok: 3 } });
+  });
+
+  test("tombstones and orphans are saved from a file that is cut", async () => {
+    const chunks = [
+      { text_id: null, content: "a former text", created_at: FIRST_TIME },
+      { text_id: "gone", content: "of a memory that is gone" },
+      ...CHUNKS,
+    ];
+    const found = await findingsOf(chunks, (path) =>
+      rewrite(metadataOf(path), (text) => text.slice(0, -250)),
+    );
+    expect(found).toMatchObject({
+      problem: "faiss_metadata.json ends too early",
+      states: { missing: 3 },
+      quarantine: { tombstone: 1, "orphan-chunk": 1 },
+    });
+  });
+
+  test.each<[string, (path: string) => Promise<unknown>, RegExp]>([
+    ["the index is missing", (path) => rm(indexPath(path)), /^faiss_index\.bin is missing$/],
+    ["the chunks are missing", (path) => rm(metadataOf(path)), /^faiss_metadata\.json is missing$/],
+    [
+      "the chunks are empty",
+      (path) => writeFile(metadataOf(path), ""),
+      /^faiss_metadata\.json ends too early$/,
+    ],
+    [
+      "the chunks are no JSON",
+      (path) => writeFile(metadataOf(path), "garbage"),
+      /^faiss_metadata\.json does not begin with an object/,
+    ],
+    [
+      "the chunks are a directory",
+      (path) => rm(metadataOf(path)).then(() => mkdir(metadataOf(path))),
+      /^faiss_metadata\.json cannot be read/,
+    ],
+    ["the index is empty", (path) => writeFile(indexPath(path), ""), /^faiss_index\.bin is cut/],
+  ])("%s", async (_, damage, problem) => {
+    expect(await findingsOf(CHUNKS, damage)).toMatchObject({
+      problem: expect.stringMatching(problem),
+      states: { missing: 3 },
+    });
   });
 });
