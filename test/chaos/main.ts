@@ -40,12 +40,15 @@ const program = new Command("chaos")
     const engines = options.engine === "all" ? (["embedded", "postgres"] as const) : [options.engine];
     const size = { memories: options.memories ?? memories, clients: CLIENTS };
     const progress = (line: string) => console.error(line);
-    // At the same time: both wait more than they work.
-    const results = await Promise.all(
+    // At the same time: both wait more than they work. Each is tidied up, also when the other cannot go on.
+    const runs = await Promise.allSettled(
       engines.map((engine) => runChaos({ engine, size, trouble, seed, progress })),
     );
-    console.log(results.map(formatResult).join("\n"));
-    if (!results.every(isSound)) process.exitCode = 1;
+    for (const run of runs) {
+      if (run.status === "fulfilled") console.log(formatResult(run.value));
+      else console.error(run.reason);
+      if (run.status === "rejected" || !isSound(run.value)) process.exitCode = 1;
+    }
     console.log(`seed ${seed}`);
   });
 
