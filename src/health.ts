@@ -31,6 +31,8 @@ export function watchHealth(dependencies: {
   const following = ["", ...dependencies.services.map((service) => service.typeName)];
   const stop = new AbortController();
   let before: Look | undefined;
+  /** Anybody may ask, and as often as they like: the database is asked once for all that ask meanwhile. */
+  let looking: Promise<Look> | undefined;
   const done = run();
 
   async function run() {
@@ -67,7 +69,10 @@ export function watchHealth(dependencies: {
      * answers searches, and without the embedder they find by words. Both are told.
      */
     async readiness(): Promise<ReadinessReport> {
-      const { kind } = await look();
+      looking ??= look().finally(() => {
+        looking = undefined;
+      });
+      const { kind } = await looking;
       const { available, reason } = embedder.status();
       return {
         ready: kind !== "away",

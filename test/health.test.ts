@@ -3,6 +3,7 @@ import { watchHealth } from "../src/health.ts";
 import type { ServiceState } from "../src/rpc/health.ts";
 import type { DatabaseState } from "../src/storage/database/database.ts";
 import { databaseUnavailable } from "../src/storage/database/sqlstate.ts";
+import { silentLogger } from "./support/databases.ts";
 import { createScriptedEmbedder } from "./support/scripted-embedder.ts";
 
 const away = () => Promise.reject(databaseUnavailable(new Error("nobody listens")));
@@ -51,3 +52,28 @@ test.each([
     });
   },
 );
+
+test("many who ask at once whether it is ready ask the database once", async () => {
+  let asked = 0;
+  const ping = Promise.withResolvers<DatabaseState>();
+  const health = watchHealth({
+    database: {
+      ping() {
+        asked++;
+        return ping.promise;
+      },
+    },
+    embedder: createScriptedEmbedder(),
+    services: [],
+    health: { routes: () => {}, shutdown: () => {}, set: () => {} },
+    logger: silentLogger,
+  });
+  const reports = Array.from({ length: 100 }, () => health.readiness());
+  ping.resolve({ writable: true });
+  expect((await Promise.all(reports)).every(({ ready }) => ready)).toBe(true);
+  // Beside the look of its own.
+  expect(asked).toBe(2);
+  await health.readiness();
+  expect(asked).toBe(3);
+  await health.close();
+});

@@ -90,3 +90,6 @@ export function accessRuleOf(method: DescMethod): AccessRule<unknown> | undefine
 export function isOpen(service: DescService): boolean {
   return /^grpc\.(health|reflection)\.v1(alpha)?\.\w+$/.test(service.typeName);
 }
+
+/** Most bytes of a message to such a service: whoever has no credentials must not fill the memory. */
+export const MAX_OPEN_MESSAGE_BYTES = 16 * 1024;

@@ -4,7 +4,7 @@ import { ServiceError } from "../errors.ts";
 export interface CallLimits {
   /** Calls under way; streams of services that need no credentials, as health, are counted apart. */
   readonly maxCalls: number;
-  /** Bytes of requests that calls under way have sent. */
+  /** Bytes of requests that calls under way have sent, but for those streams, of which messages are small. */
   readonly maxRequestBytes: number;
   /** What one call counts at most: a client stream has as much in memory as its last messages, however long it is. */
   readonly maxBytesPerCall: number;
@@ -14,7 +14,7 @@ export interface CallLimits {
 export interface CallSlot {
   /** @throws ServiceError OVERLOADED if all calls together have sent too much. */
   hold(bytes: number): void;
-  /** To be called once the call has ended. */
+  /** To be called once the call has ended, or is refused. Idempotent. */
   leave(): void;
 }
 
@@ -42,8 +42,10 @@ export function createCallLimiter(limits: CallLimits): CallLimiter {
       if (calls[kind] >= limits.maxCalls) return overloaded(`${limits.maxCalls} calls`);
       calls[kind] += 1;
       let own = 0;
+      let inside = true;
       return {
         hold(bytes) {
+          if (kind === "open" || !inside) return;
           const more = Math.min(bytes, limits.maxBytesPerCall - own);
           if (more <= 0) return;
           if (heldBytes + more > limits.maxRequestBytes) throw overloaded("as large requests as it can hold");
@@ -51,6 +53,8 @@ export function createCallLimiter(limits: CallLimits): CallLimiter {
           heldBytes += more;
         },
         leave() {
+          if (!inside) return;
+          inside = false;
           calls[kind] -= 1;
           heldBytes -= own;
         },

@@ -1,10 +1,11 @@
 import { once, setMaxListeners } from "node:events";
-import { Code, ConnectError, type ConnectRouter } from "@connectrpc/connect";
+import { Code, ConnectError, type ConnectRouter, type ServiceImpl } from "@connectrpc/connect";
 import { ServiceError } from "../errors.ts";
 import {
   Health as HealthService,
   HealthCheckResponse_ServingStatus as ServingStatus,
 } from "../generated/grpc/health/v1/health_pb.ts";
+import { MAX_OPEN_MESSAGE_BYTES } from "./access-rules.ts";
 
 export type ServiceState = "serving" | "not_serving";
 
@@ -56,7 +57,7 @@ export function createHealth(options: { readonly services: readonly string[] }):
 
   return {
     routes: (router) => {
-      router.service(HealthService, {
+      const implementation: ServiceImpl<typeof HealthService> = {
         check(request) {
           const status = statusOf(request.service);
           if (status === ServingStatus.SERVICE_UNKNOWN) {
@@ -72,7 +73,8 @@ export function createHealth(options: { readonly services: readonly string[] }):
           };
         },
         watch: (request, context) => watch(request.service, context.signal),
-      });
+      };
+      router.service(HealthService, implementation, { readMaxBytes: MAX_OPEN_MESSAGE_BYTES });
     },
     set(service, state) {
       if (!states.has(service)) throw new ServiceError("INTERNAL", `unknown health service "${service}"`);

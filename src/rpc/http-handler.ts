@@ -221,6 +221,8 @@ export function createHttpHandler(options: HttpHandlerOptions) {
           if (caller.name !== "") call.facts.caller = caller.name;
         }
       }
+      // A client that does not read why it is refused must not keep a place from those that are not.
+      if (values.get(kRefusal) !== undefined && !(slot instanceof ServiceError)) slot?.leave();
       const universal = universalRequestFromNodeRequest(request, response, undefined, values);
       const perWait =
         rpc.method.methodKind === "client_streaming" || rpc.method.methodKind === "bidi_streaming";

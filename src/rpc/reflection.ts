@@ -6,6 +6,7 @@ import {
   type ServerReflectionRequest,
 } from "../generated/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ReflectionV1Alpha } from "../generated/grpc/reflection/v1alpha/reflection_pb.ts";
+import { MAX_OPEN_MESSAGE_BYTES } from "./access-rules.ts";
 
 /**
  * Creates grpc.reflection.v1 and v1alpha, by which clients without a schema (buf curl, grpcurl) learn one. The
@@ -45,28 +46,36 @@ export function createReflection(services: readonly DescService[]): (router: Con
   };
 
   return (router) => {
-    router.service(ReflectionV1, {
-      async *serverReflectionInfo(requests) {
-        for await (const request of requests) {
-          yield {
-            validHost: request.host,
-            originalRequest: request,
-            messageResponse: reply(request.messageRequest),
-          };
-        }
+    router.service(
+      ReflectionV1,
+      {
+        async *serverReflectionInfo(requests) {
+          for await (const request of requests) {
+            yield {
+              validHost: request.host,
+              originalRequest: request,
+              messageResponse: reply(request.messageRequest),
+            };
+          }
+        },
       },
-    });
-    router.service(ReflectionV1Alpha, {
-      async *serverReflectionInfo(requests) {
-        for await (const request of requests) {
-          yield {
-            validHost: request.host,
-            originalRequest: request,
-            messageResponse: reply(request.messageRequest),
-          };
-        }
+      { readMaxBytes: MAX_OPEN_MESSAGE_BYTES },
+    );
+    router.service(
+      ReflectionV1Alpha,
+      {
+        async *serverReflectionInfo(requests) {
+          for await (const request of requests) {
+            yield {
+              validHost: request.host,
+              originalRequest: request,
+              messageResponse: reply(request.messageRequest),
+            };
+          }
+        },
       },
-    });
+      { readMaxBytes: MAX_OPEN_MESSAGE_BYTES },
+    );
   };
 }
 
