@@ -9,11 +9,11 @@ import { copyTable } from "../legacy/postgres/copy-tables.ts";
 import { findOldTables, registeredDomains } from "../legacy/postgres/old-tables.ts";
 import { CHUNKER_REVISION, chunkText } from "../memory/chunk.ts";
 import { openDatabase } from "../open-database.ts";
-import { openLocalClient } from "../open-local-client.ts";
 import type { Database } from "../storage/database/database.ts";
 import { openPostgresDatabase } from "../storage/database/postgres-database.ts";
 import { createPostgresMemoryRepository } from "../storage/postgres/memory-repository.ts";
 import { databaseName } from "./addresses.ts";
+import { withTarget } from "./import-target.ts";
 import { warningsOnly } from "./log.ts";
 import { createProgress, grouped } from "./progress.ts";
 import { renamesFrom } from "./renames.ts";
@@ -22,6 +22,7 @@ import { whenInterrupted } from "./when-interrupted.ts";
 
 export interface AdoptCommandOptions {
   readonly from?: string;
+  readonly server?: string;
   readonly map?: readonly string[];
   readonly skip?: readonly string[];
   readonly normalise?: boolean;
@@ -48,6 +49,9 @@ export async function adopt(options: AdoptCommandOptions): Promise<number> {
   }
   if (options.onConflict !== undefined && options.from === undefined) {
     throw new UsageError("--on-conflict says something about --from only");
+  }
+  if (options.server !== undefined && options.from === undefined) {
+    throw new UsageError("--server says something about --from only");
   }
   if (options.from === undefined && config.postgres === undefined) {
     throw new UsageError(
@@ -125,45 +129,45 @@ async function copyFrom(config: Config, run: Run): Promise<number> {
       plan,
     });
     if (!say.goesOn) return say.plan();
-    const local = await openLocalClient(config, warningsOnly);
-    const progress = createProgress();
-    const total = sumOf(plan);
-    let rows = 0;
-    try {
-      const done = await source.session(async (session) => {
-        await session.execute("set statement_timeout = 0; set default_transaction_read_only = on");
-        const tables = [];
-        for (const table of plan.tables) {
-          tables.push(
-            await copyTable(session, local.client.raw, table, {
-              onConflict: run.onConflict ?? "skip",
-              signal: run.signal,
-              onProgress: (count) => {
-                rows += count;
-                progress.show(`${table.domain}: ${grouped(rows)} memories`, rows, total);
-              },
-              onRejected: ({ old }, id, reason) => {
-                progress.end();
-                console.error(`${JSON.stringify(old.table)}, memory ${JSON.stringify(id)}: ${reason}`);
-              },
-            }),
-          );
-        }
-        return tables;
-      });
-      progress.end();
-      const code = say.done(
-        done,
-        done.map(
-          ({ domain, memories, created, replaced, unchanged, kept, rejected, inexactNumbers }) =>
-            `${domain}: ${grouped(memories)} memories read, ${grouped(created)} created${note(replaced, "replaced")}${note(unchanged, "unchanged")}${note(kept, "kept as they are in the target")}${note(rejected, "rejected")}${note(inexactNumbers, "with numbers kept as text, too")}`,
-        ),
-      );
-      return done.some(({ rejected }) => rejected > 0) ? 1 : code;
-    } finally {
-      progress.end();
-      await local.close();
-    }
+    return await withTarget({ server: run.server }, async (target) => {
+      const progress = createProgress();
+      const total = sumOf(plan);
+      let rows = 0;
+      try {
+        const done = await source.session(async (session) => {
+          await session.execute("set statement_timeout = 0; set default_transaction_read_only = on");
+          const tables = [];
+          for (const table of plan.tables) {
+            tables.push(
+              await copyTable(session, target.client, table, {
+                onConflict: run.onConflict ?? "skip",
+                signal: run.signal,
+                onProgress: (count) => {
+                  rows += count;
+                  progress.show(`${table.domain}: ${grouped(rows)} memories`, rows, total);
+                },
+                onRejected: ({ old }, id, reason) => {
+                  progress.end();
+                  console.error(`${JSON.stringify(old.table)}, memory ${JSON.stringify(id)}: ${reason}`);
+                },
+              }),
+            );
+          }
+          return tables;
+        });
+        progress.end();
+        const code = say.done(
+          done,
+          done.map(
+            ({ domain, memories, created, replaced, unchanged, kept, rejected, inexactNumbers }) =>
+              `${domain}: ${grouped(memories)} memories read, ${grouped(created)} created${note(replaced, "replaced")}${note(unchanged, "unchanged")}${note(kept, "kept as they are in the target")}${note(rejected, "rejected")}${note(inexactNumbers, "with numbers kept as text, too")}`,
+          ),
+        );
+        return done.some(({ rejected }) => rejected > 0) ? 1 : code;
+      } finally {
+        progress.end();
+      }
+    });
   } finally {
     await source.close();
   }

@@ -14,6 +14,7 @@ import { type CompareQuery, readQueries, sampleQueries } from "../legacy/compare
 import { openLegacySource } from "../legacy/open-source.ts";
 import { createServiceTools } from "../mcp/service-tools.ts";
 import { openLocalClient } from "../open-local-client.ts";
+import { runningServer } from "./import-target.ts";
 import { warningsOnly } from "./log.ts";
 import { grouped } from "./progress.ts";
 import { wholeNumber } from "./request-options.ts";
@@ -41,7 +42,7 @@ export async function compare(path: string, options: CompareOptions): Promise<nu
   const limit = wholeNumber("--limit", options.limit ?? "5");
   const count = wholeNumber("--sample", options.sample ?? "50");
   const { signal, end } = whenInterrupted();
-  const url = options.server === undefined ? undefined : await serverUrl(options.server);
+  const url = options.server === undefined ? await runningServer() : await serverUrl(options.server);
   const source = await openLegacySource(path, signal).finally(end);
   try {
     const { dimensions, problem } = source.vectors.findings;

@@ -67,7 +67,8 @@ async function isUpToDate(config: Config): Promise<boolean> {
   }
 }
 
-async function runningServer(): Promise<string | undefined> {
+/** The URL of the server at MEMORY_HOST and MEMORY_PORT, if one runs. @throws SettingsError if something else does. */
+export async function runningServer(): Promise<string | undefined> {
   const { settings } = readConfig(process.env);
   if (settings.MEMORY_PORT === 0) return undefined;
   const answer = await askServer(settings, ASK_TIMEOUT_MS);

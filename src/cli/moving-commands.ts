@@ -13,6 +13,10 @@ export function addMovingCommands(program: Command, setExitCode: (exitCode: numb
     .option("--yes", "carry out the plan")
     .option("--from <url>", "copy from this PostgreSQL database instead, which is only read")
     .option(
+      "--server <url>",
+      "with --from: the server to copy into; default: the one that runs, else the configured database",
+    )
+    .option(
       "--map <old=new...>",
       "the domain that a table becomes whose name is not allowed, as 'Old Name=new-name'",
     )
@@ -55,7 +59,7 @@ export function addMovingCommands(program: Command, setExitCode: (exitCode: numb
   program
     .command("compare <directory>")
     .description("ask the old data and the service the same questions, and say how far the answers agree")
-    .option("--server <url>", "the server to ask; default: the database of the settings, in this process")
+    .option("--server <url>", "the server to ask; default: the one that runs, else the configured database")
     .option("--domain <name>", "where the memories were imported to; default: the default one")
     .option("--queries <file>", "lines of text, or JSON; default: beginnings of the old memories")
     .option("--sample <number>", "how many of those (default: 50)")

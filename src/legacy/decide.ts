@@ -1,7 +1,7 @@
 import type { Memory } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import type { JsonObject } from "../memory/memory.ts";
 import { type Converted, renamedId } from "./convert-row.ts";
-import { type LegacyRecord, legacyRecordOf } from "./legacy-record.ts";
+import { type LegacyRecord, legacyRecordOf, withoutRecord } from "./legacy-record.ts";
 import type { LegacyRow } from "./read-database.ts";
 import { isSameValue, type StoredValue, textValue, valueFromJson } from "./stored-value.ts";
 
@@ -11,7 +11,7 @@ export type OnConflict = "skip" | "rename" | "replace";
 /** What to do about a row. */
 export type Decision =
   | { readonly kind: "create"; readonly id: string; readonly renamed: boolean }
-  /** Brought before, and changed in the source since. */
+  /** Brought before, and changed in the source since; or the same but for its times, as what was written to both sides. */
   | { readonly kind: "update"; readonly id: string; readonly over: Memory }
   /** Another memory has the id, or this one was changed on both sides. */
   | { readonly kind: "replace"; readonly id: string; readonly over: Memory }
@@ -41,6 +41,7 @@ export function decide(
   }
   if (primary === undefined) return { kind: "create", id: converted.id, renamed: false };
   if (saysTheSame(primary, converted)) return { kind: "unchanged", memory: primary };
+  if (differsInTimesOnly(primary, converted)) return { kind: "update", id: primary.id, over: primary };
   if (onConflict === "replace") return { kind: "replace", id: primary.id, over: primary };
   if (onConflict === "rename" && renamed === undefined) return { kind: "create", id: other, renamed: true };
   return { kind: "conflict", memory: primary, reason: "another memory has its id" };
@@ -56,7 +57,9 @@ function decideAgain(
   const changedHere = memory.version !== BigInt(record.version);
   const changedThere = record.sha256 !== converted.record.sha256;
   if (!changedThere) return { kind: changedHere ? "changed-here" : "unchanged", memory };
-  if (!changedHere) return { kind: "update", id: memory.id, over: memory };
+  if (!changedHere || differsInTimesOnly(memory, converted)) {
+    return { kind: "update", id: memory.id, over: memory };
+  }
   if (onConflict === "replace") return { kind: "replace", id: memory.id, over: memory };
   if (onConflict === "rename" && memory.id !== other) return { kind: "create", id: other, renamed: true };
   return { kind: "conflict", memory, reason: "it was changed on both sides since it was imported" };
@@ -80,13 +83,22 @@ function originalId(memory: Memory, { columns }: LegacyRecord): StoredValue {
 function saysTheSame(memory: Memory, converted: Converted): boolean {
   return (
     converted.changes.length === 0 &&
+    differsInTimesOnly(memory, converted) &&
+    JSON.stringify(memory.metadata ?? {}) === JSON.stringify(converted.metadata) &&
+    microsecondsOf(memory.createTime) === converted.createTime &&
+    microsecondsOf(memory.updateTime) === converted.updateTime
+  );
+}
+
+/** Whether it differs in nothing but in when it was stored and changed, as what the adapter has written to both sides. */
+function differsInTimesOnly(memory: Memory, converted: Converted): boolean {
+  return (
     memory.content === converted.content &&
     memory.source === converted.source &&
     memory.importance === converted.importance &&
     JSON.stringify(memory.tags) === JSON.stringify(converted.tags) &&
-    JSON.stringify(memory.metadata ?? {}) === JSON.stringify(converted.metadata) &&
-    microsecondsOf(memory.createTime) === converted.createTime &&
-    microsecondsOf(memory.updateTime) === converted.updateTime &&
+    JSON.stringify(withoutRecord((memory.metadata ?? {}) as JsonObject)) ===
+      JSON.stringify(converted.metadata) &&
     microsecondsOf(memory.expireTime) === converted.expireTime
   );
 }

@@ -1,6 +1,9 @@
-// Stands in for the old memory server: `sqlite` or `postgres` as argument, what is stored in the file of OLD_MEMORIES.
+// Stands in for the old memory server: `sqlite` or `postgres` as argument, what is stored in the file of OLD_MEMORIES; or, with
+// MCP_DATA_DIR, in a memory.db in that directory, as the old one has it.
 
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { type CallToolResult, McpServer } from "@modelcontextprotocol/server";
 import { serveStdio } from "@modelcontextprotocol/server/stdio";
 import { z } from "zod";
@@ -14,8 +17,52 @@ interface Stored {
 
 const path = process.env.OLD_MEMORIES ?? "";
 const isSqlite = process.argv[2] === "sqlite";
-const read = (): Stored[] => (existsSync(path) ? JSON.parse(readFileSync(path, "utf8")) : []);
-const write = (memories: readonly Stored[]) => writeFileSync(path, JSON.stringify(memories));
+const directory = process.env.MCP_DATA_DIR;
+const read = (): Stored[] =>
+  directory !== undefined
+    ? readDatabase(directory)
+    : existsSync(path)
+      ? JSON.parse(readFileSync(path, "utf8"))
+      : [];
+const write = (memories: readonly Stored[]) =>
+  directory === undefined
+    ? writeFileSync(path, JSON.stringify(memories))
+    : writeDatabase(directory, memories);
+
+function open(directory: string): DatabaseSync {
+  const database = new DatabaseSync(join(directory, "memory.db"));
+  database.exec(`create table if not exists memories (id TEXT PRIMARY KEY, content TEXT NOT NULL, metadata TEXT NOT NULL,
+    created_at REAL NOT NULL, updated_at REAL NOT NULL)`);
+  return database;
+}
+
+function readDatabase(directory: string): Stored[] {
+  using database = open(directory);
+  return database
+    .prepare("select id, content, metadata from memories order by rowid")
+    .all()
+    .map(({ id, content, metadata }) => ({
+      id: String(id),
+      content: String(content),
+      domain: "default",
+      metadata: JSON.parse(String(metadata)),
+    }));
+}
+
+/** Rows that are there and the same keep their times. */
+function writeDatabase(directory: string, memories: readonly Stored[]): void {
+  using database = open(directory);
+  const upsert = database.prepare(`insert into memories values (?, ?, ?, ?, ?) on conflict (id) do update
+    set content = excluded.content, metadata = excluded.metadata, updated_at = excluded.updated_at
+    where content <> excluded.content`);
+  for (const { id, content, metadata } of memories) {
+    const now = Date.now() / 1_000;
+    const { created_at: created = now, ...rest } = metadata as { created_at?: number };
+    const { source } = rest as { source?: string };
+    const said = `{${source === undefined ? "" : `"source": ${JSON.stringify(source)}, `}"created_at": ${created}, "updated_at": ${now}}`;
+    upsert.run(id, content, said, created, now);
+  }
+}
 
 /** As FastMCP 2.8 and before: a list of one item is that item, of none is nothing; since 2.10 there is structured content. */
 function answer(result: string | boolean | readonly unknown[]): CallToolResult {
@@ -48,8 +95,11 @@ serveStdio(() => {
       if (args.content === "refuse") throw new Error("database is locked");
       if (args.content === "die") process.exit(1);
       const memories = read();
-      const id = `mem_${1_750_000_000_000 + memories.length}`;
-      const metadata = { ...(args.source ? { source: args.source } : {}), created_at: 1.5 };
+      const id = `mem_${directory === undefined ? 1_750_000_000_000 + memories.length : Date.now()}`;
+      const metadata = {
+        ...(args.source ? { source: args.source } : {}),
+        created_at: directory === undefined ? 1.5 : Date.now() / 1_000,
+      };
       write([...memories, { id, content: args.content, domain: domainOf(args), metadata }]);
       return answer(id);
     },
