@@ -235,8 +235,18 @@ describe.each(databaseEngines(empty).filter(({ engine }) => engine === "postgres
             });
             await database.query({ text: "delete from garden_memories where id = 'mem_2'" });
           }
+          // What a killed "create index concurrently" leaves.
+          if (stop === "garden: build garden_memories_text_idx") {
+            await database.execute(`update pg_index set indisvalid = false
+              where indexrelid = 'garden_memories_metadata_idx'::regclass`);
+          }
         }
         await run(database);
+        expect(
+          await database.query({
+            text: "select indexrelid::regclass::text from pg_index where not indisvalid",
+          }),
+        ).toEqual([]);
         expect([await rowsOf(database, "garden"), await describeTables(database, "garden")]).toEqual(
           expected,
         );
