@@ -9,10 +9,13 @@ import {
 /** What goes into the line, beside who and when. */
 export type AuditFacts = Readonly<Record<string, unknown>>;
 
+/** Whether the caller may change what is in a domain. */
+export type MayWrite = (domain: string) => boolean;
+
 /** What to write down of a call that changes something. */
 export interface AuditRule<I, O> {
   /** What the request names; undefined: it changes nothing, and need not be written down. */
-  readonly asked: (request: I, defaultDomain: string) => AuditFacts | undefined;
+  readonly asked: (request: I, defaultDomain: string, mayWrite: MayWrite) => AuditFacts | undefined;
   /** What became of it; `outcome` is one of the facts. */
   readonly done: (response: O) => AuditFacts;
 }
@@ -26,7 +29,8 @@ type ServiceRules<S extends DescService> = {
 
 /** Of a bulk call: as many as one line bears. */
 const MAX_IDS = 100;
-const MAX_DOMAINS = 20;
+const MAX_DOMAINS = 1_000;
+const MAX_REFUSED_DOMAINS = 20;
 
 /** Names that are none are refused, and still written down. */
 const MAX_NAME = 64;
@@ -41,11 +45,11 @@ const memoryRules: ServiceRules<typeof MemoryService> = {
     }),
   },
   batchStore: {
-    asked: ({ items, atomic }, defaultDomain) => ({
-      domains: domainsOf(items, defaultDomain),
-      items: items.length,
-      atomic,
-    }),
+    asked({ items, atomic }, defaultDomain, mayWrite) {
+      const domains = createDomainList(defaultDomain, mayWrite);
+      for (const { domain } of items) domains.add(domain);
+      return { domains: domains.names(), items: items.length, atomic };
+    },
     done: batchFacts,
   },
   update: {
@@ -110,17 +114,22 @@ export function auditRuleOf(method: DescMethod): AuditRule<unknown, unknown> | "
   return (rule as AuditRule<unknown, unknown> | undefined) ?? "reads";
 }
 
-/** Names as they are meant, each once. */
-export function domainsOf(
-  items: Iterable<{ readonly domain: string }>,
-  defaultDomain: string,
-  known: Set<string> = new Set(),
-): string[] {
-  for (const { domain } of items) {
-    if (known.size >= MAX_DOMAINS) break;
-    known.add(named(domain, defaultDomain));
-  }
-  return [...known];
+/**
+ * Collects domains by the names that they are meant by, each once: those that the caller may write to, and some of the
+ * others, so that names which are refused cannot keep one that is changed out of the line.
+ */
+export function createDomainList(defaultDomain: string, mayWrite: MayWrite) {
+  const open = new Set<string>();
+  const refused = new Set<string>();
+  return {
+    add(domain: string): void {
+      const name = named(domain, defaultDomain);
+      if (!mayWrite(name)) {
+        if (refused.size < MAX_REFUSED_DOMAINS) refused.add(name);
+      } else if (open.size < MAX_DOMAINS) open.add(name);
+    },
+    names: (): string[] => [...open, ...refused],
+  };
 }
 
 /** Ids of what was changed, and how often which outcome. */

@@ -13,7 +13,7 @@ import type {
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { ErrorInfoSchema } from "../generated/google/rpc/error_details_pb.ts";
 import type { AuditLog } from "../security/audit-log.ts";
-import { type AuditFacts, auditRuleOf, domainsOf } from "./audit-rules.ts";
+import { type AuditFacts, auditRuleOf, createDomainList } from "./audit-rules.ts";
 import { kCall } from "./call-log.ts";
 import { kCaller } from "./caller.ts";
 
@@ -47,9 +47,12 @@ export function createAuditInterceptor(options: {
     const rule = auditRuleOf(method);
     if (rule === "reads") return await next(request);
     const note = (facts: AuditFacts) => write(contextValues, method.name, facts);
+    const mayWrite = (domain: string) => contextValues.get(kCaller).may("write", domain);
     if (rule === "streams")
-      return request.stream ? await auditImport(request, next, note, defaultDomain) : await next(request);
-    const asked = request.stream ? undefined : rule.asked(request.message, defaultDomain);
+      return request.stream
+        ? await auditImport(request, next, note, createDomainList(defaultDomain, mayWrite))
+        : await next(request);
+    const asked = request.stream ? undefined : rule.asked(request.message, defaultDomain, mayWrite);
     if (asked === undefined) return await next(request);
     try {
       const response = await next(request);
@@ -67,16 +70,15 @@ async function auditImport(
   request: StreamRequest,
   next: (request: StreamRequest) => Promise<UnaryResponse | StreamResponse>,
   note: (facts: AuditFacts) => void,
-  defaultDomain: string,
+  domains: ReturnType<typeof createDomainList>,
 ): Promise<UnaryResponse | StreamResponse> {
-  const domains = new Set<string>();
   let into = "";
   async function* watched(messages: AsyncIterable<unknown>) {
     for await (const message of messages as AsyncIterable<ImportRequest>) {
       const { item } = message;
       if (item.case === "options") into = item.value.domain;
       const domain = into || (item.case === "record" ? (item.value.memory?.domain ?? "") : undefined);
-      if (domain !== undefined) domainsOf([{ domain }], defaultDomain, domains);
+      if (domain !== undefined) domains.add(domain);
       yield message;
     }
   }
@@ -86,11 +88,11 @@ async function auditImport(
         const { created, replaced, unchanged, kept, rejected } = message;
         const counts = { created, replaced, unchanged, kept, rejected };
         const numbers = Object.entries(counts).map(([name, count]) => [name, Number(count)]);
-        note({ domains: [...domains], outcomes: Object.fromEntries(numbers), outcome: "done" });
+        note({ domains: domains.names(), outcomes: Object.fromEntries(numbers), outcome: "done" });
         yield message;
       }
     } catch (error) {
-      note({ domains: [...domains], ...failure(error) });
+      note({ domains: domains.names(), ...failure(error) });
       throw error;
     }
   }
@@ -98,7 +100,7 @@ async function auditImport(
     const response = await next({ ...request, message: watched(request.message) } as StreamRequest);
     return response.stream ? { ...response, message: answered(response.message) } : response;
   } catch (error) {
-    note({ domains: [...domains], ...failure(error) });
+    note({ domains: domains.names(), ...failure(error) });
     throw error;
   }
 }

@@ -156,6 +156,24 @@ describe("a line of the audit", () => {
     expect(JSON.stringify(entries)).not.toContain(secret);
   });
 
+  test("names the domain that was changed, however many others are asked for", async () => {
+    const { memories } = clients();
+    const refused = Array.from({ length: 30 }, (_, n) => `foreign-${n}`);
+    const all = [...refused, "work"].map((domain) => ({ domain, id: "m1", content: secret }));
+    await memories.batchStore({ items: all });
+    await memories.import(
+      (async function* () {
+        yield { item: { case: "options" as const, value: { onError: 2 } } };
+        for (const memory of all) yield { item: { case: "record" as const, value: { memory } } };
+      })(),
+    );
+    const domains = ["work", ...refused.slice(0, 20)];
+    expect(entries).toMatchObject([
+      { action: "BatchStore", domains, ids: ["m1"], outcomes: { created: 1, failed: 30 } },
+      { action: "Import", domains, outcomes: { unchanged: 1, rejected: 30 } },
+    ]);
+  });
+
   test("is written for domains", async () => {
     const { domains } = clients();
     await domains.createDomain({ name: "work" });
