@@ -212,7 +212,7 @@ export function createHttpHandler(options: HttpHandlerOptions) {
       if (refusal !== undefined) values.set(kRefusal, errorOf(refusal));
       else if (slot instanceof ServiceError) values.set(kCaller, NOBODY).set(kRefusal, slot);
       else if (authenticator !== undefined) {
-        const caller = isOpen(rpc.service) ? NOBODY : await whoCalls(authenticator, request);
+        const caller = isOpen(rpc.service) ? NOBODY : await whoCalls(authenticator, request, logger);
         if (caller instanceof ServiceError) {
           values.set(kCaller, NOBODY).set(kRefusal, caller);
           demandCredentials(response, caller);
@@ -278,7 +278,7 @@ export function createHttpHandler(options: HttpHandlerOptions) {
       );
     }
     if (path === "/metrics" && options.metrics !== undefined) {
-      const caller = authenticator === undefined ? ANYBODY : await whoCalls(authenticator, request);
+      const caller = authenticator === undefined ? ANYBODY : await whoCalls(authenticator, request, logger);
       if (caller instanceof ServiceError) {
         demandCredentials(response, caller);
         const status = caller.reason === "UNAUTHENTICATED" ? 401 : 503;
@@ -296,11 +296,13 @@ export function createHttpHandler(options: HttpHandlerOptions) {
 async function whoCalls(
   authenticator: Pick<Authenticator, "authenticate">,
   request: HttpRequest,
+  logger: Logger,
 ): Promise<Caller | ServiceError> {
   try {
     return await authenticator.authenticate(request.headers.authorization);
   } catch (error) {
     if (error instanceof ServiceError) return error;
+    logger.error({ err: error }, "authentication failed unexpectedly");
     return new ServiceError("INTERNAL", "", { cause: error });
   }
 }

@@ -78,7 +78,7 @@ async function readJwt(
   const { MEMORY_JWT_ISSUER: issuer, MEMORY_JWT_AUDIENCE: audience } = settings;
   const { MEMORY_JWT_JWKS_URL: url, MEMORY_JWT_KEY_FILE: path } = settings;
   if (issuer === undefined || audience === undefined) return undefined;
-  if (url !== undefined) return createJwtVerifier({ issuer, audience, findKey: remoteKeys(url) });
+  if (url !== undefined) return createJwtVerifier({ issuer, audience, findKey: remoteKeys(url, logger) });
   if (path === undefined) return undefined;
   const create = (findKey: KeyFinder) => createJwtVerifier({ issuer, audience, findKey });
   const watched = await watchFiles({

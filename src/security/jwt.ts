@@ -8,6 +8,7 @@ import {
   jwtVerify,
 } from "jose";
 import { ServiceError } from "../errors.ts";
+import type { Logger } from "../logger.ts";
 import type { Caller } from "./caller.ts";
 import { grantsFrom } from "./scopes.ts";
 
@@ -42,6 +43,9 @@ const REMEMBERED_MS = 300_000;
 const FETCH_TIMEOUT_MS = 3_000;
 const PAUSE_AFTER_FAILURE_MS = 1_000;
 
+/** An issuer that is away for long must not fill the log. */
+const COMPLAINT_INTERVAL_MS = 60_000;
+
 /** Subjects come from an issuer and go into logs. */
 const MAX_SUBJECT_LENGTH = 200;
 
@@ -67,7 +71,9 @@ export function createJwtVerifier(options: {
 
   async function check(token: string, digest: string): Promise<Caller> {
     const payload = await payloadOf(token);
-    const { sub = "", exp = 0 } = payload;
+    const { sub, exp = 0 } = payload;
+    // jose looks only whether there is one.
+    if (typeof sub !== "string") throw unauthenticated("the token is not valid", undefined);
     const caller = {
       name: `jwt:${sub.slice(0, MAX_SUBJECT_LENGTH).toWellFormed()}`,
       ...grantsFrom(scopesOf(payload)),
@@ -110,12 +116,37 @@ export function createJwtVerifier(options: {
   };
 }
 
-/** Keys that an issuer publishes, asked for when they are needed and every ten minutes. */
-export function remoteKeys(url: string): KeyFinder {
+/**
+ * Keys that an issuer publishes, asked for when they are needed and every ten minutes. While it is away those of the last
+ * ten minutes are good: a token with a key of its own invention, which makes them be asked for, stops no other.
+ */
+export function remoteKeys(url: string, logger: Logger): KeyFinder {
   const find = createRemoteJWKSet(new URL(url), { timeoutDuration: FETCH_TIMEOUT_MS });
   let pausedUntil = Number.NEGATIVE_INFINITY;
+  let complainedAt = Number.NEGATIVE_INFINITY;
+
+  function complain(error: unknown): void {
+    if (performance.now() - complainedAt < COMPLAINT_INTERVAL_MS) return;
+    complainedAt = performance.now();
+    logger.warn(
+      { err: error },
+      "the keys that tokens are checked with cannot be had from MEMORY_JWT_JWKS_URL",
+    );
+  }
+
+  async function findKnown(...[header, token]: Parameters<KeyFinder>) {
+    const known = find.fresh ? find.jwks() : undefined;
+    if (known === undefined) throw issuerAway(undefined);
+    try {
+      return await createLocalJWKSet(known)(header, token);
+    } catch (error) {
+      // It may be a new one.
+      throw issuerAway(error);
+    }
+  }
+
   return async (header, token) => {
-    if (performance.now() < pausedUntil) throw issuerAway(undefined);
+    if (performance.now() < pausedUntil) return await findKnown(header, token);
     try {
       return await find(header, token);
     } catch (error) {
@@ -123,6 +154,7 @@ export function remoteKeys(url: string): KeyFinder {
       const tokensFault = [JWKSNoMatchingKey, JWKSMultipleMatchingKeys, JOSENotSupported];
       if (tokensFault.some((kind) => error instanceof kind)) throw error;
       pausedUntil = performance.now() + PAUSE_AFTER_FAILURE_MS;
+      complain(error);
       throw issuerAway(error);
     }
   };

@@ -2,10 +2,10 @@ import { createHmac, createPublicKey, generateKeyPairSync, type KeyObject } from
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { exportJWK, exportSPKI, SignJWT } from "jose";
-import { beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test, vi } from "vitest";
 import { ServiceError } from "../../src/errors.ts";
 import { createJwtVerifier, type JwtVerifier, keysFrom, remoteKeys } from "../../src/security/jwt.ts";
-import { cleanUp } from "../rpc/plumbing/harness.ts";
+import { cleanUp, createLogRecorder } from "../rpc/plumbing/harness.ts";
 
 const ec = generateKeyPairSync("ec", { namedCurve: "P-256" });
 const other = generateKeyPairSync("ec", { namedCurve: "P-256" });
@@ -87,6 +87,8 @@ describe("a token", () => {
     ["for several audiences, this one among them", { aud: ["other", audience] }, "accepted"],
     ["without an audience", { aud: undefined }, invalid],
     ["without a subject", { sub: undefined }, invalid],
+    ["with a number for a subject", { sub: 7 }, invalid],
+    ["with nothing for a subject", { sub: null }, invalid],
     ["that never expires", { exp: undefined }, invalid],
     ["that expired a minute ago", { exp: start / 1_000 - 60 }, expired],
     ["that expired as far ago as clocks may differ", { exp: start / 1_000 - 29 }, "accepted"],
@@ -200,8 +202,14 @@ describe("an issuer that publishes its keys", () => {
       server.close();
     });
     const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/keys`;
-    const verifier = createJwtVerifier({ issuer, audience, findKey: remoteKeys(url), now: () => now });
-    return { state, verifier };
+    const { logger, lines } = createLogRecorder();
+    const verifier = createJwtVerifier({
+      issuer,
+      audience,
+      findKey: remoteKeys(url, logger),
+      now: () => now,
+    });
+    return { state, verifier, lines };
   }
 
   test("is asked once for many tokens", async () => {
@@ -214,8 +222,28 @@ describe("an issuer that publishes its keys", () => {
     expect(state.asked).toBe(1);
   });
 
-  test("that does not answer is no fault of the caller's, and is left alone for a while", async () => {
+  test("that is away does not stop tokens of keys that it told, whoever comes with others", async () => {
+    vi.useFakeTimers({ toFake: ["Date"] });
+    cleanUp(() => void vi.useRealTimers());
     const { state, verifier } = await startIssuer();
+    const outcomeOf = async (sub: string, kid: string) => {
+      const token = await sign({ sub }, ec.privateKey, { kid });
+      return (await reasonOf(() => verifier.verify(token))).split(":")[0];
+    };
+    expect(await outcomeOf("a", "k1")).toBe("accepted");
+    state.status = 500;
+    // So long an unknown key is no reason to ask again.
+    vi.advanceTimersByTime(31_000);
+    expect(await outcomeOf("b", "made-up")).toBe("AUTHENTICATION_UNAVAILABLE");
+    expect(state.asked).toBe(2);
+    expect(await outcomeOf("c", "k1")).toBe("accepted");
+    expect(await outcomeOf("d", "made-up")).toBe("AUTHENTICATION_UNAVAILABLE");
+    vi.advanceTimersByTime(570_000);
+    expect(await outcomeOf("e", "k1")).toBe("AUTHENTICATION_UNAVAILABLE");
+  });
+
+  test("that does not answer is no fault of the caller's, and is left alone for a while", async () => {
+    const { state, verifier, lines } = await startIssuer();
     state.status = 500;
     const token = await sign({}, ec.privateKey, { kid: "k1" });
     const away = "AUTHENTICATION_UNAVAILABLE: the keys that tokens are checked with are away";
@@ -223,6 +251,9 @@ describe("an issuer that publishes its keys", () => {
     state.status = 200;
     expect(await reasonOf(() => verifier.verify(token))).toBe(away);
     expect(state.asked).toBe(1);
+    expect(lines).toMatchObject([
+      { level: "warn", message: expect.stringContaining("cannot be had from MEMORY_JWT_JWKS_URL") },
+    ]);
     await expect.poll(() => reasonOf(() => verifier.verify(token)), { timeout: 5_000 }).toBe("accepted");
   });
 });
