@@ -13,7 +13,12 @@ import {
 import { type ImportCounts, importSource, type Journal } from "../legacy/import-source.ts";
 import { type LegacySource, openLegacySource } from "../legacy/open-source.ts";
 import { quarantine } from "../legacy/quarantine.ts";
-import { decideReuse, describeCandidates, findCandidates } from "../legacy/reuse-embeddings.ts";
+import {
+  decideReuse,
+  describeCandidates,
+  findCandidates,
+  type ReuseCandidates,
+} from "../legacy/reuse-embeddings.ts";
 import { rollbackRun } from "../legacy/rollback-run.ts";
 import { findRunDirectory, openRunDirectory, type RunDirectory } from "../legacy/run-directory.ts";
 import type { Target } from "../legacy/target.ts";
@@ -90,69 +95,89 @@ export async function importLegacy(
 }
 
 async function bring(source: LegacySource, call: Call): Promise<number> {
-  const { dryRun = false, signal, progress } = call;
-  const memories = source.database.count("memories");
+  const { dryRun = false, progress } = call;
   const candidates = call.reuseVectors ? findCandidates(source) : undefined;
   return await withTarget({ ...call, readOnly: dryRun }, async (target) => {
     const directory = dryRun ? undefined : await runDirectory(source, target, call);
-    const run = directory?.state.run;
-    if (run !== undefined)
-      console.error(`${directory?.resumed ? "going on with" : "beginning"} import ${run}`);
-    const started = performance.now();
-    const now = BigInt(Date.now()) * 1_000n;
-    const kept = await quarantine(source, directory && join(directory.path, "quarantine.jsonl"), now);
-    const how = {
-      onConflict: call.onConflict ?? "skip",
-      run: run ?? "",
-      journal: directory && journalOf(directory),
-      signal,
-    } as const;
-    const sample: ImportCounts[] = [];
-    const reuse =
-      candidates === undefined || dryRun
-        ? { embeddings: undefined, sentences: candidates === undefined ? [] : describeCandidates(candidates) }
-        : await decideReuse(
-            source,
-            target,
-            candidates,
-            async (only) => void sample.push(await importSource(source, target, { ...how, only })),
-            signal,
-          );
-    const rest = await importSource(source, target, {
-      ...how,
-      ...(reuse.embeddings === undefined ? {} : { embeddings: reuse.embeddings }),
-      onProgress: (done) => progress.show(`${grouped(done)} memories`, done, memories),
-    });
-    const counts = sum(rest, sample);
-    const seconds = (performance.now() - started) / 1_000;
-    const pending = dryRun || call.wait === false ? 0 : await embeddings(target, call);
-    progress.end();
-    const report: ImportReport = {
-      kind: dryRun ? "dry-run" : "import",
-      run,
-      resumed: directory?.resumed ?? false,
-      source: {
-        path: source.path,
-        kind: source.kind,
-        fork: source.database.columns.includes("expires_at"),
-        memories,
-        vectors: source.vectors.findings,
-      },
-      target: { name: target.name, domain: target.domain },
-      counts,
-      quarantine: kept,
-      reuse: reuse.sentences,
-      pending,
-      seconds,
-      directory: directory?.path,
-    };
-    const text = formatImport(report);
-    await directory?.write("report.json", `${JSON.stringify(report, undefined, 2)}\n`);
-    await directory?.write("report.txt", text);
-    await directory?.complete();
-    process.stdout.write(call.json ? `${JSON.stringify(report)}\n` : text);
-    return isComplete(counts) ? 0 : 1;
+    try {
+      return await bringInto(target, source, candidates, directory, call);
+    } catch (error) {
+      progress.end();
+      if (directory !== undefined) {
+        console.error(
+          `memory-service: import ${directory.state.run} is not complete; to go on, give the same command again`,
+        );
+      }
+      throw error;
+    }
   });
+}
+
+async function bringInto(
+  target: Target,
+  source: LegacySource,
+  candidates: ReuseCandidates | undefined,
+  directory: RunDirectory | undefined,
+  call: Call,
+): Promise<number> {
+  const { dryRun = false, signal, progress } = call;
+  const memories = source.database.count("memories");
+  const run = directory?.state.run;
+  if (run !== undefined) console.error(`${directory?.resumed ? "going on with" : "beginning"} import ${run}`);
+  const started = performance.now();
+  const now = BigInt(Date.now()) * 1_000n;
+  const kept = await quarantine(source, directory && join(directory.path, "quarantine.jsonl"), now);
+  const how = {
+    onConflict: call.onConflict ?? "skip",
+    run: run ?? "",
+    journal: directory && journalOf(directory),
+    signal,
+  } as const;
+  const sample: ImportCounts[] = [];
+  const reuse =
+    candidates === undefined || dryRun
+      ? { embeddings: undefined, sentences: candidates === undefined ? [] : describeCandidates(candidates) }
+      : await decideReuse(
+          source,
+          target,
+          candidates,
+          async (only) => void sample.push(await importSource(source, target, { ...how, only })),
+          signal,
+        );
+  const rest = await importSource(source, target, {
+    ...how,
+    ...(reuse.embeddings === undefined ? {} : { embeddings: reuse.embeddings }),
+    onProgress: (done) => progress.show(`${grouped(done)} memories`, done, memories),
+  });
+  const counts = sum(rest, sample);
+  const seconds = (performance.now() - started) / 1_000;
+  const pending = dryRun || call.wait === false ? 0 : await embeddings(target, call);
+  progress.end();
+  const report: ImportReport = {
+    kind: dryRun ? "dry-run" : "import",
+    run,
+    resumed: directory?.resumed ?? false,
+    source: {
+      path: source.path,
+      kind: source.kind,
+      fork: source.database.columns.includes("expires_at"),
+      memories,
+      vectors: source.vectors.findings,
+    },
+    target: { name: target.name, domain: target.domain },
+    counts,
+    quarantine: kept,
+    reuse: reuse.sentences,
+    pending,
+    seconds,
+    directory: directory?.path,
+  };
+  const text = formatImport(report);
+  await directory?.write("report.json", `${JSON.stringify(report, undefined, 2)}\n`);
+  await directory?.write("report.txt", text);
+  await directory?.complete();
+  process.stdout.write(call.json ? `${JSON.stringify(report)}\n` : text);
+  return isComplete(counts) ? 0 : 1;
 }
 
 /** What was imported as a sample is met again, and is there already then. */

@@ -5,6 +5,7 @@ import {
   type Memory,
   type MemoryRecord,
   MemoryRecordSchema,
+  View,
 } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import { recordOf } from "./decide.ts";
 import { type RunDirectory, readRunLines } from "./run-directory.ts";
@@ -47,7 +48,7 @@ export async function rollbackRun(
   const seen = new Set<string>();
   let done = 0;
 
-  for await (const step of batches(listMemories(target, broughtBy(run), signal))) {
+  for await (const step of batches(listMemories(target, broughtBy(run), signal, View.SNIPPET))) {
     for (const memory of step) {
       seen.add(memory.id);
       await takeBack(memory);

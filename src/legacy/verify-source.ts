@@ -1,4 +1,8 @@
-import { type Memory, Memory_Embedding_State } from "memory-service-client/memoryservice/v1/memory_pb.js";
+import {
+  type Memory,
+  Memory_Embedding_State,
+  View,
+} from "memory-service-client/memoryservice/v1/memory_pb.js";
 import type { JsonObject } from "../memory/memory.ts";
 import { type Converted, convertRow, hashOf, originalRow, renamedId } from "./convert-row.ts";
 import { comesFrom, microsecondsOf, recordOf } from "./decide.ts";
@@ -83,7 +87,7 @@ export async function verifySource(
   if (step.length > 0) await flush();
 
   const met = source.scratch.prepare("select 1 from met where id = ?");
-  for await (const memory of listMemories(target, broughtBy(undefined), how.signal)) {
+  for await (const memory of listMemories(target, broughtBy(undefined), how.signal, View.SNIPPET)) {
     if (met.get(memory.id) !== undefined) continue;
     sums.extra++;
     const run = recordOf(memory)?.run ?? "";

@@ -158,6 +158,19 @@ describe.each(serverEngines())("old data on $name", (engine) => {
     expect((await bring(path, target)).counts).toEqual({ unchanged: adversarial.length });
   });
 
+  test("a text of 5 MB is brought, too, where messages are not bounded", async () => {
+    const content = Array.from({ length: 600_000 }, (_, n) => `word${n}`).join(" ");
+    const path = await writeLegacyDirectory(newPath(), [{ id: "large", content }]);
+    const target = targetOf("large");
+    const remote = await bring(path, { ...target, remote: true });
+    expect(remote.counts).toEqual({ rejected: 1 });
+    expect(remote.details[0]?.detail).toMatch(
+      /^has \d{7} bytes as a message, of which a server takes 4194304: /,
+    );
+    expect((await bring(path, target)).counts).toEqual({ created: 1 });
+    expect((await verify(path, target)).differences).toEqual([]);
+  });
+
   test("only what has changed since is brought again, and what was changed here stays", async () => {
     const rows = ["a", "b", "c", "d"].map((id) => ({ id, content: `content of ${id}` }));
     const path = await writeLegacyDirectory(newPath(), rows);
