@@ -8,6 +8,7 @@ import { findOtherModel } from "../legacy/postgres/check-embeddings.ts";
 import { copyTable } from "../legacy/postgres/copy-tables.ts";
 import { findOldTables, registeredDomains } from "../legacy/postgres/old-tables.ts";
 import { CHUNKER_REVISION, chunkText } from "../memory/chunk.ts";
+import { DOMAIN_NAME } from "../memory/limits.ts";
 import { openDatabase } from "../open-database.ts";
 import type { Database } from "../storage/database/database.ts";
 import { openPostgresDatabase } from "../storage/database/postgres-database.ts";
@@ -247,7 +248,7 @@ function reporter(run: Run, { place, plan }: { readonly place: string; readonly 
       : `${plan.tables.length} tables of the old version in ${place}:`,
     ...plan.tables.map(({ old, domain }) => {
       const { memories, withoutEmbedding, zeroEmbeddings, oddIds, oddMetadata } = old.figures;
-      return `  ${JSON.stringify(old.table)} becomes the domain ${domain}: ${grouped(memories)} memories${note(withoutEmbedding, "without embedding")}${note(zeroEmbeddings, "with an embedding of zeros")}${note(oddIds, "with an id that requests cannot name")}${note(oddMetadata, "with metadata to be moved to old_ keys")}`;
+      return `  ${JSON.stringify(old.table)} ${DOMAIN_NAME.test(domain) ? `becomes the domain ${domain}` : "needs a name"}: ${grouped(memories)} ${memories === 1 ? "memory" : "memories"}${note(withoutEmbedding, "without embedding")}${note(zeroEmbeddings, "with an embedding of zeros")}${note(oddIds, "with an id that requests cannot name")}${note(oddMetadata, "with metadata to be moved to old_ keys")}`;
     }),
     ...plan.skipped.map(({ table }) => `  ${JSON.stringify(table)} is left alone`),
     ...plan.problems.map((problem) => `problem: ${problem}`),

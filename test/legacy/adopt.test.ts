@@ -429,7 +429,7 @@ describe.each(postgresServers())("the command on $name", ({ create }) => {
     await withDatabase(source.url, async (database) => {
       const { odd = [], garden = [] } = oldDomains();
       garden.length = 40;
-      await makeOldDomains(database, { garden, Odd: odd.filter(({ content }) => content !== "") });
+      await makeOldDomains(database, { empty: [], garden, Odd: odd });
     });
     const before = await contentsOf(source.url);
     const args = ["--from", source.url, "--map", "Odd=odd", "--yes"];
@@ -438,30 +438,35 @@ describe.each(postgresServers())("the command on $name", ({ create }) => {
       code: 0,
       report: {
         results: [
-          { domain: "odd", memories: 6, created: 6, inexactNumbers: 1 },
+          { domain: "odd", memories: 7, created: 7, inexactNumbers: 1 },
+          { domain: "empty", memories: 0, created: 0 },
           { domain: "garden", memories: 40, created: 40 },
         ],
       },
     });
     expect((await json(args, target.env)).report.results).toMatchObject([
-      { unchanged: 6 },
+      { unchanged: 7 },
+      { unchanged: 0 },
       { unchanged: 40 },
     ]);
     await withDatabase(source.url, async (database) => {
       await database.execute("update garden_memories set content = 'changed' where id = 'mem_1750000000007'");
     });
     expect((await json(args, target.env)).report.results).toMatchObject([
-      { unchanged: 6 },
+      { unchanged: 7 },
+      { unchanged: 0 },
       { unchanged: 39, kept: 1 },
     ]);
     expect((await json([...args, "--on-conflict", "replace"], target.env)).report.results).toMatchObject([
-      { unchanged: 6 },
+      { unchanged: 7 },
+      { unchanged: 0 },
       { unchanged: 39, replaced: 1 },
     ]);
-    expect(before).toHaveLength(46);
+    expect(before).toHaveLength(47);
 
     await using server = await startServerProcess({ env: target.env });
     using grpc = openGrpcClient(server.url);
+    expect((await grpc.client.list({ domain: "empty" })).memories).toEqual([]);
     const { memory } = await grpc.client.get({ domain: "garden", id: "mem_1750000000008" });
     expect(memory).toMatchObject({
       content: "Note 8 about the garden",

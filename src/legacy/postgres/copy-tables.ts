@@ -1,5 +1,5 @@
 import { create, type JsonObject } from "@bufbuild/protobuf";
-import type { MemoryClient } from "memory-service-client";
+import { Code, type MemoryClient, memoryServiceErrorFrom } from "memory-service-client";
 import { type MemoryRecord, MemoryRecordSchema } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import {
   IfExists,
@@ -77,7 +77,10 @@ export async function copyTable(
       [after],
     );
     const last = rows.at(-1);
-    if (last === undefined) return sums;
+    if (last === undefined) {
+      if (sums.memories === 0) await makeDomain(target, planned.domain, signal);
+      return sums;
+    }
     const records = rows.map((row) => {
       const read = readMetadata(row.metadata);
       if (!read.exact) sums.inexactNumbers++;
@@ -101,6 +104,16 @@ export async function copyTable(
     const ifExists = { skip: IfExists.KEEP, replace: IfExists.REPLACE }[onConflict];
     yield { item: { case: "options" as const, value: { ifExists, onError: OnError.CONTINUE } } };
     for (const value of records) yield { item: { case: "record" as const, value } };
+  }
+}
+
+/** One without memories is kept, too. */
+async function makeDomain(target: MemoryClient["raw"], name: string, signal: AbortSignal): Promise<void> {
+  try {
+    await target.domains.getDomain({ name }, { signal });
+  } catch (error) {
+    if (memoryServiceErrorFrom(error).code !== Code.NotFound) throw error;
+    await target.domains.createDomain({ name }, { signal });
   }
 }
 
