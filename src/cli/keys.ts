@@ -1,5 +1,5 @@
-import { appendFile } from "node:fs/promises";
-import { createApiKey } from "../security/api-keys.ts";
+import { appendFile, readFile } from "node:fs/promises";
+import { apiKeysFrom, createApiKey } from "../security/api-keys.ts";
 import { UsageError } from "./usage-error.ts";
 
 export interface CreateKeyOptions {
@@ -17,15 +17,28 @@ export interface CreateKeyOptions {
 export async function createKey({ name, scope, expires, file }: CreateKeyOptions): Promise<void> {
   const { key, line } = newKey(name, scope, expires);
   if (file !== undefined) {
-    try {
-      await appendFile(file, `${line}\n`, { mode: 0o600 });
-    } catch (error) {
-      throw new UsageError(`${file} cannot be written to: ${error instanceof Error ? error.message : error}`);
-    }
+    await addLine(file, line);
     console.log(key);
     return;
   }
   console.log(`The key, which is shown only now:\n${key}\n\nIts line in MEMORY_API_KEYS_FILE:\n${line}`);
+}
+
+/** A server would not start with a file that it cannot understand: then nothing is added. */
+async function addLine(file: string, line: string): Promise<void> {
+  try {
+    const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOENT") return "";
+      throw error;
+    });
+    const added = text === "" || text.endsWith("\n") ? `${line}\n` : `\n${line}\n`;
+    apiKeysFrom(text + added);
+    await appendFile(file, added, { mode: 0o600 });
+  } catch (error) {
+    throw new UsageError(
+      `the key cannot be added to ${file}: ${error instanceof Error ? error.message : error}`,
+    );
+  }
 }
 
 function newKey(name: string, scope: readonly string[], expires: string | undefined) {

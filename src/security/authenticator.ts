@@ -1,4 +1,4 @@
-import type { Config } from "../config.ts";
+import { type Config, isLoopback } from "../config.ts";
 import { ServiceError, StartupError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
 import { apiKeysFrom, findApiKey } from "./api-keys.ts";
@@ -78,7 +78,10 @@ async function readJwt(
   const { MEMORY_JWT_ISSUER: issuer, MEMORY_JWT_AUDIENCE: audience } = settings;
   const { MEMORY_JWT_JWKS_URL: url, MEMORY_JWT_KEY_FILE: path } = settings;
   if (issuer === undefined || audience === undefined) return undefined;
-  if (url !== undefined) return createJwtVerifier({ issuer, audience, findKey: remoteKeys(url, logger) });
+  if (url !== undefined) {
+    warnOfPlainText(url, logger);
+    return createJwtVerifier({ issuer, audience, findKey: remoteKeys(url, logger) });
+  }
   if (path === undefined) return undefined;
   const create = (findKey: KeyFinder) => createJwtVerifier({ issuer, audience, findKey });
   const watched = await watchFiles({
@@ -90,6 +93,15 @@ async function readJwt(
   });
   closers.push(() => watched.close());
   return { verify: (token) => watched.current().verify(token) };
+}
+
+function warnOfPlainText(url: string, logger: Logger): void {
+  const { protocol, hostname } = new URL(url);
+  if (protocol === "https:" || isLoopback(hostname.replace(/^\[|\]$/g, ""))) return;
+  logger.warn(
+    {},
+    "the keys that tokens are checked with arrive in plain text: who can exchange them on their way may do everything; set MEMORY_JWT_JWKS_URL to https",
+  );
 }
 
 /** @throws ServiceError UNAUTHENTICATED */

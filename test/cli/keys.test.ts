@@ -25,6 +25,26 @@ test("create-key shows a key and its line once", async () => {
   expect(found?.caller.may("write", "acme-x")).toBe(true);
 });
 
+test("create-key adds a line of its own, and none that would spoil the file", async () => {
+  const { path: directory, remove } = await temporaryDirectory();
+  const file = join(directory, "keys");
+  const makeKey = (name: string) =>
+    runProgram(["create-key", "--name", name, "--scope", "read:acme", "--file", file]);
+  const names = async () => apiKeysFrom(await readFile(file, "utf8")).map(({ name }) => name);
+  await makeKey("first");
+  // As some editors leave it.
+  await writeFile(file, (await readFile(file, "utf8")).trimEnd());
+  expect((await makeKey("second")).code).toBe(0);
+  expect(await names()).toEqual(["first", "second"]);
+  expect(await makeKey("first")).toMatchObject({
+    code: 2,
+    stdout: "",
+    stderr: expect.stringContaining("line 3 has a name that a line before it has"),
+  });
+  expect(await names()).toEqual(["first", "second"]);
+  await remove();
+});
+
 test("a server asks for keys, takes those added while it runs, and ends with those taken away", {
   timeout: 120_000,
 }, async () => {

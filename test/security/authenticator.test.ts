@@ -58,6 +58,23 @@ test("keys and tokens are accepted beside each other, and tokens of a key that w
   await expect(() => who(token)).rejects.toThrow("the token is not valid");
 });
 
+test.each([
+  ["http://issuer.example/keys", 1],
+  ["https://issuer.example/keys", 0],
+  ["http://127.0.0.1:8080/keys", 0],
+  ["http://[::1]:8080/keys", 0],
+])("keys of tokens from %s are worth %i warnings", async (url, warnings) => {
+  const { logger, lines } = createLogRecorder();
+  const { settings } = readConfig({
+    MEMORY_JWT_ISSUER: issuer,
+    MEMORY_JWT_AUDIENCE: "memory",
+    MEMORY_JWT_JWKS_URL: url,
+  });
+  const authenticator = await createAuthenticator(settings, logger);
+  cleanUp(() => authenticator?.close());
+  expect(lines.map(({ level }) => level)).toEqual(Array(warnings).fill("warn"));
+});
+
 test("without settings there is none", async () => {
   expect(await createAuthenticator(readConfig({}).settings, createLogRecorder().logger)).toBeUndefined();
 });

@@ -187,6 +187,43 @@ test("another certificate is shown from the next connection on, and those that a
   expect(await client.check({})).toMatchObject(serving);
 });
 
+test.each(["TLSv1.2", "TLSv1.3"] as const)(
+  "a session of %s does not outlive the authority of its client",
+  async (maxVersion) => {
+    const { port, replaceTls } = await start({ tls: mutual });
+    const ask = async (session?: Buffer) => {
+      const socket = connect({
+        port,
+        host: "127.0.0.1",
+        ca,
+        cert,
+        key,
+        maxVersion,
+        ...(session === undefined ? {} : { session }),
+      });
+      let latest: Buffer | undefined;
+      let reused: boolean | undefined;
+      socket.on("secureConnect", () => {
+        reused = socket.isSessionReused();
+      });
+      socket.on("session", (next) => {
+        latest = next;
+      });
+      socket.write("GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+      const answer = Buffer.concat(await socket.toArray()).toString();
+      return { answer: answer.slice(0, 15), session: latest, reused };
+    };
+    const { session } = await ask();
+    expect(session).toBeDefined();
+    expect(await ask(session)).toMatchObject({ answer: "HTTP/1.1 200 OK", reused: true });
+    replaceTls({ ...server, clientAuthorities: tlsFile("other-ca.pem") });
+    // With an error or without one: that is up to the client's TLS.
+    expect(await ask(session).catch(() => ({ answer: "" }))).toMatchObject({ answer: "" });
+    replaceTls(mutual);
+    expect(await ask()).toMatchObject({ answer: "HTTP/1.1 200 OK" });
+  },
+);
+
 test("a stop lets a call over TLS finish, and destroys what has not shaken hands", async () => {
   const { url, port, health, close } = await start();
   const client = createClient(
