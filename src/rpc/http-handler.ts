@@ -1,4 +1,4 @@
-import { Http2ServerRequest } from "node:http2";
+import { constants, Http2ServerRequest } from "node:http2";
 import { promisify } from "node:util";
 import { brotliCompress, constants as zlib } from "node:zlib";
 import { createRegistry } from "@bufbuild/protobuf";
@@ -12,7 +12,7 @@ import {
   createContextValues,
   type Interceptor,
 } from "@connectrpc/connect";
-import type { UniversalHandler } from "@connectrpc/connect/protocol";
+import type { UniversalHandler, UniversalServerResponse } from "@connectrpc/connect/protocol";
 import {
   compressionBrotli,
   compressionGzip,
@@ -68,7 +68,7 @@ export interface HttpHandlerOptions {
   readonly authenticator?: Pick<Authenticator, "authenticate"> | undefined;
   /** Calls at once; more are refused as OVERLOADED. Default 500. */
   readonly maxCalls?: number;
-  /** For a request to arrive as a whole; for a client stream, until more of it comes. Default: 60 s, 10 minutes. */
+  /** For a request to arrive as a whole, and for an answer of one message to be taken; for a client stream, until more of it comes. Default: 60 s, 10 minutes. */
   readonly bodyTimeouts?: { readonly requestMs: number; readonly streamMs: number };
   /** Told of each call that has ended: RPCs, and what was posted where there is none. */
   readonly onCall?: ((call: FinishedCall) => void) | undefined;
@@ -236,7 +236,10 @@ export function createHttpHandler(options: HttpHandlerOptions) {
       const answer = await rpc({ ...universal, body });
       const observed = observeOutcome(answer, () => simplifyGrpcMessage(answer.trailer));
       outcome = observed.outcome;
-      await universalResponseToNodeResponse(observed.response, response);
+      const streams =
+        rpc.method.methodKind === "server_streaming" || rpc.method.methodKind === "bidi_streaming";
+      const answered = streams ? observed.response : takenInTime(observed.response, request, response);
+      await universalResponseToNodeResponse(answered, response);
     };
     run().catch((error: unknown) => {
       // Writing to a client that has left is no news.
@@ -245,6 +248,25 @@ export function createHttpHandler(options: HttpHandlerOptions) {
       }
       response.destroy();
     });
+  }
+
+  /** Cuts a client that leaves a whole answer lying about: it has a place of its call, and up to 4 MiB. */
+  function takenInTime(
+    answer: UniversalServerResponse,
+    request: HttpRequest,
+    response: HttpResponse,
+  ): UniversalServerResponse {
+    const { body } = answer;
+    if (body === undefined) return answer;
+    let timer: NodeJS.Timeout | undefined;
+    response.once("close", () => clearTimeout(timer));
+    async function* timed(chunks: AsyncIterable<Uint8Array>) {
+      for await (const chunk of chunks) {
+        timer ??= setTimeout(() => cut(request, response), bodyTimeouts.requestMs).unref();
+        yield chunk;
+      }
+    }
+    return { ...answer, body: timed(body) };
   }
 
   async function servePlain(
@@ -355,6 +377,11 @@ function isWriteCut(error: unknown): boolean {
 /** True if the whole response has been handed to a client that still listened. */
 function isSent(request: HttpRequest, response: HttpResponse): boolean {
   return request instanceof Http2ServerRequest ? request.stream.rstCode === 0 : response.writableFinished;
+}
+
+function cut(request: HttpRequest, response: HttpResponse): void {
+  if (request instanceof Http2ServerRequest) request.stream.close(constants.NGHTTP2_CANCEL);
+  else response.destroy();
 }
 
 function allowOrigin(response: HttpResponse, origin: string): void {

@@ -8,6 +8,7 @@ import { Health } from "../../../src/generated/grpc/health/v1/health_pb.ts";
 import { ServerReflection } from "../../../src/generated/grpc/reflection/v1/reflection_pb.ts";
 import { createCallLimiter } from "../../../src/rpc/call-limit.ts";
 import { createHealth } from "../../../src/rpc/health.ts";
+import type { ListenerOptions } from "../../../src/rpc/listener.ts";
 import { createReflection } from "../../../src/rpc/reflection.ts";
 import { ANYBODY } from "../../../src/security/caller.ts";
 import { collect } from "../../support/service.ts";
@@ -20,7 +21,7 @@ const authenticator = {
   },
 };
 
-const startGuarded = () => {
+const startGuarded = (options: Partial<ListenerOptions> = {}) => {
   const health = createHealth({ services: [""] });
   health.set("", "serving");
   return startTestListener(
@@ -29,7 +30,7 @@ const startGuarded = () => {
       createReflection([MemoryService])(router);
       router.service(MemoryService, { list: () => ({}) });
     },
-    { authenticator, maxCalls: 2 },
+    { authenticator, maxCalls: 2, ...options },
   );
 };
 
@@ -49,6 +50,28 @@ test("who is refused and does not read why keeps nobody out", async () => {
   const headers = { authorization: "Bearer key" };
   await createClient(MemoryService, grpcTransport(url)).list({}, { headers });
 });
+
+test.each(["application/json", "application/grpc"])(
+  "who does not take an answer in %s loses it, and the place of its call",
+  async (type) => {
+    const { url, find } = await startGuarded({ maxCalls: 1, bodyTimeouts: { requestMs: 50, streamMs: 50 } });
+    const session = http2.connect(url, { settings: { initialWindowSize: 0 } });
+    cleanUp(() => session.destroy());
+    const call = session.request({
+      ":method": "POST",
+      ":path": "/memoryservice.v1.MemoryService/List",
+      "content-type": type,
+      authorization: "Bearer key",
+    });
+    const closed = once(call, "close");
+    call.on("error", () => {}).end(type === "application/json" ? "{}" : Buffer.alloc(5));
+    await closed;
+    expect(call.rstCode).toBe(http2.constants.NGHTTP2_CANCEL);
+    await find(({ message, fields }) => message === "call" && fields.code === "canceled");
+    const headers = { authorization: "Bearer key" };
+    await createClient(MemoryService, grpcTransport(url)).list({}, { headers });
+  },
+);
 
 test("a large message without credentials is refused before it is read", async () => {
   const { url } = await startGuarded();
