@@ -90,9 +90,14 @@ export function discardUnreadBody(request: HttpRequest, response: HttpResponse):
     return;
   }
   response.once("finish", () => {
-    if (request.complete) return;
-    const timer = setTimeout(() => request.destroy(), lingerMs);
-    request.once("close", () => clearTimeout(timer));
+    // An iteration that still waits for more would keep the rest from flowing, and so from ending.
+    request.removeAllListeners("readable");
     request.resume();
+    if (request.complete) return;
+    const timer = setTimeout(() => {
+      // By then its connection may serve the next request.
+      if (!request.complete) request.destroy();
+    }, lingerMs);
+    request.once("close", () => clearTimeout(timer));
   });
 }

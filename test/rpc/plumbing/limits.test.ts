@@ -1,6 +1,7 @@
+import { once } from "node:events";
 import http2 from "node:http2";
 import { gzipSync } from "node:zlib";
-import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { Code, ConnectError, type ConnectRouter, createClient } from "@connectrpc/connect";
 import { compressionGzip, createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { MemoryService } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { describe, expect, test, vi } from "vitest";
@@ -83,6 +84,34 @@ test("an HTTP/1.1 client that goes on sending after its answer is cut", async ()
   let answer = "";
   for await (const chunk of socket) answer += chunk;
   expect(answer).toMatch(/^HTTP\/1.1 429 /);
+});
+
+test("an HTTP/1.1 client that ends its request only after its answer keeps its connection", async () => {
+  // A stream in the other direction, too, whose reading waits for more when the answer has been sent.
+  const routes = ({ service }: ConnectRouter) =>
+    void service(MemoryService, {
+      import: async (requests) => {
+        for await (const _ of requests) break;
+        return {};
+      },
+    });
+  const listener = await startTestListener(routes);
+  const socket = await openSocket(listener);
+  const message = Buffer.from([0, 0, 0, 0, 0]);
+  socket.write(
+    "POST /memoryservice.v1.MemoryService/Import HTTP/1.1\r\nhost: localhost\r\n" +
+      "content-type: application/connect+proto\r\ncontent-length: 10\r\n\r\n",
+  );
+  socket.write(message);
+  const [answer] = await once(socket, "data");
+  expect(String(answer)).toMatch(/^HTTP\/1.1 200 /);
+  socket.write(message);
+  const lingering = once(socket, "close", { signal: AbortSignal.timeout(2_500) });
+  await expect(lingering).rejects.toThrow(/abort/);
+  socket.write("GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+  let next = "";
+  for await (const chunk of socket) next += chunk;
+  expect(next).toContain("HTTP/1.1 200 ");
 });
 
 test("a gRPC client that goes on sending after its answer loses its stream, not its connection", async () => {
