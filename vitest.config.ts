@@ -1,8 +1,12 @@
-import { defineConfig } from "vitest/config";
+import { configDefaults, defineConfig } from "vitest/config";
+
+const withServer = process.env.TEST_DATABASE_URL !== undefined;
 
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
+    // What only a PostgreSQL server can show.
+    exclude: [...configDefaults.exclude, ...(withServer ? [] : ["test/**/*.postgres.test.ts"])],
     // Two engines with a WebAssembly database each: more workers than cores only make every test slower.
     maxWorkers: 2,
     testTimeout: 30_000,
