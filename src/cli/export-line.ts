@@ -33,12 +33,12 @@ export function parseExportLine(text: string | undefined): ExportLine {
   } catch (error) {
     return bad(`is not JSON: ${reasonOf(error)}`);
   }
-  // Messages would carry U+FFFD in its place.
-  if (/\\u[dD][89a-fA-F]/.test(text)) {
-    const path = malformedPath(value);
-    if (path !== undefined) return bad(`${path} must be well-formed Unicode, has half of a surrogate pair`);
-  }
   try {
+    // Messages would carry U+FFFD in its place.
+    if (/\\u[dD][89a-fA-F]/.test(text)) {
+      const path = malformedPath(value);
+      if (path !== undefined) return bad(`${path} must be well-formed Unicode, has half of a surrogate pair`);
+    }
     const { item } = fromJson(ExportResponseSchema, value);
     switch (item.case) {
       case "header":
@@ -57,6 +57,7 @@ export function parseExportLine(text: string | undefined): ExportLine {
         return bad("must have header, record or summary");
     }
   } catch (error) {
+    if (error instanceof RangeError) return bad("is nested too deeply");
     return bad(`is no line of an export: ${reasonOf(error)}`);
   }
 }

@@ -151,7 +151,7 @@ function oddHeaders(dice: Dice): Record<string, string>[] {
     },
     { "x-request-id": dice.pick(["", "x".repeat(2_000), "a b", "é", "%0d%0ax: y", "<b>"]) },
     { traceparent: dice.pick(["00-0-0-00", "x", "00-00000000000000000000000000000000-0000000000000000-00"]) },
-    { "content-length": "1" },
+    { "content-length": "0" },
     { expect: dice.pick(["100-continue", "200-ok"]) },
     { "x-bin": "?", "a-bin": "!!!!" },
     { "access-control-request-method": "POST", origin: "http://127.0.0.1:1" },

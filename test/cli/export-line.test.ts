@@ -1,0 +1,28 @@
+import fc from "fast-check";
+import { expect, it } from "vitest";
+import { parseExportLine } from "../../src/cli/export-line.ts";
+
+const kinds = ["blank", "header", "record", "summary", "bad"];
+
+it("says what any line is, and throws for none", () => {
+  const line = fc.oneof(
+    fc.string({ unit: "binary" }),
+    fc.json(),
+    fc.jsonValue().map((value) => JSON.stringify({ record: { memory: value } })),
+    fc.jsonValue().map((value) => JSON.stringify({ record: value, header: value })),
+  );
+  fc.assert(
+    fc.property(line, (text) => {
+      expect(kinds).toContain(parseExportLine(text).kind);
+    }),
+  );
+});
+
+it.each([
+  ["lists", "[", "]"],
+  ["objects", '{"a":', "}"],
+])("says that %s without end are bad, half a surrogate pair among them or not", (_name, open, close) => {
+  const deep = (inner: string) => open.repeat(20_000) + inner + close.repeat(20_000);
+  expect(parseExportLine(`{"record":${deep('"\\ud800"')}}`).kind).toBe("bad");
+  expect(parseExportLine(`{"record":${deep("1")}}`).kind).toBe("bad");
+});
