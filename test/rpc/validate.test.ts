@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import { LIMITS } from "../../src/memory/limits.ts";
+import type { JsonValue } from "../../src/memory/memory.ts";
 import {
   bytesAtMost,
   charactersAtMost,
@@ -49,7 +50,8 @@ it("lets through only names and ids that need no quoting anywhere", () => {
 
 it("lets through only metadata and tags that can be written as JSON and read again", () => {
   fc.assert(
-    fc.property(fc.dictionary(text, fc.jsonValue()), fc.array(text), (value, list) => {
+    fc.property(fc.dictionary(text, fc.jsonValue()), fc.array(text), (made, list) => {
+      const value = made as Readonly<Record<string, JsonValue>>;
       if (metadata(value) === undefined) {
         const written = JSON.stringify(value);
         expect(Buffer.byteLength(written)).toBeLessThanOrEqual(LIMITS.metadataBytes);
