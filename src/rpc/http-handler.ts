@@ -33,6 +33,7 @@ import { connectErrorFrom } from "./errors.ts";
 import { simplifyGrpcMessage } from "./grpc-message.ts";
 import { discardUnreadBody, type HttpRequest, type HttpResponse, requestBody } from "./request-body.ts";
 import { observeOutcome, type ResponseOutcome } from "./response-code.ts";
+import { refuseUnencodable } from "./unencodable.ts";
 
 /** Whether the server can do its work now, and why not. */
 export interface ReadinessReport {
@@ -220,7 +221,9 @@ export function createHttpHandler(options: HttpHandlerOptions) {
           if (!(slot instanceof ServiceError)) slot?.hold(bytes);
         },
       });
-      const answer = await rpc({ ...universal, body });
+      const answer = await rpc({ ...universal, body }).catch((error: unknown) =>
+        refuseUnencodable(error, request.headers["content-type"] ?? ""),
+      );
       const observed = observeOutcome(answer, () => simplifyGrpcMessage(answer.trailer));
       outcome = observed.outcome;
       const streams =

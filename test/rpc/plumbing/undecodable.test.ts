@@ -104,6 +104,29 @@ test.each(grpcFrames)("gRPC: %s", async (_name, body, headers, code) => {
   expect(await loggedCode(listener)).toBe(code);
 });
 
+test.each(["Check", "Watch"])(
+  "gRPC %s: half a surrogate pair in the name of a JSON field",
+  async (method) => {
+    const listener = await start();
+    const headers = { "content-type": "application/grpc+json" };
+    expect(await callGrpc(listener, method, envelope(Buffer.from('{"a\\ud800":1}')), headers)).toBe("3");
+    expect(await loggedCode(listener)).toBe("invalid_argument");
+  },
+);
+
+test.each(["Check", "Watch"])(
+  "gRPC-Web %s: half a surrogate pair in the name of a JSON field",
+  async (method) => {
+    const listener = await start();
+    const answer = await send(`${listener.url}/grpc.health.v1.Health/${method}`, {
+      headers: { "content-type": "application/grpc-web+json" },
+      body: envelope(Buffer.from('{"a\\ud800":1}')),
+    });
+    expect(answer.status).toBe(200);
+    expect(await loggedCode(listener)).toBe("invalid_argument");
+  },
+);
+
 test.each(binaries)("Connect: %s", async (_name, body, code) => {
   const listener = await start();
   const answer = await send(`${listener.url}/grpc.health.v1.Health/Check`, {
