@@ -287,6 +287,11 @@ async function rollback(run: string, call: Call): Promise<number> {
     });
     call.progress.end();
     const { removed, restored, changed, gone, failed } = result;
+    if (directory === undefined && removed + restored + changed + gone + failed === 0) {
+      throw new UsageError(
+        `there is nothing of an import ${run} in domain "${target.domain}" of ${target.name}: name its domain with --domain`,
+      );
+    }
     process.stdout.write(
       call.json
         ? `${JSON.stringify({ kind: "rollback", run, ...result })}\n`

@@ -124,6 +124,9 @@ test("imports, verifies and rolls back, each with a report", async () => {
   const back = await importLegacy(["--rollback", told.run, "--report", report], "whole");
   expect(back.code, back.stderr).toBe(0);
   expect(back.stdout).toMatch(/^rollback of import .*: 197 memories removed\n$/);
+  const unknown = await importLegacy(["--rollback", "20250101T000000Z-0000", "--report", report], "whole");
+  expect(unknown.code).toBe(2);
+  expect(unknown.stderr).toContain('there is nothing of an import 20250101T000000Z-0000 in domain "whole"');
   const missing = await importLegacy([small, "--verify", "--report", verification], "whole");
   expect(missing.code).toBe(1);
   expect(missing.stdout).toContain("197 are MISSING");
