@@ -117,6 +117,11 @@ export function startEmbeddingWorker(dependencies: {
   async function embedDomain(own: ContentEmbedder, domain: string, version: number): Promise<boolean> {
     for (let found = false; ; found = true) {
       stop.signal.throwIfAborted();
+      // Embeddings of another model would be refused here for ever: the domain has to move first.
+      if ((await own.current())?.version !== version) {
+        sweepDue = true;
+        return true;
+      }
       const memories = await repository.claimPending(domain, version, CLAIM, leaseMs);
       if (memories.length === 0) return found;
       const left = await embedClaimed(own, domain, memories);
