@@ -45,37 +45,22 @@ export function createReflection(services: readonly DescService[]): (router: Con
     }
   };
 
+  async function* answers<Request extends { readonly host: string; readonly messageRequest: Query }>(
+    requests: AsyncIterable<Request>,
+  ) {
+    for await (const request of requests) {
+      yield {
+        validHost: request.host,
+        originalRequest: request,
+        messageResponse: reply(request.messageRequest),
+      };
+    }
+  }
+
   return (router) => {
-    router.service(
-      ReflectionV1,
-      {
-        async *serverReflectionInfo(requests) {
-          for await (const request of requests) {
-            yield {
-              validHost: request.host,
-              originalRequest: request,
-              messageResponse: reply(request.messageRequest),
-            };
-          }
-        },
-      },
-      { readMaxBytes: MAX_OPEN_MESSAGE_BYTES },
-    );
-    router.service(
-      ReflectionV1Alpha,
-      {
-        async *serverReflectionInfo(requests) {
-          for await (const request of requests) {
-            yield {
-              validHost: request.host,
-              originalRequest: request,
-              messageResponse: reply(request.messageRequest),
-            };
-          }
-        },
-      },
-      { readMaxBytes: MAX_OPEN_MESSAGE_BYTES },
-    );
+    const limits = { readMaxBytes: MAX_OPEN_MESSAGE_BYTES };
+    router.service(ReflectionV1, { serverReflectionInfo: (requests) => answers(requests) }, limits);
+    router.service(ReflectionV1Alpha, { serverReflectionInfo: (requests) => answers(requests) }, limits);
   };
 }
 
