@@ -6,30 +6,17 @@ import { DEFAULT_DOMAIN_SETTINGS } from "../../src/storage/memory-repository.ts"
 import { databaseEngines } from "../support/databases.ts";
 import { newDomainName } from "../support/drafts.ts";
 import { createScriptedEmbedder, scriptedSpace } from "../support/scripted-embedder.ts";
-import { createUseCases, type UseCaseOptions, type UseCases } from "../support/use-cases.ts";
+import { createUseCaseStarter, type UseCases } from "../support/use-cases.ts";
 
 describe.each(databaseEngines())("BatchStore on $name", ({ open }) => {
   let database: Database;
-  let opened: UseCases[] = [];
 
   beforeAll(async () => {
     database = await open({ poolSize: 8 });
   });
   afterAll(() => database.close());
-  afterEach(async () => {
-    for (const useCases of opened) {
-      await useCases.close();
-      // A worker looks at all domains: it must not be busy with those of other tests.
-      const known = await useCases.repository.findDomain(useCases.domain);
-      if (known !== undefined) await database.execute(`truncate "${useCases.domain}_memories" cascade`);
-    }
-    opened = [];
-  });
-  const start = (options?: UseCaseOptions) => {
-    const useCases = createUseCases(database, options);
-    opened.push(useCases);
-    return useCases;
-  };
+  const { start, endAll } = createUseCaseStarter(() => database);
+  afterEach(endAll);
   const many = (count: number, fields: Partial<StoreCommand> = {}) =>
     Array.from({ length: count }, (_, i) => ({ id: `m${i}`, content: `apple ${i} @${i % 90}`, ...fields }));
   const outcomesOf = (results: readonly (StoreResult | ServiceError)[]) =>

@@ -5,32 +5,19 @@ import type { Database } from "../../src/storage/database/database.ts";
 import { DEFAULT_DOMAIN_SETTINGS } from "../../src/storage/memory-repository.ts";
 import { databaseEngines } from "../support/databases.ts";
 import { microsecondsFromNow } from "../support/drafts.ts";
-import { createUseCases, type UseCaseOptions, type UseCases } from "../support/use-cases.ts";
+import { createUseCaseStarter, type UseCases } from "../support/use-cases.ts";
 
 const call = { signal: new AbortController().signal, remainingMs: undefined };
 
 describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
   let database: Database;
-  let opened: UseCases[] = [];
 
   beforeAll(async () => {
     database = await open({ poolSize: 8 });
   });
   afterAll(() => database.close());
-  afterEach(async () => {
-    for (const useCases of opened) {
-      await useCases.close();
-      // A worker looks at all domains: it must not be busy with those of other tests.
-      const known = await useCases.repository.findDomain(useCases.domain);
-      if (known !== undefined) await database.execute(`truncate "${useCases.domain}_memories" cascade`);
-    }
-    opened = [];
-  });
-  const start = (options?: UseCaseOptions) => {
-    const useCases = createUseCases(database, options);
-    opened.push(useCases);
-    return useCases;
-  };
+  const { start, endAll } = createUseCaseStarter(() => database);
+  afterEach(endAll);
   const get = ({ memories, domain }: UseCases, id: string) => memories.get({ domain, id }, call);
   const notFound = ({ domain }: UseCases, id: string) => ({
     reason: "MEMORY_NOT_FOUND",

@@ -203,3 +203,24 @@ export function searchCommand(domain: string): SearchCommand {
     explain: false,
   };
 }
+
+/** Starts use cases for one test after the other; `endAll` ends those of a test and empties their domains. */
+export function createUseCaseStarter(database: () => Database) {
+  let opened: UseCases[] = [];
+  return {
+    start(options?: UseCaseOptions): UseCases {
+      const useCases = createUseCases(database(), options);
+      opened.push(useCases);
+      return useCases;
+    },
+    async endAll(): Promise<void> {
+      for (const useCases of opened) {
+        await useCases.close();
+        // A worker looks at all domains: it must not be busy with those of other tests.
+        const known = await useCases.repository.findDomain(useCases.domain);
+        if (known !== undefined) await database().execute(`truncate "${useCases.domain}_memories" cascade`);
+      }
+      opened = [];
+    },
+  };
+}
