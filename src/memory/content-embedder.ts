@@ -170,7 +170,9 @@ export function createContentEmbedder(dependencies: {
         { domain: domain.name, from: domain.embeddingVersion, to: now.version },
         "domain moves to another embedding version",
       );
-      return await repository.useEmbeddingVersion(domain.name, now.version, now.dimensions);
+      const moved = await repository.useEmbeddingVersion(domain.name, now.version, now.dimensions);
+      // The model may have changed while that was written, after a worker has moved the domains it knew.
+      return await contents.align(moved);
     },
   };
   return contents;

@@ -96,7 +96,8 @@ export function startEmbeddingWorker(dependencies: {
       // It tells when it is there, which is a reason to look at all domains.
       if (version === undefined || !own.available()) continue;
       const moves = aligned.get(own) !== version;
-      moved.set(own, version);
+      // The first one of this round: a model that changes meanwhile leaves domains behind, for the next round to move.
+      if (!moved.has(own)) moved.set(own, version);
       if (!sweep && !moves && !called.has(domain.name)) continue;
       try {
         const { embeddingVersion } =

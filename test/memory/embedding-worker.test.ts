@@ -201,6 +201,47 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     expect(info.embeddingVersion).toBe(after.embedding.version);
   });
 
+  test("moves the domains that it has been to, too, when the model changes in the middle of a round", async () => {
+    const next = { ...scriptedSpace, model: "next:latest" };
+    let changed = false;
+    const first = await startWithPending(["apple @30"], {
+      wrap: (repository): MemoryRepository => ({
+        ...repository,
+        async claimPending(...parameters) {
+          const claimed = await repository.claimPending(...parameters);
+          // It is done with its first domain, and not yet with the second.
+          if (claimed.length === 0 && !changed) {
+            changed = true;
+            first.embedder.arrive(next);
+          }
+          return claimed;
+        },
+      }),
+    });
+    const second = start({ embedder: first.embedder });
+    await second.store({ id: "m0", content: "pear @60" });
+    first.startWorker();
+    for (const { domain, repository, whenState } of [first, second]) {
+      while ((await repository.readDomain(domain))?.embeddingVersion !== 2) await whenState("m0", "ready");
+    }
+  });
+
+  test("makes a domain for the model of now when that changes while the domain is made", async () => {
+    const next = { ...scriptedSpace, model: "next:latest" };
+    const useCases = start({
+      wrap: (repository) => ({
+        ...repository,
+        async useEmbeddingVersion(...parameters) {
+          if (useCases.embedder.space() === scriptedSpace) useCases.embedder.arrive(next);
+          return await repository.useEmbeddingVersion(...parameters);
+        },
+      }),
+    });
+    await useCases.store({ id: "m0", content: "apple @30", embeddingMode: "background" });
+    const { repository, domain, contents } = useCases;
+    expect((await repository.readDomain(domain))?.embeddingVersion).toBe((await contents.current())?.version);
+  });
+
   test("embeds anew, in the chunks of today, what an older chunker has cut", async () => {
     const older = start({ embedder: createScriptedEmbedder({ maxChunkLength: 100 }) });
     const content = `${"a pear. ".repeat(20)}apple @30`;
