@@ -9,7 +9,7 @@ import { createAuditInterceptor } from "./rpc/audit.ts";
 import { createAuthorizeInterceptor } from "./rpc/authorize.ts";
 import { createErrorInterceptor } from "./rpc/errors.ts";
 import { createHealth } from "./rpc/health.ts";
-import { defaultMaxMessageBytes, defaultMaxTimeoutMs, type Listener, startListener } from "./rpc/listener.ts";
+import { defaultMaxMessageBytes, type Listener, startListener } from "./rpc/listener.ts";
 import { createReflection } from "./rpc/reflection.ts";
 import { auditIntoFile, auditIntoLog } from "./security/audit-log.ts";
 import { createAuthenticator } from "./security/authenticator.ts";
@@ -76,7 +76,6 @@ async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<s
     authenticator,
     tls: tls?.current(),
     maxMessageBytes: defaultMaxMessageBytes,
-    maxTimeoutMs: defaultMaxTimeoutMs,
     maxCalls: settings.MEMORY_MAX_CALLS,
     allowedHosts: settings.MEMORY_ALLOWED_HOSTS ?? [],
     allowedOrigins: settings.MEMORY_ALLOWED_ORIGINS ?? [],

@@ -29,6 +29,7 @@ import { type CallSlot, createCallLimiter } from "./call-limit.ts";
 import { type Call, createCall, kCall, logCall, requestIdHeader } from "./call-log.ts";
 import { kCaller } from "./caller.ts";
 import { compressions } from "./compression.ts";
+import { forgetDistantDeadline } from "./deadline.ts";
 import { connectErrorFrom } from "./errors.ts";
 import { simplifyGrpcMessage } from "./grpc-message.ts";
 import { discardUnreadBody, type HttpRequest, type HttpResponse, requestBody } from "./request-body.ts";
@@ -50,8 +51,6 @@ export interface HttpHandlerOptions {
   readonly maxMessageBytes: number;
   /** Fewest bytes of an answer worth compressing, for a client that accepts it. Default: 32 KiB. */
   readonly compressMinBytes?: number;
-  /** A client's longer deadline is refused as InvalidArgument. */
-  readonly maxTimeoutMs: number;
   /** Asked for each `/readyz`; the signal ends after two seconds. */
   readonly readiness: (signal: AbortSignal) => Promise<ReadinessReport>;
   /** Aborted with a ConnectError when running calls have to end. */
@@ -105,7 +104,6 @@ export function createHttpHandler(options: HttpHandlerOptions) {
     readMaxBytes: options.maxMessageBytes,
     writeMaxBytes: options.maxMessageBytes,
     compressMinBytes: options.compressMinBytes ?? defaultCompressMinBytes,
-    maxTimeoutMs: options.maxTimeoutMs,
     shutdownSignal: options.shutdownSignal,
     acceptCompression: [...compressions],
     // A mistyped `dry_run` must not delete.
@@ -212,6 +210,7 @@ export function createHttpHandler(options: HttpHandlerOptions) {
       // A client that does not read why it is refused must not keep a place from those that are not.
       if (values.get(kRefusal) !== undefined && !(slot instanceof ServiceError)) slot?.leave();
       const universal = universalRequestFromNodeRequest(request, response, undefined, values);
+      forgetDistantDeadline(universal.header);
       const perWait =
         rpc.method.methodKind === "client_streaming" || rpc.method.methodKind === "bidi_streaming";
       const body = requestBody(request, {

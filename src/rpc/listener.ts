@@ -66,9 +66,6 @@ export interface Listener {
 /** gRPC's usual limit for one message, in bytes. */
 export const defaultMaxMessageBytes = 4 * 1024 * 1024;
 
-/** The longest delay Node's timers know; a longer one would end at once. */
-export const defaultMaxTimeoutMs = 2 ** 31 - 1;
-
 const defaultTimeouts: ListenerTimeouts = {
   firstBytesMs: 10_000,
   headersMs: 10_000,

@@ -8,7 +8,7 @@ import { MemoryService } from "memory-service-client/memoryservice/v1/memory_ser
 import { describe, expect, test } from "vitest";
 import { ServiceError } from "../../src/errors.ts";
 import { createErrorInterceptor } from "../../src/rpc/errors.ts";
-import { defaultMaxMessageBytes, defaultMaxTimeoutMs, startListener } from "../../src/rpc/listener.ts";
+import { defaultMaxMessageBytes, startListener } from "../../src/rpc/listener.ts";
 import { cleanUp } from "../rpc/plumbing/harness.ts";
 import { silentLogger } from "../support/databases.ts";
 import { openTcpProxy } from "../support/tcp-proxy.ts";
@@ -53,7 +53,6 @@ async function startServer(leavesNoConnections = true): Promise<string> {
     routes,
     interceptors: [createErrorInterceptor({ logger: silentLogger }), requireKey],
     maxMessageBytes: defaultMaxMessageBytes,
-    maxTimeoutMs: defaultMaxTimeoutMs,
     allowedHosts: [],
     allowedOrigins: [],
     readiness: async () => ({ ready: true, checks: {} }),

@@ -9,12 +9,7 @@ import { createDomainUseCases } from "../../src/memory/domains.ts";
 import { createAuthorizeInterceptor } from "../../src/rpc/authorize.ts";
 import { createDomainService } from "../../src/rpc/domain-service.ts";
 import { createErrorInterceptor } from "../../src/rpc/errors.ts";
-import {
-  defaultMaxMessageBytes,
-  defaultMaxTimeoutMs,
-  type Listener,
-  startListener,
-} from "../../src/rpc/listener.ts";
+import { defaultMaxMessageBytes, type Listener, startListener } from "../../src/rpc/listener.ts";
 import { createMemoryService } from "../../src/rpc/memory-service.ts";
 import { createServerService } from "../../src/rpc/server-service.ts";
 import { createApiKey } from "../../src/security/api-keys.ts";
@@ -311,7 +306,6 @@ describe("Alice", () => {
       ],
       authenticator,
       maxMessageBytes: defaultMaxMessageBytes,
-      maxTimeoutMs: defaultMaxTimeoutMs,
       allowedHosts: [],
       allowedOrigins: [],
       readiness: async () => ({ ready: true, checks: {} }),

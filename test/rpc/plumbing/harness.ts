@@ -13,7 +13,6 @@ import type { Logger } from "../../../src/logger.ts";
 import { createErrorInterceptor } from "../../../src/rpc/errors.ts";
 import {
   defaultMaxMessageBytes,
-  defaultMaxTimeoutMs,
   type Listener,
   type ListenerOptions,
   startListener,
@@ -78,7 +77,6 @@ export async function startTestListener(
     routes,
     interceptors: [createErrorInterceptor(log)],
     maxMessageBytes: defaultMaxMessageBytes,
-    maxTimeoutMs: defaultMaxTimeoutMs,
     allowedHosts: [],
     allowedOrigins: [],
     readiness: async () => ({ ready: true, checks: {} }),

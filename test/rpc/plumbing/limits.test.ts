@@ -1,14 +1,19 @@
 import { once } from "node:events";
 import http2 from "node:http2";
 import { gzipSync } from "node:zlib";
-import { Code, ConnectError, type ConnectRouter, createClient } from "@connectrpc/connect";
+import {
+  Code,
+  ConnectError,
+  type ConnectRouter,
+  createClient,
+  type HandlerContext,
+} from "@connectrpc/connect";
 import { compressionGzip, createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { MemoryService } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { describe, expect, test, vi } from "vitest";
 import { ErrorInfoSchema, RetryInfoSchema } from "../../../src/generated/google/rpc/error_details_pb.ts";
 import { Health } from "../../../src/generated/grpc/health/v1/health_pb.ts";
 import { createCallLimiter } from "../../../src/rpc/call-limit.ts";
-import { createReflection } from "../../../src/rpc/reflection.ts";
 import {
   cleanUp,
   grpcTransport,
@@ -180,18 +185,54 @@ test("an unknown JSON field is refused", async () => {
   expect(check).not.toHaveBeenCalled();
 });
 
-test("a deadline beyond the allowed one is InvalidArgument", async () => {
-  const listener = await startTestListener(createReflection([]), { maxTimeoutMs: 1_000 });
-  const answer = await send(`${listener.url}/grpc.reflection.v1.ServerReflection/ServerReflectionInfo`, {
-    headers: { "content-type": "application/grpc-web+proto", "grpc-timeout": "2S" },
-    body: new Uint8Array(),
+test.each([
+  ["grpc-timeout", "99999999H", "application/grpc-web+proto"],
+  ["grpc-timeout", "36000M", "application/grpc-web+proto"],
+  ["grpc-timeout", "2147484S", "application/grpc-web+proto"],
+  ["connect-timeout-ms", "2147483648", "application/proto"],
+])("a deadline further away than timers can wait is none: %s %s", async (name, value, contentType) => {
+  const check = vi.fn((_request: unknown, context: HandlerContext) => {
+    expect(context.timeoutMs()).toBeUndefined();
+    return {};
   });
-  expect(answer.status).toBe(505);
-  const unary = await startTestListener(({ service }) => void service(Health, { check: () => ({}) }), {
-    maxTimeoutMs: 1_000,
+  const warned = vi.fn();
+  process.on("warning", warned);
+  cleanUp(() => void process.off("warning", warned));
+  const listener = await startTestListener(({ service }) => void service(Health, { check }));
+  const answer = await send(`${listener.url}/grpc.health.v1.Health/Check`, {
+    headers: { "content-type": contentType, [name]: value },
+    body: new Uint8Array(contentType.includes("grpc") ? 5 : 0),
   });
-  const refused = await sendJson(`${unary.url}/grpc.health.v1.Health/Check`, "{}", {
-    "connect-timeout-ms": "2000",
+  expect(answer.status).toBe(200);
+  expect(check).toHaveReturned();
+  expect(warned).not.toHaveBeenCalled();
+});
+
+test.each([
+  ["grpc-timeout", "596H", "application/grpc-web+proto", 596 * 3_600_000],
+  ["connect-timeout-ms", "2147483647", "application/proto", 2_147_483_647],
+])("a deadline that timers can wait for is kept: %s %s", async (name, value, contentType, milliseconds) => {
+  let leftMs: number | undefined;
+  const listener = await startTestListener(
+    ({ service }) =>
+      void service(Health, {
+        check: (_request, context) => {
+          leftMs = context.timeoutMs();
+          return {};
+        },
+      }),
+  );
+  await send(`${listener.url}/grpc.health.v1.Health/Check`, {
+    headers: { "content-type": contentType, [name]: value },
+    body: new Uint8Array(contentType.includes("grpc") ? 5 : 0),
+  });
+  expect(milliseconds - (leftMs ?? 0)).toBeLessThan(60_000);
+});
+
+test.each(["soon", "-1", "99999999999"])("a deadline that is none is InvalidArgument: %s", async (value) => {
+  const listener = await startTestListener(({ service }) => void service(Health, { check: () => ({}) }));
+  const refused = await sendJson(`${listener.url}/grpc.health.v1.Health/Check`, "{}", {
+    "connect-timeout-ms": value,
   });
   expect(JSON.parse(refused.text)).toMatchObject({ code: "invalid_argument" });
 });
