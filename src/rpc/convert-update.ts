@@ -62,7 +62,9 @@ function maskViolations(request: UpdateRequest, mask: ReadonlySet<string>): Fiel
   if (unknown !== undefined) {
     violate("update_mask", `must have no other paths than ${PATHS.join(", ")}, has ${quote(unknown)}`);
   }
-  if (mask.size === 0 && request.ttl === undefined) violate("update_mask", "must not be empty without ttl");
+  if (mask.size === 0 && request.ttl === undefined) {
+    violate("update_mask", `must have one of ${PATHS.join(", ")}, unless ttl is set`);
+  }
   if (mask.has("expire_time") && request.ttl !== undefined) {
     violate("ttl", "must not be set together with expire_time in update_mask");
   }

@@ -32,6 +32,7 @@ import { compressions } from "./compression.ts";
 import { forgetDistantDeadline } from "./deadline.ts";
 import { connectErrorFrom } from "./errors.ts";
 import { simplifyGrpcMessage } from "./grpc-message.ts";
+import { explainMediaType } from "./media-type.ts";
 import { discardUnreadBody, type HttpRequest, type HttpResponse, requestBody } from "./request-body.ts";
 import { observeOutcome, type ResponseOutcome } from "./response-code.ts";
 import { refuseUnencodable } from "./unencodable.ts";
@@ -220,7 +221,7 @@ export function createHttpHandler(options: HttpHandlerOptions) {
           if (!(slot instanceof ServiceError)) slot?.hold(bytes);
         },
       });
-      const answer = await rpc({ ...universal, body }).catch((error: unknown) =>
+      const answer = await rpc({ ...universal, body }).then(explainMediaType, (error: unknown) =>
         refuseUnencodable(error, request.headers["content-type"] ?? ""),
       );
       const observed = observeOutcome(answer, () => simplifyGrpcMessage(answer.trailer));

@@ -167,18 +167,19 @@ test.each(binaries)("gRPC-Web: %s", async (_name, body, code) => {
   expect(await loggedCode(listener)).toBe(code);
 });
 
-const requests: [string, string, Record<string, string>, number][] = [
-  ["an unknown content type", "POST", { "content-type": "text/plain" }, 415],
-  ["no content type", "POST", {}, 415],
-  ["a GET of an RPC", "GET", {}, 405],
-  ["a PUT of an RPC", "PUT", { "content-type": "application/json" }, 405],
+const requests: [string, string, Record<string, string>, number, string][] = [
+  ["an unknown content type", "POST", { "content-type": "text/plain" }, 415, "application/json"],
+  ["no content type", "POST", {}, 415, "application/json"],
+  ["a GET of an RPC", "GET", {}, 405, "use POST"],
+  ["a PUT of an RPC", "PUT", { "content-type": "application/json" }, 405, "use POST"],
 ];
 
-test.each(requests)("HTTP: %s", async (_name, method, headers, status) => {
+test.each(requests)("HTTP: %s", async (_name, method, headers, status, explanation) => {
   const listener = await start();
   const query = method === "GET" ? "?encoding=json&message=%7B%7D&connect=v1" : "";
   const answer = await send(`${listener.url}/grpc.health.v1.Health/Check${query}`, { method, headers });
   expect(answer.status).toBe(status);
+  expect(answer.text).toContain(explanation);
   expect(await loggedCode(listener)).toBe(status);
 });
 
