@@ -72,6 +72,33 @@ test.each(embedded)(
   },
 );
 
+test.each(embedded)(
+  "words that were written one by one are put together in one segment, on $name",
+  async ({ open }) => {
+    const opened = await open();
+    database = opened;
+    await createPostgresMemoryRepository(opened).createDomain("a-b", 3);
+    const segments = async () => {
+      const [row] = (await opened.query({
+        text: `select bm25_level_counts('"a-b_memories_bm25_idx"')::text as levels,
+        (select count(*) from bm25_memtable_chain('a-b_memories_bm25_idx')) as pages`,
+      })) as [{ levels: string; pages: bigint }];
+      return row;
+    };
+    for (let i = 0; i < 1_500; i += 50) {
+      await database.query({
+        text: `insert into "a-b_memories" (id, content, metadata)
+        select ${i} + n || '', 'word ' || repeat(n || ' w' || n + ${i} || ' ', 30), '{}' from generate_series(1, 50) n`,
+      });
+    }
+    expect((await segments()).pages).toBeGreaterThan(0n);
+    expect(await vacuumTables(database)).toEqual(['"a-b_memories"']);
+    const { levels, pages } = await segments();
+    expect(pages).toBe(0n);
+    expect(levels.match(/[1-9]/g)).toEqual(["1"]);
+  },
+);
+
 test.each(embedded)("a table whose counts were lost is looked at once, on $name", async ({ open }) => {
   database = await open();
   await createPostgresMemoryRepository(database).createDomain("lost", 3);
