@@ -76,7 +76,8 @@ function clientLeft(cause: unknown) {
 
 /**
  * Frees what an early answer leaves behind: the rest of a request that nobody will read would block the next
- * one of its HTTP/1.1 connection, or hold the flow control window of its HTTP/2 session.
+ * one of its HTTP/1.1 connection. An HTTP/2 stream would hold the flow control window of its session and what has come of the
+ * request, for as long as the session lasts, and the session for as long as the server.
  */
 export function discardUnreadBody(request: HttpRequest, response: HttpResponse): void {
   if (request instanceof Http2ServerRequest) {
@@ -85,14 +86,13 @@ export function discardUnreadBody(request: HttpRequest, response: HttpResponse):
       // The trailers of this very event have to leave first.
       setImmediate(() => {
         if (!request.complete && !stream.closed) stream.close(constants.NGHTTP2_NO_ERROR);
+        dump(request);
       });
     });
     return;
   }
   response.once("finish", () => {
-    // An iteration that still waits for more would keep the rest from flowing, and so from ending.
-    request.removeAllListeners("readable");
-    request.resume();
+    dump(request);
     if (request.complete) return;
     const timer = setTimeout(() => {
       // By then its connection may serve the next request.
@@ -100,4 +100,10 @@ export function discardUnreadBody(request: HttpRequest, response: HttpResponse):
     }, lingerMs);
     request.once("close", () => clearTimeout(timer));
   });
+}
+
+function dump(request: HttpRequest): void {
+  // An iteration that still waits for more would keep the rest from flowing, and so from ending.
+  request.removeAllListeners("readable");
+  request.resume();
 }

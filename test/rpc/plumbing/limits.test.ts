@@ -154,6 +154,43 @@ test("an answer over the limit is an error too", async () => {
   expect(JSON.parse(answer.text)).toMatchObject({ code: "resource_exhausted" });
 });
 
+test.each([
+  [
+    "a message above the limit",
+    Buffer.concat([Buffer.from([0, 0xff, 0xff, 0xff, 0xff]), Buffer.alloc(300_000)]),
+  ],
+  ["more than a message", Buffer.concat([Buffer.alloc(5), Buffer.alloc(300_000, 1)])],
+  [
+    "a compression that is not known",
+    Buffer.concat([Buffer.from([1, 0, 0, 0xc3, 0x50]), Buffer.alloc(300_000)]),
+  ],
+])("what nobody reads of a request does not keep its HTTP/2 connection: %s", async (_name, body) => {
+  const listener = await start();
+  const session = http2.connect(listener.url);
+  cleanUp(() => session.destroy());
+  // In pieces: some of it comes before it is refused, some after.
+  for (const pieces of [1, 3, 20]) {
+    const stream = session.request({
+      ":method": "POST",
+      ":path": "/grpc.health.v1.Health/Check",
+      "content-type": "application/grpc",
+      te: "trailers",
+    });
+    const closed = once(stream, "close");
+    stream.on("error", () => undefined).resume();
+    for (let piece = 0; piece < pieces; piece++) {
+      const [from, to] = [piece, piece + 1].map((n) => Math.floor((body.length * n) / pieces));
+      stream.write(body.subarray(from, to));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    stream.end();
+    await closed;
+  }
+  // As clients leave: what is under way may finish, and nothing is.
+  session.close();
+  await expect.poll(() => listener.connectionCount()).toBe(0);
+});
+
 test("half a request is never handled, though its first half is a valid message", async () => {
   const check = vi.fn(() => ({}));
   const listener = await start(check);
