@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { readStartFlags } from "../test/support/start-flags.ts";
 
 /** A program of this repository, running in a process of its own. */
 export interface Program {
@@ -28,7 +29,7 @@ export async function startServer(
 ): Promise<Program> {
   const flags = profileDirectory === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${profileDirectory}`];
   return await startProgram(
-    [...flags, pathOf("../src/main.ts"), "serve"],
+    [...readStartFlags(), ...flags, pathOf("../src/main.ts"), "serve"],
     { MEMORY_PORT: "0", ...environment },
     (line) => {
       const entry = parsed(line);

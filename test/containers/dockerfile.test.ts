@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { copyContext, readIgnoreRules } from "../../scripts/check-dockerfile/build-context.ts";
 import { checkSources } from "../../scripts/check-dockerfile/check-sources.ts";
 import { parseDockerfile } from "../../scripts/check-dockerfile/parse-dockerfile.ts";
+import { readStartFlags } from "../support/start-flags.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -17,6 +18,15 @@ test("the image runs as a user that is not root and has a health check", () => {
   const last = checkSources(ROOT).stages.at(-1)?.instructions ?? [];
   expect(last.findLast(({ kind }) => kind === "USER")).toMatchObject({ value: "node" });
   expect(last.some(({ kind }) => kind === "HEALTHCHECK")).toBe(true);
+});
+
+test("the image limits memory as npm start does", () => {
+  const last = checkSources(ROOT).stages.at(-1)?.instructions ?? [];
+  const variables = last.flatMap((instruction) =>
+    instruction.kind === "ENV" ? [instruction.variables] : [],
+  );
+  expect(readStartFlags()).not.toEqual([]);
+  expect(Object.assign({}, ...variables)).toMatchObject({ NODE_OPTIONS: readStartFlags().join(" ") });
 });
 
 describe("the reader of Dockerfiles", () => {

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { readFileSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { readStartFlags } from "./start-flags.ts";
 
 /** What a server process holds after a garbage collection of its main thread. */
 export interface ProcessSample {
@@ -45,7 +46,14 @@ export async function startMeasuredServer(
 ): Promise<MeasuredServer> {
   const child = spawn(
     process.execPath,
-    ["--expose-gc", "--import", pathOf("memory-hook.ts"), pathOf("../../src/main.ts"), "serve"],
+    [
+      ...readStartFlags(),
+      "--expose-gc",
+      "--import",
+      pathOf("memory-hook.ts"),
+      pathOf("../../src/main.ts"),
+      "serve",
+    ],
     {
       env: { PATH: process.env.PATH ?? "", MEMORY_PORT: "0", ...environment },
       stdio: ["ignore", "pipe", "pipe", "ipc"],
