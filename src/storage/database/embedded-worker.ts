@@ -50,6 +50,14 @@ async function openCluster(data: EmbeddedWorkerData): Promise<PGlite> {
   return await openPglite(directory, undefined);
 }
 
+/** That of PGlite would take U+FEFF in front of a text for a mark of the encoding, and drop it. */
+class WholeTextDecoder extends TextDecoder {
+  constructor(label?: string, options?: ConstructorParameters<typeof TextDecoder>[1]) {
+    super(label, { ...options, ignoreBOM: true });
+  }
+}
+globalThis.TextDecoder = WholeTextDecoder;
+
 function openPglite(directory: string | undefined, dataDirectory: ArrayBuffer | undefined): Promise<PGlite> {
   const settings = Object.entries({ ...connectionSettings, ...textSearchSettings });
   return PGlite.create({
