@@ -25,8 +25,8 @@ export interface PythonJson {
   readonly members: ReadonlyMap<string, string>;
 }
 
-/** Deeper texts are not read: nothing that Python has written is so deep. */
-const MAX_LEVELS = 2_000;
+/** Deeper texts are not read: Python writes none that are so deep, and the stack of a thread holds no 2,000. */
+const MAX_LEVELS = 1_000;
 
 const SPACE = /[ \t\n\r]*/y;
 const NUMBER = /-?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?/y;
