@@ -1,5 +1,5 @@
 import { constants } from "node:fs";
-import { copyFile, open, stat } from "node:fs/promises";
+import { copyFile, open, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { StartupError } from "../errors.ts";
@@ -18,8 +18,10 @@ const SQLITE_BUSY = 5;
  * @throws StartupError if there is none, it is no SQLite database, or a running server is writing to it.
  */
 export async function copyDatabase(directory: string, scratch: string): Promise<string> {
-  const original = join(directory, DATABASE_FILE);
-  await assertSqlite(directory, original);
+  const named = join(directory, DATABASE_FILE);
+  await assertSqlite(directory, named);
+  // What a crash has left is beside the file itself, not beside a link to it.
+  const original = await realpath(named);
   const copy = join(scratch, DATABASE_FILE);
   // The lock goes with the first file descriptor that is closed, which is that of the copy: just late enough.
   const unlock = await lockForReading(original);
@@ -44,12 +46,17 @@ async function assertSqlite(directory: string, path: string): Promise<void> {
   if (!found.isDirectory()) {
     throw new StartupError(`${directory} is no directory: give the one that has ${DATABASE_FILE} in it`);
   }
-  const header = await readHeader(path, SQLITE_HEADER.length).catch((error: unknown) => {
+  const database = await stat(path).catch((error: unknown) => {
     if (isAbsent(error)) {
       throw new StartupError(
         `there is no ${DATABASE_FILE} in ${directory}: give the directory that MCP_DATA_DIR named, or where the old server was started`,
       );
     }
+    throw unreadable(path, error);
+  });
+  // A pipe would keep its reader waiting for ever.
+  if (!database.isFile()) throw new StartupError(`${path} is no file: restore it from a backup`);
+  const header = await readHeader(path, SQLITE_HEADER.length).catch((error: unknown) => {
     throw unreadable(path, error);
   });
   if (header.length === 0) throw new StartupError(`${path} is empty: nothing was ever stored in it`);

@@ -95,7 +95,7 @@ function found(memories: number, vectors: VectorFindings): string[] {
       : [`  none of the old embeddings can be used: ${vectors.problem}`]),
     ...list([
       [states.ok, `with sound old embeddings (${vectors.dimensions} dimensions)`],
-      [states.zero, "whose old embeddings are all 0: the embedder was away, or failed"],
+      [states.zero, "whose old embeddings are all 0 (the embedder was away, or failed), or no numbers"],
       [states["partly-zero"], "some of whose old embeddings are 0"],
       [states.missing, "without old embeddings"],
       [states["no-row"], "whose old embeddings are missing in the index"],

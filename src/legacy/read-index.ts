@@ -1,4 +1,4 @@
-import { type FileHandle, open } from "node:fs/promises";
+import { type FileHandle, open, stat } from "node:fs/promises";
 
 /** The vectors of a FAISS file, read row by row: memory stays constant. */
 export interface FaissIndex {
@@ -28,6 +28,8 @@ const METRIC_L2 = 1;
 export async function openFaissIndex(path: string): Promise<OpenedIndex> {
   let file: FileHandle;
   try {
+    // Neither a directory, nor a pipe, which would keep the reader waiting for ever.
+    if (!(await stat(path)).isFile()) return { kind: "unusable", reason: "cannot be read (it is no file)" };
     file = await open(path, "r");
   } catch (error) {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") return { kind: "absent" };

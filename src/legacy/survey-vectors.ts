@@ -1,3 +1,4 @@
+import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
 import { oldChunks } from "./old-chunks.ts";
@@ -88,8 +89,10 @@ export async function surveyVectors(
   for (let row = 0; row < (index?.rows ?? 0); row++) {
     signal.throwIfAborted();
     const vector = await index?.row(row);
-    if (vector?.every((value) => value === 0) !== true) continue;
-    zeroRows++;
+    const isZero = vector?.every((value) => value === 0) === true;
+    // What is no number is as good as nothing, too.
+    if (!isZero && vector?.every(Number.isFinite) === true) continue;
+    if (isZero) zeroRows++;
     scratch.prepare("update chunk set zero = 1 where row = ?").run(row);
   }
   const shifted = problems.length === 0 && index !== undefined && index.rows !== chunks.chunks;
@@ -162,9 +165,12 @@ async function noteChunks(
   const map = scratch.prepare("update chunk set mapped = 1 where row = ?");
   let chunks = 0;
   let problem: string | undefined;
+  const path = join(directory, CHUNKS_FILE);
+  if ((await stat(path).catch(() => undefined))?.isFile() === false)
+    return { chunks, problem: "cannot be read (it is no file)" };
   scratch.exec("begin");
   try {
-    for await (const member of readMembers(join(directory, CHUNKS_FILE), signal)) {
+    for await (const member of readMembers(path, signal)) {
       if (member.kind === "end") problem ??= member.problem;
       if (member.kind !== "element") continue;
       const value = readElement(member.json);

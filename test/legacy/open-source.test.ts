@@ -1,5 +1,7 @@
+import { execFile } from "node:child_process";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openLegacySource } from "../../src/legacy/open-source.ts";
 import { quarantine } from "../../src/legacy/quarantine.ts";
@@ -8,6 +10,8 @@ import { FIXTURES, fixturesDirectory, readTruth, type Truth } from "./fixtures.t
 import { type ChunkRow, FIRST_TIME, indexOf, writeLegacyDirectory } from "./write-directory.ts";
 
 const never = new AbortController().signal;
+
+const makePipe = (path: string) => promisify(execFile)("mkfifo", [path]);
 
 /** What the truth says, in our words. */
 function expected({ summary, memories }: Truth, problem: boolean) {
@@ -131,6 +135,13 @@ describe("damage that no fixture has", () => {
     expect(found).toMatchObject({ problem: undefined, states: { ok: 1, missing: 2 } });
   });
 
+  test("vectors have what is no number, or is infinite", async () => {
+    const found = await findingsOf(CHUNKS, (path) =>
+      writeFile(indexPath(path), indexOf([[1], [1, Number.NaN], [Number.NEGATIVE_INFINITY]])),
+    );
+    expect(found).toMatchObject({ problem: undefined, states: { ok: 1, zero: 2 } });
+  });
+
   test("a store that failed half has left a chunk out of the map", async () => {
     const found = await findingsOf(CHUNKS, (path) =>
       rewrite(metadataOf(path), (text) => text.replace('"b":[1],', "")),
@@ -181,11 +192,86 @@ describe("damage that no fixture has", () => {
       (path) => rm(metadataOf(path)).then(() => mkdir(metadataOf(path))),
       /^faiss_metadata\.json cannot be read/,
     ],
+    [
+      "the chunks are a pipe",
+      (path) => rm(metadataOf(path)).then(() => makePipe(metadataOf(path))),
+      /^faiss_metadata\.json cannot be read \(it is no file\)$/,
+    ],
+    [
+      "the index is a directory",
+      (path) => rm(indexPath(path)).then(() => mkdir(indexPath(path))),
+      /^faiss_index\.bin cannot be read \(it is no file\)$/,
+    ],
+    [
+      "the index is a pipe",
+      (path) => rm(indexPath(path)).then(() => makePipe(indexPath(path))),
+      /^faiss_index\.bin cannot be read \(it is no file\)$/,
+    ],
     ["the index is empty", (path) => writeFile(indexPath(path), ""), /^faiss_index\.bin is cut/],
   ])("%s", async (_, damage, problem) => {
     expect(await findingsOf(CHUNKS, damage)).toMatchObject({
       problem: expect.stringMatching(problem),
       states: { missing: 3 },
     });
+  });
+});
+
+describe("an export", () => {
+  let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
+
+  beforeAll(async () => {
+    directory = await temporaryDirectory();
+  });
+  afterAll(() => directory?.remove());
+
+  const ENTRY = { id: "a", content: "text", tags: [], metadata: {}, created_at: 1.5, updated_at: 1.5 };
+
+  async function open(value: unknown) {
+    const path = join(directory.path, "export.json");
+    await writeFile(path, JSON.stringify(value));
+    return await openLegacySource(path, never);
+  }
+
+  test("what has no place goes to the quarantine", async () => {
+    const entry = { ...ENTRY, domain: "kitchen" };
+    const source = await open({
+      version: 1,
+      exported_at: 1.5,
+      memories: [ENTRY, entry],
+      notes: ["x"],
+      by: "me",
+    });
+    const path = join(directory.path, "quarantine.jsonl");
+    expect(source.database.count("memories")).toBe(2);
+    await quarantine(source, path, 0n);
+    await source.close();
+    const lines = (await readFile(path, "utf8")).trimEnd().split("\n");
+    expect(lines.map((line) => JSON.parse(line).original)).toEqual([
+      { place: "memories", json: JSON.stringify(entry) },
+      { place: "notes", json: '"x"' },
+      { place: "by", json: '"me"' },
+    ]);
+  });
+
+  test.each<[string, unknown, string]>([
+    ["without memories", { version: 1, notes: [ENTRY] }, "has no memories: it is no export"],
+    [
+      "memories by name",
+      { version: 1, memories: { a: ENTRY } },
+      "has memories that are no list: it is no export",
+    ],
+    [
+      "memories that are null",
+      { version: 1, memories: null },
+      "has memories that are no list: it is no export",
+    ],
+    [
+      "a memory that is text",
+      { version: 1, memories: ["text"] },
+      "has an entry of memories that is no object",
+    ],
+    ["another version", { version: 2, memories: [] }, "is of version 2: only exports of version 1"],
+  ])("%s is refused", async (_, value, sentence) => {
+    await expect(open(value)).rejects.toThrow(sentence);
   });
 });
