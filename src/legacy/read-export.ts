@@ -13,6 +13,10 @@ const TABLES = {
 type Table = keyof typeof TABLES;
 
 const EXPORT_VERSION = "1";
+/** What an export says of itself. */
+const HEAD: ReadonlySet<string> = new Set(["version", "exported_at", "source_backend"]);
+/** Where the rest goes, so that it comes into the quarantine: what is under other keys, and entries that have more. */
+const OTHERS = "export_others";
 
 /**
  * Reads an export of the fork (`export_memories`, version 1, of either of its engines) into a database of the schema
@@ -27,8 +31,12 @@ export async function readExport(path: string, copy: string, signal: AbortSignal
       // Without types, so that nothing is converted.
       database.exec(`create table ${table} (${columns.join(", ")})`);
     }
+    database.exec(`create table ${OTHERS} (place, json)`);
     database.exec("begin");
+    const keep = database.prepare(`insert into ${OTHERS} values (?, ?)`);
     let version: string | undefined;
+    let known = 0;
+    let others = 0;
     for await (const member of readMembers(path, signal)) {
       if (member.kind === "end" && member.problem !== undefined) {
         throw new StartupError(
@@ -36,15 +44,28 @@ export async function readExport(path: string, copy: string, signal: AbortSignal
         );
       }
       if (member.kind === "value" && member.key === "version") version = member.json;
-      if (member.kind === "element" && isTable(member.key) && member.name === undefined) {
-        insert(database, member.key, member.json, path);
+      if (member.kind === "end" || (member.kind === "value" && HEAD.has(member.key))) continue;
+      if (!isTable(member.key)) {
+        keep.run(member.key, member.json);
+        others++;
+        continue;
       }
+      if (member.kind === "value" || member.name !== undefined) {
+        throw new StartupError(
+          `${path} has ${member.key} that are no list: it is no export of the old system`,
+        );
+      }
+      known++;
+      if (!insert(database, member.key, member.json, path)) keep.run(member.key, member.json);
     }
     if (version !== EXPORT_VERSION) {
       const found = version === undefined ? "tells no version" : `is of version ${version}`;
       throw new StartupError(
         `${path} ${found}: only exports of version ${EXPORT_VERSION} of the fork are known`,
       );
+    }
+    if (known === 0 && others > 0) {
+      throw new StartupError(`${path} has no memories: it is no export of the old system`);
     }
     database.exec("commit");
   } finally {
@@ -56,7 +77,8 @@ function isTable(key: string): key is Table {
   return Object.hasOwn(TABLES, key);
 }
 
-function insert(database: DatabaseSync, table: Table, json: string, path: string): void {
+/** Returns whether that is all there is to the entry. */
+function insert(database: DatabaseSync, table: Table, json: string, path: string): boolean {
   let members: ReadonlyMap<string, string>;
   try {
     ({ members } = parsePythonJson(json, Number.POSITIVE_INFINITY));
@@ -66,9 +88,14 @@ function insert(database: DatabaseSync, table: Table, json: string, path: string
       `${path} has an entry of ${table} that cannot be read (${error.message}): export again`,
     );
   }
-  const values = TABLES[table].map((column) => inputFrom(members.get(column) ?? "null"));
+  const columns: readonly string[] = TABLES[table];
+  if (!json.startsWith("{")) {
+    throw new StartupError(`${path} has an entry of ${table} that is no object: export again`);
+  }
+  const values = columns.map((column) => inputFrom(members.get(column) ?? "null"));
   const places = values.map((value) => (value instanceof Uint8Array ? "cast(? as text)" : "?"));
   database.prepare(`insert into ${table} values (${places.join(", ")})`).run(...values);
+  return [...members.keys()].every((key) => columns.includes(key));
 }
 
 /** Text as bytes, since halves of surrogate pairs have no UTF-8. */
