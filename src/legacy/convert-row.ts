@@ -41,18 +41,23 @@ const DESCRIPTIONS: Readonly<Record<JsonChange, string>> = {
   "too-deep": `metadata has more than ${METADATA_LEVELS} levels, deeper ones are kept as text`,
 };
 
-/** Makes a memory of an old row. The record makes it reversible: see `originalRow`. */
-export function convertRow(row: LegacyRow): Converted {
+/**
+ * Makes a memory of an old row. The record makes it reversible: see `originalRow`.
+ *
+ * @param repeated whether other rows have its id, too
+ */
+export function convertRow(row: LegacyRow, repeated = false): Converted {
   const changes: string[] = [];
   const id = keptText(row.id ?? null);
-  const validId = id.exact && MEMORY_ID.test(id.text);
-  if (!validId) changes.push("id is none that the service takes, another one is made of it");
+  const validId = id.exact && MEMORY_ID.test(id.text) && !repeated;
+  if (repeated) changes.push("several memories have this id, each gets one that is made of all of it");
+  else if (!validId) changes.push("id is none that the service takes, another one is made of it");
   const content = keptText(row.content ?? null);
   if (!content.exact) changes.push("content has what PostgreSQL does not hold, kept as U+FFFD");
   const { metadata, source, importance, tags } = readMetadata(row, changes);
   const createTime = timeOf(row.created_at) ?? timeOfId(id.text);
   const fields: ConvertedFields = {
-    id: validId ? id.text : mappedId(row),
+    id: validId ? id.text : mappedId(row, repeated),
     content: content.text,
     source,
     importance,
@@ -120,15 +125,17 @@ export function renamedId(row: LegacyRow): string {
   return `${stem}-${suffix}`;
 }
 
-/** Of an id that is null nothing but the rest of the row tells it from others. */
-function mappedId(row: LegacyRow): string {
+/** Where an id is null, or not the only one, nothing but the rest of the row tells it from others. */
+function mappedId(row: LegacyRow, repeated: boolean): string {
   const { id = null } = row;
-  const name = id === null ? hashOf(row) : createHash("sha256").update(keyOf(id)).digest("hex");
+  const name = id === null || repeated ? hashOf(row) : createHash("sha256").update(keyOf(id)).digest("hex");
   return `legacy-${name.slice(0, 32)}`;
 }
 
 function keyOf(value: StoredValue): Uint8Array {
-  return value !== null && typeof value === "object" ? value.bytes : Buffer.from(String(value));
+  if (value === null || typeof value !== "object") return Buffer.from(String(value));
+  // A blob and a text of the same bytes are two ids.
+  return value.type === "text" ? value.bytes : Buffer.concat([Buffer.from("blob "), value.bytes]);
 }
 
 /** What the row would be if the fields were all there is to know. */
@@ -253,7 +260,10 @@ function timeOfText(text: string): Microseconds | undefined {
   const [, date, time, fraction = "", zone = "Z"] = TEXT_TIME.exec(text) ?? [];
   const offset = /^[+-]\d\d$/.test(zone) ? `${zone}:00` : zone;
   const milliseconds = Date.parse(`${date}T${time}${offset}`);
-  if (Number.isNaN(milliseconds)) return undefined;
+  if (!(milliseconds >= FIRST_SECOND * 1_000 && milliseconds < END_SECOND * 1_000)) return undefined;
+  // A day that the month does not have is taken for one of the next month.
+  const day = Date.parse(`${date}T00:00:00Z`);
+  if (Number.isNaN(day) || !new Date(day).toISOString().startsWith(`${date}T`)) return undefined;
   return BigInt(milliseconds) * 1_000n + BigInt(fraction.padEnd(6, "0"));
 }
 

@@ -119,7 +119,7 @@ export async function importSource(
   for (const rows of steps(source, options.only)) {
     signal.throwIfAborted();
     const details: Detail[] = [];
-    const items = await decideAll(rows, target, options);
+    const items = await decideAll(source, rows, target, options);
     for (const item of items) tell(item, counts, details);
     const creates = items.filter(({ decision }) => decision.kind === "create");
     const overwrites = items.filter(({ decision: { kind } }) => kind === "update" || kind === "replace");
@@ -236,11 +236,12 @@ export async function importSource(
 }
 
 async function decideAll(
+  { database }: LegacySource,
   rows: readonly LegacyRow[],
   target: Target,
   { onConflict, signal }: ImportOptions,
 ): Promise<Item[]> {
-  const converted = rows.map((row) => ({ row, converted: convertRow(row) }));
+  const converted = rows.map((row) => ({ row, converted: convertRow(row, database.isRepeated(row)) }));
   const ids = converted.flatMap(({ row, converted: { id } }) => [id, renamedId(row)]);
   const found = await findMemories(target, ids, signal);
   const now = BigInt(Date.now()) * 1_000n;

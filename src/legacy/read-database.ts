@@ -11,6 +11,8 @@ export interface LegacyDatabase {
   /** Other tables that hold something: those of the fork, and any more. */
   readonly otherTables: readonly string[];
   count(table: string): number;
+  /** Whether other rows of `memories` have the id of this one, too: nothing keeps a table without a key from that. */
+  isRepeated(row: LegacyRow): boolean;
   /** In the order of storing. */
   rows(table: string): Generator<LegacyRow, void, undefined>;
   close(): void;
@@ -35,7 +37,8 @@ export function openLegacyDatabase(copy: string, name: string): LegacyDatabase {
   try {
     database = new DatabaseSync(copy);
     const check = database.prepare("pragma quick_check(1)").get()?.quick_check;
-    if (check !== "ok") throw new Error(String(check).split("\n")[0]);
+    // After a line that names the schema.
+    if (check !== "ok") throw new Error(String(check).split("\n").at(-1));
     return readerOf(database, name);
   } catch (error) {
     database?.close();
@@ -56,8 +59,12 @@ function readerOf(database: DatabaseSync, name: string): LegacyDatabase {
     );
   }
   const tables = database
-    .prepare("select name from sqlite_schema where type = 'table' and name not like 'sqlite\\_%' escape '\\'")
-    .all()
+    .prepare(
+      // What virtual tables show is in other tables, and the module that shows it may not be there.
+      `select name from sqlite_schema where type = 'table' and name not like 'sqlite\\_%' escape '\\'
+        and (rootpage > 0 or name = ?)`,
+    )
+    .all(MEMORIES)
     .map((row) => String(row.name));
   const columnsOf = (table: string) =>
     database
@@ -74,19 +81,30 @@ function readerOf(database: DatabaseSync, name: string): LegacyDatabase {
   const count = (table: string) =>
     Number(database.prepare(`select count(*) as rows from ${quoted(table)}`).get()?.rows);
 
+  const hasRowId = (table: string) =>
+    database.prepare("select wr from pragma_table_list where schema = 'main' and name = ?").get(table)?.wr ===
+    0;
+  const repeatedIds = database.prepare(
+    `select typeof(id) as type, ${rawValue("id")} as value from ${MEMORIES} where id is not null
+    group by 1, 2 having count(*) > 1`,
+  );
+  repeatedIds.setReadBigInts(true);
+  const repeated = new Set(
+    repeatedIds.all().map(({ type, value }) => keyOfValue(storedValue(String(type), value))),
+  );
+
   return {
     columns,
     otherTables: tables.filter((table) => table !== MEMORIES && count(table) > 0),
     count,
+    isRepeated: ({ id = null }) => repeated.size > 0 && repeated.has(keyOfValue(id)),
     *rows(table) {
       const names = columnsOf(table);
-      // Text as bytes: it may have a NUL, or be no UTF-8.
-      const values = names.map((column, n) => {
-        const value = quoted(column);
-        return `typeof(${value}) as t${n},
-          case when typeof(${value}) in ('text', 'blob') then cast(${value} as blob) else ${value} end as v${n}`;
-      });
-      const statement = database.prepare(`select ${values.join(", ")} from ${quoted(table)} order by rowid`);
+      const values = names.map(
+        (column, n) => `typeof(${quoted(column)}) as t${n}, ${rawValue(quoted(column))} as v${n}`,
+      );
+      const order = hasRowId(table) ? " order by rowid" : "";
+      const statement = database.prepare(`select ${values.join(", ")} from ${quoted(table)}${order}`);
       statement.setReadBigInts(true);
       for (const row of statement.iterate()) {
         yield Object.fromEntries(
@@ -103,6 +121,18 @@ function storedValue(type: string, value: unknown): StoredValue {
   if (value instanceof Uint8Array) return { type: type === "blob" ? "blob" : "text", bytes: value };
   if (typeof value === "bigint" || typeof value === "number") return value;
   throw new TypeError(`an unexpected ${typeof value} of SQLite`);
+}
+
+/** Text as bytes: it may have a NUL, or be no UTF-8. */
+function rawValue(column: string): string {
+  return `case when typeof(${column}) in ('text', 'blob') then cast(${column} as blob) else ${column} end`;
+}
+
+function keyOfValue(value: StoredValue): string {
+  if (value === null) return "null";
+  if (typeof value === "bigint") return `integer ${value}`;
+  if (typeof value === "number") return `real ${value}`;
+  return `${value.type} ${Buffer.from(value.bytes).toString("latin1")}`;
 }
 
 function quoted(name: string): string {

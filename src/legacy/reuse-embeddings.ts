@@ -58,13 +58,15 @@ export function findCandidates({ database, scratch, vectors }: LegacySource): Re
   const stateOf = scratch.prepare("select state, stale from memory where key = ?");
   const others = new Map<string, number>();
   let count = 0;
-  for (const { id = null, content = null } of database.rows(MEMORIES)) {
+  for (const row of database.rows(MEMORIES)) {
+    const { id = null, content = null } = row;
     const key = keyOfId(id);
     const { state, stale } = stateOf.get(key) ?? {};
     const [chunk, another] = chunksOf.all(key);
     const { text, exact } = keptText(content);
-    const reason =
-      state !== "ok"
+    const reason = database.isRepeated(row)
+      ? "several memories have this id"
+      : state !== "ok"
         ? (STATES[String(state)] ?? "there is none")
         : stale !== null
           ? "it missed a change of the memory"
@@ -220,7 +222,11 @@ async function idsOf(
   for (const row of database.rows(MEMORIES)) {
     const key = keyOfId(row.id ?? null);
     if (!sample.has(key)) continue;
-    const found = await findMemories(target, [convertRow(row).id, renamedId(row)], signal);
+    const found = await findMemories(
+      target,
+      [convertRow(row, database.isRepeated(row)).id, renamedId(row)],
+      signal,
+    );
     for (const memory of found.values()) {
       const record = recordOf(memory);
       if (record !== undefined && comesFrom(row, memory, record)) ids.set(memory.id, key);

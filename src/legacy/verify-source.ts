@@ -69,7 +69,7 @@ export async function verifySource(
   const meet = source.scratch.prepare("insert or ignore into met (id) values (?)");
   let step: LegacyRow[] = [];
   const flush = async () => {
-    const rows = step.map((row) => ({ row, converted: convertRow(row) }));
+    const rows = step.map((row) => ({ row, converted: convertRow(row, source.database.isRepeated(row)) }));
     step = [];
     const ids = rows.flatMap(({ row, converted }) => [converted.id, renamedId(row)]);
     const found = await findMemories(target, ids, how.signal);

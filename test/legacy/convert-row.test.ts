@@ -104,6 +104,7 @@ describe("a row becomes a memory and can be made again, bit for bit", () => {
     ["tags that are text", metadata('{"tags": "a,b"}')],
     ["an empty source", metadata('{"source": ""}')],
     ["100 levels", metadata(`${'{"a": '.repeat(100)}1.5${"}".repeat(100)}`)],
+    ["1,900 levels", metadata(`${'{"a": '.repeat(1_900)}1.5${"}".repeat(1_900)}`)],
     ["metadata that is a list", metadata("[1.5]")],
     ["metadata that is no JSON", metadata("{'a': 1}")],
     ["metadata that is empty", metadata("")],
@@ -156,10 +157,20 @@ test.each<[StoredValue | string, bigint | undefined]>([
   [1749522937n, 1_749_522_937_000_000n],
   ["2026-03-20T01:02:03.5+00:00", 1_773_968_523_500_000n],
   ["2026-03-20 01:02:03.123456+01", 1_773_964_923_123_456n],
+  ["0000-01-01T00:00:00Z", 1_749_522_937_456_000n],
+  ["9999-12-31T23:59:59-14:00", 1_749_522_937_456_000n],
+  ["2026-02-30T00:00:00Z", 1_749_522_937_456_000n],
+  ["2026-13-01T00:00:00Z", 1_749_522_937_456_000n],
   [1e300, 1_749_522_937_456_000n],
   [null, 1_749_522_937_456_000n],
 ])("reads the time %s to the microsecond", (time, microseconds) => {
   expect(convertRow(row({ created_at: time })).createTime).toBe(microseconds);
+});
+
+test("tells ids apart that are the same bytes, as a text and as a blob", () => {
+  const bytes = Buffer.from("mein Gedächtnis/1");
+  const ids = (["text", "blob"] as const).map((type) => convertRow(row({ id: { type, bytes } })).id);
+  expect(new Set(ids).size).toBe(2);
 });
 
 test("names every change, and nothing where nothing had to change", () => {

@@ -1,9 +1,10 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { chmod, mkdir, readdir, readFile, truncate, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readdir, readFile, rm, symlink, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
+import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { copyDatabase } from "../../src/legacy/copy-database.ts";
 import { openLegacyDatabase } from "../../src/legacy/read-database.ts";
@@ -91,6 +92,40 @@ test("rolls a write back that a crash has interrupted, in the copy only", async 
 
   expect(await contentsOf(path)).toEqual(before);
   expect(await fingerprint(path)).toEqual(crashed);
+});
+
+test("finds what a crash has left beside the file that a link leads to", async () => {
+  const path = await source();
+  const before = await contentsOf(path);
+  await kill(await startWriter(path, SPILLING));
+  const linked = join(directory.path, `source${sources++}`);
+  await mkdir(linked);
+  await symlink(join(path, "memory.db"), join(linked, "memory.db"));
+  expect(await contentsOf(linked)).toEqual(before);
+});
+
+test("reads tables without row numbers, and what a module shows that is not there", async () => {
+  const path = await source();
+  const before = await contentsOf(path);
+  const database = new DatabaseSync(join(path, "memory.db"));
+  database.exec(`create table settings (key text primary key, value) without rowid;
+    insert into settings values ('theme', 'dark');
+    create table copied (id TEXT PRIMARY KEY, content TEXT NOT NULL, metadata TEXT NOT NULL, created_at REAL NOT NULL,
+      updated_at REAL NOT NULL) without rowid;
+    insert into copied select * from memories;
+    drop table memories;
+    alter table copied rename to memories;
+    create virtual table words using fts5(content);
+    insert into words select content from memories`);
+  database.close();
+  const bytes = await readFile(join(path, "memory.db"), "latin1");
+  await writeFile(join(path, "memory.db"), bytes.replace("using fts5", "using abc5"), "latin1");
+  expect(await contentsOf(path)).toEqual(before);
+  const opened = await open(path);
+  expect(opened.otherTables).toContain("settings");
+  expect(opened.otherTables).not.toContain("words");
+  for (const table of opened.otherTables) expect([...opened.rows(table)]).toHaveLength(opened.count(table));
+  opened.close();
 });
 
 test("reads what is only in a write-ahead log", async () => {
@@ -193,7 +228,7 @@ describe("refuses in one sentence", () => {
         bytes.fill(0xff, 4_096, 6_000);
         await writeFile(join(path, "memory.db"), bytes);
       },
-      /memory\.db is damaged \(.+\): restore it/,
+      /memory\.db is damaged \([^*]+\): restore it/,
     ],
     [
       "a database without the table",
@@ -213,6 +248,13 @@ describe("refuses in one sentence", () => {
     const before = await fingerprint(path);
     await expect(contentsOf(path)).rejects.toThrow(sentence);
     expect(await fingerprint(path)).toEqual(before);
+  });
+
+  test("a pipe, which is not waited for", async () => {
+    const path = await source();
+    await rm(join(path, "memory.db"));
+    await promisify(execFile)("mkfifo", [join(path, "memory.db")]);
+    await expect(contentsOf(path)).rejects.toThrow("memory.db is no file: restore it from a backup");
   });
 
   test("a directory without a database, and none at all", async () => {

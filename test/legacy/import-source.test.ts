@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
-import { readdir, readFile } from "node:fs/promises";
+import { mkdir, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { create } from "@bufbuild/protobuf";
 import { type Memory, MemoryRecordSchema } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
@@ -156,6 +157,21 @@ describe.each(serverEngines())("old data on $name", (engine) => {
     expect(differences).toEqual([]);
     expect(result).toMatchObject({ equal: adversarial.length, failed: 2, empty: 2 });
     expect((await bring(path, target)).counts).toEqual({ unchanged: adversarial.length });
+  });
+
+  test("several memories with one id are all brought, once", async () => {
+    const path = newPath();
+    await mkdir(path);
+    const database = new DatabaseSync(join(path, "memory.db"));
+    database.exec(`create table memories (id, content, metadata, created_at, updated_at);
+      insert into memories values ('twice', 'the first text', '{}', 1.5, 1.5), ('twice', 'the second text', '{}', 1.5, 1.5),
+        (7, 'of a number', '{}', 1.5, 1.5), (7, 'of the same number', '{}', 1.5, 1.5), ('once', 'another', '{}', 1.5, 1.5)`);
+    database.close();
+    const target = targetOf("repeated");
+    expect((await bring(path, target)).counts).toEqual({ created: 5, altered: 4 });
+    const { result, differences } = await verify(path, target);
+    expect({ result, differences }).toMatchObject({ result: { equal: 5 }, differences: [] });
+    expect((await bring(path, target)).counts).toEqual({ unchanged: 5 });
   });
 
   test("a text of 5 MB is brought, too, where messages are not bounded", async () => {
@@ -333,6 +349,7 @@ const adversarial: readonly Row[] = [
   { id: "broken", content: text(0x61, 0xff, 0xed, 0xa0, 0xbd) },
   { id: "line", content: `${"x".repeat(199_999)}.` },
   { id: "long", content: "A sentence of some words. ".repeat(45_000) },
+  { id: "mark", content: "\ufeffbehind a byte order mark", metadata: metadata('"source": "\\ufeffx"') },
   { id: "crlf", content: "one\r\n\r\ntwo  \r\n" },
   { id: "nan", content: "c", metadata: metadata('"importance": NaN') },
   { id: "important", content: "c", metadata: metadata('"importance": 17.5') },
