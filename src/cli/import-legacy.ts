@@ -21,7 +21,7 @@ import {
 } from "../legacy/reuse-embeddings.ts";
 import { rollbackRun } from "../legacy/rollback-run.ts";
 import { findRunDirectory, openRunDirectory, type RunDirectory } from "../legacy/run-directory.ts";
-import type { Target } from "../legacy/target.ts";
+import { countPending, type Target } from "../legacy/target.ts";
 import { type Difference, verifySource } from "../legacy/verify-source.ts";
 import { waitForEmbeddings } from "../legacy/wait-for-embeddings.ts";
 import { DOMAIN_NAME } from "../memory/limits.ts";
@@ -151,7 +151,11 @@ async function bringInto(
   });
   const counts = sum(rest, sample);
   const seconds = (performance.now() - started) / 1_000;
-  const pending = dryRun || call.wait === false ? 0 : await embeddings(target, call);
+  const pending = dryRun
+    ? 0
+    : call.wait === false
+      ? await countPending(target, signal)
+      : await embeddings(target, call);
   progress.end();
   const report: ImportReport = {
     kind: dryRun ? "dry-run" : "import",

@@ -269,3 +269,12 @@ test("imports without a server into the database of the settings, from a place t
   expect(verified.stdout).toContain("10 of 10 memories are equal in every byte");
   expect(verified.code).toBe(0);
 });
+
+test("does not say that embeddings are made that it does not wait for", async () => {
+  const path = await copyFixture("orphan-chunks-deleted-rows", newPath());
+  await using own = await createDataDirectory();
+  const env = { ...own.env, OLLAMA_API_URL: "http://127.0.0.1:9" };
+  const imported = await runProgram(["import-legacy", path, "--no-wait", "--report", newPath()], { env });
+  expect(imported.code, imported.stderr).toBe(0);
+  expect(imported.stdout).toContain("; 10 memories wait for their embedding");
+});
