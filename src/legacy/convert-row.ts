@@ -70,6 +70,9 @@ export function convertRow(row: LegacyRow, repeated = false): Converted {
   for (const column of ["created_at", "updated_at"] as const) {
     if (timeOf(row[column]) === undefined) changes.push(`${column} is no time of the years 1 to 9999`);
   }
+  if ((row.expires_at ?? null) !== null && fields.expireTime === undefined) {
+    changes.push("expires_at is no time of the years 1 to 9999: the memory does not end");
+  }
   const fork = Object.hasOwn(row, "tags") && Object.hasOwn(row, "expires_at");
   return {
     ...fields,

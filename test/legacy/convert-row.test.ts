@@ -167,6 +167,12 @@ test.each<[StoredValue | string, bigint | undefined]>([
   expect(convertRow(row({ created_at: time })).createTime).toBe(microseconds);
 });
 
+test.each([["never"], [Number.POSITIVE_INFINITY], [1e300]])("tells of an end that is no time: %s", (end) => {
+  const { expireTime, changes } = convertRow(row({ tags: "[]", expires_at: end }));
+  expect(expireTime).toBeUndefined();
+  expect(changes).toEqual(["expires_at is no time of the years 1 to 9999: the memory does not end"]);
+});
+
 test("tells ids apart that are the same bytes, as a text and as a blob", () => {
   const bytes = Buffer.from("mein Gedächtnis/1");
   const ids = (["text", "blob"] as const).map((type) => convertRow(row({ id: { type, bytes } })).id);
