@@ -29,9 +29,9 @@ export function pathOf(method: DescMethod): string {
   return `/${method.parent.typeName}/${method.name}`;
 }
 
-/** True if it sends without end. */
-export function isEndless(method: DescMethod): boolean {
-  return method.parent.typeName === Health.typeName && method.name === "Watch";
+/** True if the method at this path sends without end. */
+export function isEndless(path: string): boolean {
+  return path === pathOf(Health.method.watch);
 }
 
 /** True of the services whose errors all have a reason. */

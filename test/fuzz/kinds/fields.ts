@@ -32,7 +32,7 @@ export const fields: Kind = {
         http.send({
           ...call,
           headers: { ...call.headers, ...deadline },
-          ...(isEndless(method) ? { leaves: "at-answer" } : {}),
+          ...(isEndless(call.path) ? { leaves: "at-answer" } : {}),
         }),
     };
   },

@@ -30,7 +30,7 @@ export const frames: Kind = {
           headers,
           body,
           chunked: dice.chance(30),
-          ...(isEndless(method) ? { leaves: "at-answer" } : {}),
+          ...(isEndless(pathOf(method)) ? { leaves: "at-answer" } : {}),
         }),
     };
   },

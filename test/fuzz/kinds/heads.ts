@@ -32,7 +32,7 @@ export const heads: Kind = {
       !path.startsWith("/") ||
       headers["content-length"] !== undefined ||
       headers.te !== call.headers.te;
-    const endless = isEndless(method) ? "at-answer" : undefined;
+    const endless = isEndless(path) ? "at-answer" : undefined;
     return {
       title: `${verb} ${path.slice(0, 80)} as ${protocol.name} ${JSON.stringify(headers).slice(0, 200)} ${leaves ?? ""}`,
       expects: leaves === undefined && !isBroken ? "answered" : "any",

@@ -20,7 +20,7 @@ export const jsonText: Kind = {
     return {
       title: `${method.name} by ${protocol.name}: ${text.slice(0, 80)}`,
       expects: "answered",
-      send: () => http.send({ ...call, ...(isEndless(method) ? { leaves: "at-answer" } : {}) }),
+      send: () => http.send({ ...call, ...(isEndless(call.path) ? { leaves: "at-answer" } : {}) }),
     };
   },
 };

@@ -18,7 +18,7 @@ export const protobufBytes: Kind = {
     return {
       title: `${name} for ${method.name} by ${protocol.name}`,
       expects: "answered",
-      send: () => http.send({ ...call, ...(isEndless(method) ? { leaves: "at-answer" } : {}) }),
+      send: () => http.send({ ...call, ...(isEndless(call.path) ? { leaves: "at-answer" } : {}) }),
     };
   },
 };
