@@ -98,9 +98,9 @@ export function parsePythonJson(source: string, maxDepth: number): PythonJson {
     const whole = fraction === undefined && exponent === undefined;
     // PostgreSQL knows no -0.
     const value = Number(text) + 0;
-    if (
-      whole ? !Number.isSafeInteger(value) && BigInt(text) !== BigInt(value || 0) : !Number.isFinite(value)
-    ) {
+    const fits =
+      Number.isFinite(value) && (!whole || Number.isSafeInteger(value) || BigInt(text) === BigInt(value));
+    if (!fits) {
       changes.add("big-integer");
       return { value: text, text };
     }

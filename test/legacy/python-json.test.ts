@@ -10,6 +10,7 @@ describe("what JSON and PostgreSQL do not hold is replaced, and named", () => {
     { source: "[Infinity, -Infinity]", value: ["Infinity", "-Infinity"], changes: ["not-a-number"] },
     { source: "9007199254740993", value: "9007199254740993", changes: ["big-integer"] },
     { source: "9007199254740992", value: 9007199254740992, changes: [] },
+    { source: `-1${"0".repeat(400)}`, value: `-1${"0".repeat(400)}`, changes: ["big-integer"] },
     { source: "1e999", value: "1e999", changes: ["big-integer"] },
     { source: '"a\\u0000b"', value: "a\ufffdb", changes: ["nul"] },
     { source: '"\\ud83d"', value: "\ufffd", changes: ["half-surrogate"] },
