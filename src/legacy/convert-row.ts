@@ -4,7 +4,7 @@ import type { JsonObject, JsonValue, Microseconds } from "../memory/memory.ts";
 import { columnsToKeep, LEGACY_KEY, type LegacyRecord, METADATA_LEVELS, rowFrom } from "./legacy-record.ts";
 import { type JsonChange, parsePythonJson, pythonJson } from "./python-json.ts";
 import type { LegacyRow } from "./read-database.ts";
-import { keptText, type StoredValue, textValue, valueToJson } from "./stored-value.ts";
+import { isNoUtf8, keptText, type StoredValue, textValue, valueToJson } from "./stored-value.ts";
 
 /** The fields of a memory that say what an old row says. */
 export interface ConvertedFields {
@@ -214,6 +214,7 @@ function readMetadata(row: LegacyRow, changes: string[]) {
 
 function parsed(value: StoredValue, column: string, changes: string[]): JsonValue | undefined {
   const { text } = keptText(value);
+  if (isNoUtf8(value)) changes.push(`${column} has bytes that are no UTF-8, kept as U+FFFD`);
   try {
     const read = parsePythonJson(text, METADATA_LEVELS);
     for (const change of read.changes) changes.push(DESCRIPTIONS[change]);

@@ -30,6 +30,11 @@ export function keptText(value: StoredValue): KeptText {
   return { text: (text ?? lenient.decode(value.bytes)).replaceAll("\0", "\ufffd"), exact: false };
 }
 
+/** Whether a text, or a blob that stands for one, lost something when it was read. */
+export function isNoUtf8(value: StoredValue): boolean {
+  return value !== null && typeof value === "object" && decoded(value.bytes) === undefined;
+}
+
 export function isSameValue(a: StoredValue, b: StoredValue): boolean {
   if (a === null || b === null || typeof a !== "object" || typeof b !== "object") return Object.is(a, b);
   return a.type === b.type && Buffer.compare(a.bytes, b.bytes) === 0;

@@ -189,4 +189,12 @@ test("names every change, and nothing where nothing had to change", () => {
     "metadata has NaN or an infinite number, kept as text",
     "metadata has a number that a double does not hold, kept as text",
   ]);
+  const metadata = {
+    type: "text",
+    bytes: Uint8Array.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d]),
+  } as const;
+  expect(convertRow(row({ metadata, tags: "[]", expires_at: "soon" })).changes).toEqual([
+    "metadata has bytes that are no UTF-8, kept as U+FFFD",
+    "expires_at is no time of the years 1 to 9999: the memory does not end",
+  ]);
 });
