@@ -55,7 +55,7 @@ export function convertRow(row: LegacyRow, repeated = false): Converted {
   const content = keptText(row.content ?? null);
   if (!content.exact) changes.push("content has what PostgreSQL does not hold, kept as U+FFFD");
   const { metadata, source, importance, tags } = readMetadata(row, changes);
-  const createTime = timeOf(row.created_at) ?? timeOfId(id.text);
+  const createTime = timeOf(row.created_at) ?? timeOfId(id.text) ?? timeOf(row.updated_at);
   const fields: ConvertedFields = {
     id: validId ? id.text : mappedId(row, repeated),
     content: content.text,

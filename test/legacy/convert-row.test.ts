@@ -173,6 +173,12 @@ test.each([["never"], [Number.POSITIVE_INFINITY], [1e300]])("tells of an end tha
   expect(changes).toEqual(["expires_at is no time of the years 1 to 9999: the memory does not end"]);
 });
 
+test("takes the time of the update where neither the row nor its id says when it was stored", () => {
+  const converted = convertRow(row({ id: "mine", created_at: "yesterday", updated_at: 1749522938.25 }));
+  expect(converted.createTime).toBe(1_749_522_938_250_000n);
+  expect(converted.updateTime).toBe(1_749_522_938_250_000n);
+});
+
 test("tells ids apart that are the same bytes, as a text and as a blob", () => {
   const bytes = Buffer.from("mein Gedächtnis/1");
   const ids = (["text", "blob"] as const).map((type) => convertRow(row({ id: { type, bytes } })).id);
