@@ -17,7 +17,8 @@ export type Decision =
   | { readonly kind: "replace"; readonly id: string; readonly over: Memory }
   /** Its time is over. */
   | { readonly kind: "expired" }
-  | { readonly kind: "unchanged"; readonly memory: Memory }
+  /** Brought before, or equal to another row of the source in everything. */
+  | { readonly kind: "unchanged" }
   /** Brought before, changed in the target since, and not in the source. */
   | { readonly kind: "changed-here"; readonly memory: Memory }
   | { readonly kind: "conflict"; readonly memory: Memory; readonly reason: string };
@@ -40,7 +41,7 @@ export function decide(
     }
   }
   if (primary === undefined) return { kind: "create", id: converted.id, renamed: false };
-  if (saysTheSame(primary, converted)) return { kind: "unchanged", memory: primary };
+  if (saysTheSame(primary, converted)) return { kind: "unchanged" };
   if (differsInTimesOnly(primary, converted)) return { kind: "update", id: primary.id, over: primary };
   if (onConflict === "replace") return { kind: "replace", id: primary.id, over: primary };
   if (onConflict === "rename" && renamed === undefined) return { kind: "create", id: other, renamed: true };
@@ -56,7 +57,7 @@ function decideAgain(
 ): Decision {
   const changedHere = memory.version !== BigInt(record.version);
   const changedThere = record.sha256 !== converted.record.sha256;
-  if (!changedThere) return { kind: changedHere ? "changed-here" : "unchanged", memory };
+  if (!changedThere) return changedHere ? { kind: "changed-here", memory } : { kind: "unchanged" };
   if (!changedHere || differsInTimesOnly(memory, converted)) {
     return { kind: "update", id: memory.id, over: memory };
   }

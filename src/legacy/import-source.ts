@@ -245,10 +245,18 @@ async function decideAll(
   const ids = converted.flatMap(({ row, converted: { id } }) => [id, renamedId(row)]);
   const found = await findMemories(target, ids, signal);
   const now = BigInt(Date.now()) * 1_000n;
+  const created = new Set<string>();
   return converted.map((one) => {
     const { expireTime } = one.converted;
     if (expireTime !== undefined && expireTime <= now) return { ...one, decision: { kind: "expired" } };
-    return { ...one, decision: decide(one.row, one.converted, found, onConflict) };
+    const decision = decide(one.row, one.converted, found, onConflict);
+    if (decision.kind === "create") {
+      // Rows without a key may be equal in everything, their id included: they are one memory.
+      const name = `${decision.id} ${one.converted.record.sha256}`;
+      if (created.has(name)) return { ...one, decision: { kind: "unchanged" } };
+      created.add(name);
+    }
+    return { ...one, decision };
   });
 }
 

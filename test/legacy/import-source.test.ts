@@ -165,13 +165,14 @@ describe.each(serverEngines())("old data on $name", (engine) => {
     const database = new DatabaseSync(join(path, "memory.db"));
     database.exec(`create table memories (id, content, metadata, created_at, updated_at);
       insert into memories values ('twice', 'the first text', '{}', 1.5, 1.5), ('twice', 'the second text', '{}', 1.5, 1.5),
-        (7, 'of a number', '{}', 1.5, 1.5), (7, 'of the same number', '{}', 1.5, 1.5), ('once', 'another', '{}', 1.5, 1.5)`);
+        (7, 'of a number', '{}', 1.5, 1.5), (7, 'of the same number', '{}', 1.5, 1.5), ('once', 'another', '{}', 1.5, 1.5),
+        ('equal', 'in everything', '{}', 1.5, 1.5), ('equal', 'in everything', '{}', 1.5, 1.5)`);
     database.close();
     const target = targetOf("repeated");
-    expect((await bring(path, target)).counts).toEqual({ created: 5, altered: 4 });
+    expect((await bring(path, target)).counts).toEqual({ created: 6, altered: 5, unchanged: 1 });
     const { result, differences } = await verify(path, target);
-    expect({ result, differences }).toMatchObject({ result: { equal: 5 }, differences: [] });
-    expect((await bring(path, target)).counts).toEqual({ unchanged: 5 });
+    expect({ result, differences }).toMatchObject({ result: { equal: 7 }, differences: [] });
+    expect((await bring(path, target)).counts).toEqual({ unchanged: 7 });
   });
 
   test("a text of 5 MB is brought, too, where messages are not bounded", async () => {
