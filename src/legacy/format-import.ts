@@ -113,6 +113,7 @@ function quarantined(counts: QuarantineCounts, dry: boolean): string[] {
     [counts.tombstone, "chunks of former texts (tombstones)"],
     [counts["orphan-chunk"], "chunks of memories that are gone (orphans)"],
     [counts["stale-chunk"], "chunks that missed a change of their memory"],
+    [counts.unread, "pieces of faiss_metadata.json that could not be read"],
     [counts.version, "former versions of the fork"],
     [counts.checkpoint, "checkpoints of the fork"],
     [counts.expired, "memories whose time is over"],

@@ -1,9 +1,11 @@
+import { closeSync, openSync, readSync } from "node:fs";
 import { open, rename } from "node:fs/promises";
+import { join } from "node:path";
 import { expireTimeOf } from "./convert-row.ts";
 import type { LegacySource } from "./open-source.ts";
 import { CHECKPOINTS, type LegacyRow, MEMORIES, VERSIONS } from "./read-database.ts";
 import { keptText, valueToJson } from "./stored-value.ts";
-import { ORPHANED } from "./survey-vectors.ts";
+import { CHUNKS_FILE, ORPHANED } from "./survey-vectors.ts";
 
 /** What does not become a memory. */
 export type QuarantineKind =
@@ -13,6 +15,8 @@ export type QuarantineKind =
   | "orphan-chunk"
   /** A chunk that missed an update of its memory: the text that searches went on finding. */
   | "stale-chunk"
+  /** What follows the damage in the file of chunks, a piece each. */
+  | "unread"
   /** Of the fork: a former state of a memory, a checkpoint. */
   | "version"
   | "checkpoint"
@@ -25,6 +29,8 @@ export type QuarantineCounts = Readonly<Record<QuarantineKind, number>>;
 
 /** Bytes collected before they are written. */
 const BLOCK = 256 * 1024;
+/** Bytes of what could not be read that become one entry. */
+const PIECE = 1024 * 1024;
 
 /**
  * Goes through all that is in the old data and is not a live memory. With a path it is written there, one JSON object a
@@ -41,6 +47,7 @@ export async function quarantine(
     tombstone: 0,
     "orphan-chunk": 0,
     "stale-chunk": 0,
+    unread: 0,
     version: 0,
     checkpoint: 0,
     expired: 0,
@@ -73,7 +80,10 @@ interface Entry {
   readonly [member: string]: unknown;
 }
 
-function* entries({ scratch, database }: LegacySource, now: bigint): Generator<Entry, void, undefined> {
+function* entries(
+  { path, vectors, scratch, database }: LegacySource,
+  now: bigint,
+): Generator<Entry, void, undefined> {
   const chunks = (where: string) =>
     scratch
       .prepare(
@@ -98,6 +108,7 @@ function* entries({ scratch, database }: LegacySource, now: bigint): Generator<E
   for (const row of chunks("exists (select 1 from memory m where m.key = c.key and m.stale = 'text')")) {
     yield chunk("stale-chunk", row);
   }
+  if (vectors.unreadFrom !== undefined) yield* unread(join(path, CHUNKS_FILE), vectors.unreadFrom);
   for (const table of database.otherTables) {
     const kind = table === VERSIONS ? "version" : table === CHECKPOINTS ? "checkpoint" : "row";
     for (const row of database.rows(table)) yield rowEntry(kind, row, kind === "row" ? { table } : {});
@@ -105,6 +116,30 @@ function* entries({ scratch, database }: LegacySource, now: bigint): Generator<E
   for (const row of database.columns.includes("expires_at") ? database.rows(MEMORIES) : []) {
     const end = expireTimeOf(row);
     if (end !== undefined && end <= now) yield rowEntry("expired", row, {});
+  }
+}
+
+function* unread(path: string, from: number): Generator<Entry, void, undefined> {
+  const file = openSync(path, "r");
+  try {
+    const buffer = Buffer.alloc(PIECE);
+    for (let at = from; ; at += PIECE) {
+      const bytes = buffer.subarray(0, readSync(file, buffer, 0, PIECE, at));
+      const content = keptText({ type: "text", bytes }).text;
+      // Brackets alone say nothing.
+      if (/[^\s,\]}]/.test(content)) {
+        yield {
+          kind: "unread",
+          file: CHUNKS_FILE,
+          byte: at,
+          content,
+          original: valueToJson({ type: "blob", bytes }),
+        };
+      }
+      if (bytes.length < PIECE) return;
+    }
+  } finally {
+    closeSync(file);
   }
 }
 

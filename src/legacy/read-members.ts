@@ -11,8 +11,11 @@ export type Member =
     }
   /** `key` leads to something else. */
   | { readonly kind: "value"; readonly key: string; readonly json: string }
-  /** The last one: the file is complete and nothing follows, or what is wrong with it, in words after "the file". */
-  | { readonly kind: "end"; readonly problem: string | undefined };
+  /**
+   * The last one: the file is complete and nothing follows, or what is wrong with it, in words after "the file", and the
+   * byte from which on nothing was read.
+   */
+  | { readonly kind: "end"; readonly problem: string | undefined; readonly unreadFrom?: number };
 
 /** Of one element; beyond it the file is taken for damaged. */
 const MAX_ELEMENT_BYTES = 256 * 1024 * 1024;
@@ -36,7 +39,9 @@ export async function* readMembers(
   signal?: AbortSignal,
 ): AsyncGenerator<Member, void, undefined> {
   const bytes = createReader(path, signal);
-  const damaged = (what: string): Member => ({ kind: "end", problem: what });
+  /** Behind the last value that was read. */
+  let readTo = 0;
+  const damaged = (what: string): Member => ({ kind: "end", problem: what, unreadFrom: readTo });
   try {
     if ((await bytes.nextSolid()) !== OPEN_OBJECT) {
       yield damaged(bytes.count() === 0 ? "is empty" : "does not begin with an object of JSON");
@@ -53,26 +58,25 @@ export async function* readMembers(
           const name = closing === CLOSE_OBJECT ? await readKey(next) : undefined;
           const { json, after } = await readValue(name === undefined ? next : await bytes.nextSolid());
           yield { kind: "element", key, name, json };
+          readTo = bytes.count() - 1;
           next = await separated(after, closing);
         }
         next = await separated(await bytes.nextSolid(), CLOSE_OBJECT);
       } else {
         const { json, after } = await readValue(next);
         yield { kind: "value", key, json };
+        readTo = bytes.count() - 1;
         next = await separated(after, CLOSE_OBJECT);
       }
     }
+    readTo = bytes.count();
     const rest = await bytes.nextSolid().catch(() => undefined);
-    yield damagedOrNot(rest);
+    yield rest === undefined ? { kind: "end", problem: undefined } : damaged("goes on after its end");
   } catch (error) {
     if (!(error instanceof Damage)) throw error;
     yield damaged(error.message);
   } finally {
     bytes.close();
-  }
-
-  function damagedOrNot(rest: number | undefined): Member {
-    return { kind: "end", problem: rest === undefined ? undefined : "goes on after its end" };
   }
 
   async function readKey(first: number): Promise<string> {

@@ -53,6 +53,8 @@ export interface VectorSurvey {
   readonly findings: VectorFindings;
   /** Undefined if there is none, or it cannot be used. To be closed. */
   readonly index: FaissIndex | undefined;
+  /** The byte of the file of chunks from which on it could not be read; undefined: there is none. */
+  readonly unreadFrom: number | undefined;
 }
 
 /**
@@ -107,6 +109,7 @@ export async function surveyVectors(
   const inState = (state: VectorState) => count(`memory where state = '${state}'`);
   return {
     index,
+    unreadFrom: chunks.unreadFrom,
     findings: {
       problem: problems.length > 0 ? problems.join("; ") : undefined,
       dimensions: index?.dimensions ?? 0,
@@ -158,20 +161,24 @@ async function noteChunks(
   directory: string,
   scratch: DatabaseSync,
   signal: AbortSignal,
-): Promise<{ chunks: number; problem?: string }> {
+): Promise<{ readonly chunks: number; readonly problem?: string; readonly unreadFrom?: number | undefined }> {
   const insert = scratch.prepare(
     "insert into chunk (row, key, content, json, meta_created_at, meta_updated_at) values (?, ?, ?, ?, ?, ?)",
   );
   const map = scratch.prepare("update chunk set mapped = 1 where row = ?");
   let chunks = 0;
   let problem: string | undefined;
+  let unreadFrom: number | undefined;
   const path = join(directory, CHUNKS_FILE);
   if ((await stat(path).catch(() => undefined))?.isFile() === false)
     return { chunks, problem: "cannot be read (it is no file)" };
   scratch.exec("begin");
   try {
     for await (const member of readMembers(path, signal)) {
-      if (member.kind === "end") problem ??= member.problem;
+      if (member.kind === "end") {
+        problem ??= member.problem;
+        ({ unreadFrom } = member);
+      }
       if (member.kind !== "element") continue;
       const value = readElement(member.json);
       if (member.key === "id_map") {
@@ -197,7 +204,7 @@ async function noteChunks(
     if (error.code !== "ENOENT") problem ??= `cannot be read (${error.message})`;
   }
   scratch.exec("commit");
-  return { chunks, ...(problem === undefined ? {} : { problem }) };
+  return { chunks, unreadFrom, ...(problem === undefined ? {} : { problem }) };
 }
 
 function noteStates(

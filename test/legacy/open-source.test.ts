@@ -174,6 +174,30 @@ describe("damage that no fixture has", () => {
     });
   });
 
+  test("what follows damage in the chunks is saved as it is", async () => {
+    const chunks = [
+      ...CHUNKS,
+      { text_id: null, content: "a former text" },
+      { text_id: null, content: "more" },
+    ];
+    const path = await writeLegacyDirectory(join(directory.path, "unread"), MEMORIES, chunks);
+    const whole = await readFile(metadataOf(path));
+    const at = whole.indexOf("a former");
+    whole[at] = 0xff;
+    await writeFile(metadataOf(path), whole);
+    const source = await openLegacySource(path, never);
+    const file = join(directory.path, "quarantine.jsonl");
+    const counts = await quarantine(source, file, 0n);
+    await source.close();
+    expect(counts).toMatchObject({ tombstone: 0, unread: 1 });
+    const entry = JSON.parse(await readFile(file, "utf8"));
+    expect(entry).toMatchObject({ kind: "unread", file: "faiss_metadata.json" });
+    expect(entry.content).toContain("\ufffd former text");
+    const saved = Buffer.from(entry.original.blob_base64, "base64");
+    expect(saved.equals(whole.subarray(entry.byte))).toBe(true);
+    expect(entry.byte).toBeLessThan(at);
+  });
+
   test.each<[string, (path: string) => Promise<unknown>, RegExp]>([
     ["the index is missing", (path) => rm(indexPath(path)), /^faiss_index\.bin is missing$/],
     ["the chunks are missing", (path) => rm(metadataOf(path)), /^faiss_metadata\.json is missing$/],

@@ -111,7 +111,7 @@ describe.each(FIXTURES)("%s", (fixture) => {
     const chunks = members.filter((member) => member.kind === "element" && member.key === "chunks");
     const end = members.at(-1);
     if (fixture === "truncated-files") {
-      expect(end).toEqual({ kind: "end", problem: "ends too early" });
+      expect(end).toEqual({ kind: "end", problem: "ends too early", unreadFrom: 1832 });
       expect(chunks).toHaveLength(5);
       return;
     }
@@ -125,7 +125,7 @@ describe.each(FIXTURES)("%s", (fixture) => {
 
 describe("a JSON file is read as far as it is sound", () => {
   const element = (key: string, json: string, name?: string) => ({ kind: "element", key, name, json });
-  test.each<{ text: string; members: unknown[]; problem?: string }>([
+  test.each<{ text: string; members: unknown[]; problem?: string; unreadFrom?: number }>([
     {
       text: '{"a":[1, {"b":"]}"},"x\\"y"],"c":{"k":[2]},"d":null}',
       members: [
@@ -140,17 +140,22 @@ describe("a JSON file is read as far as it is sound", () => {
     { text: '\ufeff{ "a" : [ ] }\n', members: [] },
     { text: '{"a":[NaN,-1e5]}', members: [element("a", "NaN"), element("a", "-1e5")] },
     { text: '{"a":["é"]}', members: [element("a", '"é"')] },
-    { text: "", members: [], problem: "ends too early" },
-    { text: "[1]", members: [], problem: "does not begin with an object of JSON" },
-    { text: '{"a":[1,2', members: [element("a", "1")], problem: "ends too early" },
-    { text: '{"a":[1,"b', members: [element("a", "1")], problem: "ends too early" },
-    { text: '{"a":[1 2]}', members: [element("a", "1")], problem: "is no JSON from byte 9 on" },
-    { text: '{"a":[1]}x', members: [element("a", "1")], problem: "goes on after its end" },
-    { text: "{a:1}", members: [], problem: "is no JSON from byte 2 on" },
-  ])("$text", async ({ text, members, problem }) => {
+    { text: "", members: [], problem: "ends too early", unreadFrom: 0 },
+    { text: "[1]", members: [], problem: "does not begin with an object of JSON", unreadFrom: 0 },
+    { text: '{"a":[1,2', members: [element("a", "1")], problem: "ends too early", unreadFrom: 7 },
+    { text: '{"a":[1,"b', members: [element("a", "1")], problem: "ends too early", unreadFrom: 7 },
+    {
+      text: '{"a":[1 2]}',
+      members: [element("a", "1")],
+      problem: "is no JSON from byte 9 on",
+      unreadFrom: 8,
+    },
+    { text: '{"a":[1]}x', members: [element("a", "1")], problem: "goes on after its end", unreadFrom: 9 },
+    { text: "{a:1}", members: [], problem: "is no JSON from byte 2 on", unreadFrom: 0 },
+  ])("$text", async ({ text, members, ...end }) => {
     const path = join(directory.path, "members.json");
     await writeFile(path, text);
-    expect(await membersOf(path)).toEqual([...members, { kind: "end", problem }]);
+    expect(await membersOf(path)).toEqual([...members, { kind: "end", ...end }]);
   });
 
   test("also where elements reach over several reads", async () => {
