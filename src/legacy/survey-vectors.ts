@@ -225,8 +225,8 @@ function noteStates(
         from chunk c where c.key = m.key)`,
     )
     .run({ usable, shifted: shifted ? 1 : 0 });
-  if (usable === 0) return;
-  // The exact test: what the chunks say of the last update lies before that of the row.
+  // The exact test: what the chunks say of the last update lies before that of the row. Also without an index: they may
+  // have a former text that nothing else has.
   scratch.exec(
     `update memory as m set stale = 'metadata' where exists (
       select 1 from chunk c where c.key = m.key and c.meta_updated_at < m.updated_at)`,

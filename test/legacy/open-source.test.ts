@@ -174,6 +174,16 @@ describe("damage that no fixture has", () => {
     });
   });
 
+  test("a chunk with a former text is saved where there is no index", async () => {
+    const stale = { text_id: "a", content: "a former text", updated_at: FIRST_TIME - 1 };
+    const found = await findingsOf([stale, ...CHUNKS.slice(1)], (path) => rm(indexPath(path)));
+    expect(found).toMatchObject({
+      problem: "faiss_index.bin is missing",
+      states: { missing: 3 },
+      quarantine: { "stale-chunk": 1 },
+    });
+  });
+
   test("what follows damage in the chunks is saved as it is", async () => {
     const chunks = [
       ...CHUNKS,
