@@ -32,8 +32,8 @@ function collectElsewhere(): Promise<void> {
 
 if (isMainThread && process.send !== undefined) {
   process.on("message", async () => {
-    await collect();
     await collectElsewhere();
+    await collect();
     const { rss, heapUsed, external } = process.memoryUsage();
     const sockets = process.getActiveResourcesInfo().filter((name) => name === "TCPSocketWrap").length;
     process.send?.({ rss, heapUsed, external, sockets });
