@@ -10,6 +10,8 @@ const SQLITE_HEADER = "SQLite format 3\0";
 /** Of a journal's header, those that are zero once it is done with. */
 const JOURNAL_HEADER_BYTES = 28;
 const SQLITE_BUSY = 5;
+/** Of the files beside a database, those that are a part of it. */
+const BESIDE = ["-journal", "-wal"];
 
 /**
  * Copies the old database with what a crash has left beside it into `scratch`, where SQLite may finish or roll back
@@ -26,16 +28,27 @@ export async function copyDatabase(directory: string, scratch: string): Promise<
   // The lock goes with the first file descriptor that is closed, which is that of the copy: just late enough.
   const unlock = await lockForReading(original);
   try {
+    const before = await changeTimes(original);
     await copyFile(original, copy, constants.COPYFILE_FICLONE);
-    for (const suffix of ["-journal", "-wal"]) {
+    for (const suffix of BESIDE) {
       await copyFile(`${original}${suffix}`, `${copy}${suffix}`).catch(unlessAbsent);
     }
+    if ((await changeTimes(original)) !== before) throw beingWritten(original);
   } catch (error) {
-    throw unreadable(original, error);
+    throw error instanceof StartupError ? error : unreadable(original, error);
   } finally {
     unlock();
   }
   return copy;
+}
+
+/** When the database and what is beside it were last written, so that files of two moments are not taken for one. */
+async function changeTimes(original: string): Promise<string> {
+  const times = ["", ...BESIDE].map(async (suffix) => {
+    const found = await stat(`${original}${suffix}`, { bigint: true }).catch(unlessAbsent);
+    return found?.mtimeNs;
+  });
+  return (await Promise.all(times)).join();
 }
 
 async function assertSqlite(directory: string, path: string): Promise<void> {
@@ -72,7 +85,7 @@ async function assertSqlite(directory: string, path: string): Promise<void> {
  * cannot be read without finishing it: there, no lock is needed, since nobody runs.
  */
 async function lockForReading(path: string): Promise<() => void> {
-  // Readers of a write-ahead log make files beside it.
+  // Readers of a write-ahead log make files beside it: there, only a write while it is copied is noticed.
   const [writeVersion] = (await readHeader(path, 19)).subarray(18);
   if (writeVersion === 2) return () => {};
   const database = new DatabaseSync(path, { readOnly: true });

@@ -170,6 +170,26 @@ describe("refuses a database that a running server writes to", () => {
   });
 });
 
+test("refuses a write-ahead log that grows while it is copied", async () => {
+  const path = await source();
+  const database = new DatabaseSync(join(path, "memory.db"));
+  database.exec("pragma journal_mode = wal");
+  let writing = true;
+  const writes = (async () => {
+    while (writing) {
+      database.exec("update memories set updated_at = updated_at + 1");
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  })();
+  try {
+    await expect(contentsOf(path)).rejects.toThrow(`${path}/memory.db is locked: stop the old server`);
+  } finally {
+    writing = false;
+    await writes;
+    database.close();
+  }
+});
+
 test("does not mind a journal of a write that a crash has ended before it reached the database", async () => {
   const path = await source();
   const before = await contentsOf(path);
