@@ -16,7 +16,7 @@ import { createPostgresMemoryRepository } from "../storage/postgres/memory-repos
 import { databaseName } from "./addresses.ts";
 import { withTarget } from "./import-target.ts";
 import { warningsOnly } from "./log.ts";
-import { createProgress, grouped } from "./progress.ts";
+import { createProgress, grouped, memoriesOf } from "./progress.ts";
 import { renamesFrom } from "./renames.ts";
 import { UsageError } from "./usage-error.ts";
 import { whenInterrupted } from "./when-interrupted.ts";
@@ -98,14 +98,14 @@ async function adoptInPlace(config: Config, run: Run): Promise<number> {
       logger: warningsOnly,
       onStep: ({ domain }, step, count) => {
         rows += count;
-        progress.show(`${domain}: ${step}, ${grouped(rows)} memories`, rows, total);
+        progress.show(`${domain}: ${step}, ${memoriesOf(rows)}`, rows, total);
       },
     }).finally(() => progress.end());
     return say.done(
       done,
       done.map(
         ({ domain, memories, normalised, pending, changedMetadata }) =>
-          `${domain}: ${grouped(memories)} memories taken over, ${grouped(normalised)} embeddings kept, ${grouped(pending)} to be embedded by the running server${note(changedMetadata, "with metadata moved to old_ keys")}`,
+          `${domain}: ${memoriesOf(memories)} taken over, ${grouped(normalised)} embeddings kept, ${grouped(pending)} to be embedded by the running server${note(changedMetadata, "with metadata moved to old_ keys")}`,
       ),
     );
   } finally {
@@ -145,7 +145,7 @@ async function copyFrom(config: Config, run: Run): Promise<number> {
                 signal: run.signal,
                 onProgress: (count) => {
                   rows += count;
-                  progress.show(`${table.domain}: ${grouped(rows)} memories`, rows, total);
+                  progress.show(`${table.domain}: ${memoriesOf(rows)}`, rows, total);
                 },
                 onRejected: ({ old }, id, reason) => {
                   progress.end();
@@ -161,7 +161,7 @@ async function copyFrom(config: Config, run: Run): Promise<number> {
           done,
           done.map(
             ({ domain, memories, created, replaced, unchanged, kept, rejected, inexactNumbers }) =>
-              `${domain}: ${grouped(memories)} memories read, ${grouped(created)} created${note(replaced, "replaced")}${note(unchanged, "unchanged")}${note(kept, "kept as they are in the target")}${note(rejected, "rejected")}${note(inexactNumbers, "with numbers kept as text, too")}`,
+              `${domain}: ${memoriesOf(memories)} read, ${grouped(created)} created${note(replaced, "replaced")}${note(unchanged, "unchanged")}${note(kept, "kept as they are in the target")}${note(rejected, "rejected")}${note(inexactNumbers, "with numbers kept as text, too")}`,
           ),
         );
         return done.some(({ rejected }) => rejected > 0) ? 1 : code;
@@ -248,7 +248,7 @@ function reporter(run: Run, { place, plan }: { readonly place: string; readonly 
       : `${plan.tables.length} tables of the old version in ${place}:`,
     ...plan.tables.map(({ old, domain }) => {
       const { memories, withoutEmbedding, zeroEmbeddings, oddIds, oddMetadata } = old.figures;
-      return `  ${JSON.stringify(old.table)} ${DOMAIN_NAME.test(domain) ? `becomes the domain ${domain}` : "needs a name"}: ${grouped(memories)} ${memories === 1 ? "memory" : "memories"}${note(withoutEmbedding, "without embedding")}${note(zeroEmbeddings, "with an embedding of zeros")}${note(oddIds, "with an id that requests cannot name")}${note(oddMetadata, "with metadata to be moved to old_ keys")}`;
+      return `  ${JSON.stringify(old.table)} ${DOMAIN_NAME.test(domain) ? `becomes the domain ${domain}` : "needs a name"}: ${memoriesOf(memories)}${note(withoutEmbedding, "without embedding")}${note(zeroEmbeddings, "with an embedding of zeros")}${note(oddIds, "with an id that requests cannot name")}${note(oddMetadata, "with metadata to be moved to old_ keys")}`;
     }),
     ...plan.skipped.map(({ table }) => `  ${JSON.stringify(table)} is left alone`),
     ...plan.problems.map((problem) => `problem: ${problem}`),

@@ -6,7 +6,7 @@ import {
   ExportResponseSchema,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { StartupError } from "../errors.ts";
-import { createProgress, grouped } from "./progress.ts";
+import { createProgress, memoriesOf } from "./progress.ts";
 import { filterFrom } from "./request-options.ts";
 import { serverUrl, withClient } from "./server-client.ts";
 import { whenInterrupted } from "./when-interrupted.ts";
@@ -47,7 +47,7 @@ export async function exportDomain(options: ExportOptions): Promise<void> {
         await write(`${JSON.stringify(toJson(ExportResponseSchema, response))}\n`);
         if (response.item.case === "record") {
           cursor = after;
-          progress.show(`${grouped(++records)} memories`, records, total);
+          progress.show(memoriesOf(++records), records, total);
         }
         complete = response.item.case === "summary";
       }
@@ -55,14 +55,14 @@ export async function exportDomain(options: ExportOptions): Promise<void> {
     } catch (error) {
       progress.end();
       const goOn = cursor === "" ? "" : `; to go on, append what this writes: --cursor ${cursor}`;
-      console.error(`memory-service: the export is not complete after ${grouped(records)} memories${goOn}`);
+      console.error(`memory-service: the export is not complete after ${memoriesOf(records)}${goOn}`);
       throw interrupted.signal.aborted ? new StartupError("interrupted") : error;
     } finally {
       interrupted.end();
       progress.end();
     }
     const seconds = ((performance.now() - started) / 1_000).toFixed(1);
-    console.error(`exported ${grouped(records)} memories in ${seconds} s`);
+    console.error(`exported ${memoriesOf(records)} in ${seconds} s`);
   });
 }
 

@@ -26,7 +26,7 @@ import { type Difference, verifySource } from "../legacy/verify-source.ts";
 import { waitForEmbeddings } from "../legacy/wait-for-embeddings.ts";
 import { DOMAIN_NAME } from "../memory/limits.ts";
 import { withTarget } from "./import-target.ts";
-import { createProgress, grouped, type Progress } from "./progress.ts";
+import { createProgress, grouped, memoriesOf, type Progress } from "./progress.ts";
 import { UsageError } from "./usage-error.ts";
 import { whenInterrupted } from "./when-interrupted.ts";
 
@@ -147,7 +147,7 @@ async function bringInto(
   const rest = await importSource(source, target, {
     ...how,
     ...(reuse.embeddings === undefined ? {} : { embeddings: reuse.embeddings }),
-    onProgress: (done) => progress.show(`${grouped(done)} memories`, done, memories),
+    onProgress: (done) => progress.show(memoriesOf(done), done, memories),
   });
   const counts = sum(rest, sample);
   const seconds = (performance.now() - started) / 1_000;
@@ -246,7 +246,7 @@ async function verify(source: LegacySource, call: Call): Promise<number> {
     const differences: Difference[] = [];
     const result = await verifySource(source, target, {
       onDifference: async (difference) => void differences.push(difference),
-      onProgress: (done) => progress.show(`${grouped(done)} memories compared`, done, memories),
+      onProgress: (done) => progress.show(`${memoriesOf(done)} compared`, done, memories),
       signal,
     });
     progress.end();
@@ -286,7 +286,7 @@ async function rollback(run: string, call: Call): Promise<number> {
         call.progress.end();
         console.error(`memory "${id}" is left: ${why}`);
       },
-      onProgress: (done) => call.progress.show(`${grouped(done)} memories`),
+      onProgress: (done) => call.progress.show(memoriesOf(done)),
       signal: call.signal,
     });
     call.progress.end();
@@ -300,7 +300,7 @@ async function rollback(run: string, call: Call): Promise<number> {
       call.json
         ? `${JSON.stringify({ kind: "rollback", run, ...result })}\n`
         : `rollback of import ${run} in domain "${target.domain}" of ${target.name}: ${[
-            `${grouped(removed)} memories removed`,
+            `${memoriesOf(removed)} removed`,
             ...(restored > 0 ? [`${grouped(restored)} put back as they were before`] : []),
             ...(gone > 0 ? [`${grouped(gone)} were gone already`] : []),
             ...(changed > 0 ? [`${grouped(changed)} left, since they were changed`] : []),

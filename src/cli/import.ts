@@ -14,7 +14,7 @@ import {
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { StartupError } from "../errors.ts";
 import { parseExportLine } from "./export-line.ts";
-import { createProgress, grouped } from "./progress.ts";
+import { createProgress, grouped, memoriesOf } from "./progress.ts";
 import { type Line, readLines } from "./read-lines.ts";
 import { reasonOf, wholeNumber } from "./request-options.ts";
 import { serverUrl, withClient } from "./server-client.ts";
@@ -128,7 +128,7 @@ export async function importFile(path: string, options: ImportOptions): Promise<
       batch.push({ line: line.number, record: entry.record });
       batchBytes += line.text?.length ?? 0;
       if (batch.length >= CALL.records || batchBytes >= CALL.bytes) await flush();
-      progress.show(`${grouped(total())} memories`, size === undefined ? undefined : line.end, size);
+      progress.show(memoriesOf(total()), size === undefined ? undefined : line.end, size);
     };
 
     try {

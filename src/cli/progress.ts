@@ -52,3 +52,8 @@ export function createProgress(
 export function grouped(count: number | bigint): string {
   return count.toLocaleString("en-US");
 }
+
+/** "1 memory", "12,345 memories". */
+export function memoriesOf(count: number | bigint): string {
+  return `${grouped(count)} ${Number(count) === 1 ? "memory" : "memories"}`;
+}

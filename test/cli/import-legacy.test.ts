@@ -158,7 +158,7 @@ test("a rollback leaves what was changed since, and puts back what was there bef
 
   const { code, stdout, stderr } = await importLegacy(["--rollback", run, "--report", first], "back");
   expect(code).toBe(1);
-  expect(stdout).toContain("1 memories removed, 1 put back as they were before, 1 were gone already, 2 left");
+  expect(stdout).toContain("1 memory removed, 1 put back as they were before, 1 were gone already, 2 left");
   expect(stderr).toMatch(/memory "changed" is left: changed since: was version 1, is 2/);
   expect(stderr).toMatch(/memory "bare" is left: changed since, and without its record/);
   const { memories } = await grpc.client.list({ domain: "back" });
@@ -186,7 +186,7 @@ test("a second run brings what has changed, and its rollback what was there befo
     (await grpc.client.list({ domain: "twice" })).memories.map(({ content }) => content).sort();
   expect(await contents()).toEqual(["new", "second"]);
   expect((await importLegacy(["--rollback", run, "--report", two], "twice")).stdout).toContain(
-    "1 memories removed, 1 put back as they were before",
+    "1 memory removed, 1 put back as they were before",
   );
   expect(await contents()).toEqual(["first"]);
 });
