@@ -3,7 +3,7 @@ import type { DescService } from "@bufbuild/protobuf";
 import type { Embedder } from "./embedding/embedder.ts";
 import type { Logger } from "./logger.ts";
 import type { Health } from "./rpc/health.ts";
-import type { ReadinessReport } from "./rpc/http-handler.ts";
+import type { ReadinessReport } from "./rpc/plain-handler.ts";
 import type { Database } from "./storage/database/database.ts";
 
 /** How often the database and the embedder are looked at. */

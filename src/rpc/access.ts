@@ -1,3 +1,5 @@
+import { ServiceError } from "../errors.ts";
+
 /** Who may be asked under which name, and by which web pages. */
 export interface AccessRules {
   /** True if the server listens on loopback only; beyond it the Host is not looked at. */
@@ -13,6 +15,8 @@ export type AccessVerdict =
   | { readonly kind: "malformed" }
   | { readonly kind: "host-refused"; readonly host: string }
   | { readonly kind: "origin-refused"; readonly origin: string };
+
+export type Refusal = Extract<AccessVerdict, { kind: "host-refused" | "origin-refused" }>;
 
 /**
  * Decides whether a request may be served. A web page elsewhere must not reach a server on loopback, neither
@@ -35,6 +39,17 @@ export function checkAccess(
     return { kind: "origin-refused", origin };
   }
   return { kind: "allowed", origin };
+}
+
+/** What a refused caller is told. */
+export function refusalError(refusal: Refusal): ServiceError {
+  return refusal.kind === "host-refused"
+    ? new ServiceError("HOST_NOT_ALLOWED", `host "${refusal.host}" is not allowed`, {
+        metadata: { host: refusal.host },
+      })
+    : new ServiceError("HOST_NOT_ALLOWED", `origin "${refusal.origin}" is not allowed`, {
+        metadata: { origin: refusal.origin },
+      });
 }
 
 /** True for `localhost`, `*.localhost`, 127.0.0.0/8 and `::1` (with or without brackets). */

@@ -18,33 +18,25 @@ import {
   ErrorInfoSchema,
   RetryInfoSchema,
 } from "../generated/google/rpc/error_details_pb.ts";
-import type { Logger } from "../logger.ts";
 import type { FinishedCall } from "../observability/call-metrics.ts";
-import type { MetricsReport } from "../observability/metrics.ts";
-import type { Authenticator } from "../security/authenticator.ts";
-import { ANYBODY, type Caller, NOBODY } from "../security/caller.ts";
-import { type AccessRules, type AccessVerdict, checkAccess } from "./access.ts";
+import { NOBODY } from "../security/caller.ts";
+import { type AccessRules, checkAccess, type Refusal, refusalError } from "./access.ts";
 import { isOpen } from "./access-rules.ts";
 import { type CallSlot, createCallLimiter } from "./call-limit.ts";
 import { type Call, createCall, kCall, logCall, requestIdHeader } from "./call-log.ts";
 import { kCaller } from "./caller.ts";
 import { compressions } from "./compression.ts";
+import { demandCredentials, whoCalls } from "./credentials.ts";
 import { forgetDistantDeadline } from "./deadline.ts";
 import { connectErrorFrom } from "./errors.ts";
 import { simplifyGrpcMessage } from "./grpc-message.ts";
 import { explainMediaType } from "./media-type.ts";
+import { createPlainHandler, type PlainHandlerOptions } from "./plain-handler.ts";
 import { discardUnreadBody, type HttpRequest, type HttpResponse, requestBody } from "./request-body.ts";
 import { observeOutcome, type ResponseOutcome } from "./response-code.ts";
 import { refuseUnencodable } from "./unencodable.ts";
 
-/** Whether the server can do its work now, and why not. */
-export interface ReadinessReport {
-  readonly ready: boolean;
-  /** What was looked at, by name; `detail` is one sentence without secrets. */
-  readonly checks: Readonly<Record<string, { readonly ok: boolean; readonly detail: string }>>;
-}
-
-export interface HttpHandlerOptions {
+export interface HttpHandlerOptions extends PlainHandlerOptions {
   readonly routes: (router: ConnectRouter) => void;
   /** First is outermost. */
   readonly interceptors: readonly Interceptor[];
@@ -52,26 +44,15 @@ export interface HttpHandlerOptions {
   readonly maxMessageBytes: number;
   /** Fewest bytes of an answer worth compressing, for a client that accepts it. Default: 32 KiB. */
   readonly compressMinBytes?: number;
-  /** Asked for each `/readyz`; the signal ends after two seconds. */
-  readonly readiness: (signal: AbortSignal) => Promise<ReadinessReport>;
-  /** Aborted with a ConnectError when running calls have to end. */
-  readonly shutdownSignal: AbortSignal;
   /** Known once the server listens. */
   readonly accessRules: () => AccessRules;
-  readonly logger: Logger;
-  /** Tells who calls; undefined: nobody needs credentials. */
-  readonly authenticator?: Pick<Authenticator, "authenticate"> | undefined;
   /** Calls at once; more are refused as OVERLOADED. Default 500. */
   readonly maxCalls?: number;
   /** For a request to arrive as a whole, and for an answer of one message to be taken; for a client stream, until more of it comes. Default: 60 s, 10 minutes. */
   readonly bodyTimeouts?: { readonly requestMs: number; readonly streamMs: number };
   /** Told of each call that has ended: RPCs, and what was posted where there is none. */
   readonly onCall?: ((call: FinishedCall) => void) | undefined;
-  /** Answers `/metrics`; without it there is no such path. */
-  readonly metrics?: (() => Promise<MetricsReport>) | undefined;
 }
-
-const readinessTimeoutMs = 2_000;
 
 const defaultBodyTimeouts = { requestMs: 60_000, streamMs: 600_000 };
 
@@ -84,10 +65,6 @@ const maxRequestBytes = 256 * 1024 * 1024;
  */
 const defaultCompressMinBytes = 32 * 1024;
 
-/** How long browsers may remember a preflight; more than two hours is cut by them anyway. */
-const preflightMaxAgeSeconds = 7_200;
-
-type Refusal = Extract<AccessVerdict, { kind: "host-refused" | "origin-refused" }>;
 /** Why a call is refused whatever it asks for. */
 const kRefusal = createContextKey<ServiceError | undefined>(undefined, { description: "refusal" });
 
@@ -123,6 +100,7 @@ export function createHttpHandler(options: HttpHandlerOptions) {
   });
   options.routes(router);
   const { maxCalls = 500, bodyTimeouts = defaultBodyTimeouts } = options;
+  const handlePlain = createPlainHandler(options);
   const limiter = createCallLimiter({ maxCalls, maxRequestBytes, maxBytesPerCall: options.maxMessageBytes });
   const rpcs = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
 
@@ -143,7 +121,7 @@ export function createHttpHandler(options: HttpHandlerOptions) {
       serveRpc(rpc, request, response, call, verdict.kind === "allowed" ? undefined : verdict);
       return;
     }
-    servePlain(request, response, path, rpc, verdict).then(
+    handlePlain(request, response, { path, isRpc: rpc !== undefined, verdict }).then(
       (status) => {
         logCall(logger, call, { status });
         if (request.method === "POST") report(call, rpc && call.method, { status });
@@ -196,7 +174,7 @@ export function createHttpHandler(options: HttpHandlerOptions) {
     });
     const run = async () => {
       const values = createContextValues().set(kCall, call);
-      if (refusal !== undefined) values.set(kRefusal, errorOf(refusal));
+      if (refusal !== undefined) values.set(kRefusal, refusalError(refusal));
       else if (slot instanceof ServiceError) values.set(kCaller, NOBODY).set(kRefusal, slot);
       else if (authenticator !== undefined) {
         const caller = isOpen(rpc.service) ? NOBODY : await whoCalls(authenticator, request, logger);
@@ -258,98 +236,6 @@ export function createHttpHandler(options: HttpHandlerOptions) {
     }
     return { ...answer, body: timed(body) };
   }
-
-  async function servePlain(
-    request: HttpRequest,
-    response: HttpResponse,
-    path: string,
-    rpc: UniversalHandler | undefined,
-    verdict: AccessVerdict,
-  ): Promise<number> {
-    if (verdict.kind === "malformed") return sendText(request, response, 400, "malformed host");
-    if (verdict.kind !== "allowed") return sendText(request, response, 403, errorOf(verdict).message);
-    if (request.method === "OPTIONS" && verdict.origin !== undefined) return sendPreflight(request, response);
-    if (rpc !== undefined) {
-      response.setHeader("allow", "POST");
-      return sendText(request, response, 405, "use POST");
-    }
-    if (request.method !== "GET" && request.method !== "HEAD") {
-      return sendText(request, response, 404, "not found");
-    }
-    if (path === "/livez") return sendText(request, response, 200, "ok");
-    if (path === "/readyz") {
-      const report = await readinessOf(options);
-      // Anybody may ask whether it is ready, for what reason it is not is for those who run it.
-      const shown = authenticator === undefined ? report : withoutDetails(report);
-      return send(
-        request,
-        response,
-        report.ready ? 200 : 503,
-        "application/json",
-        `${JSON.stringify(shown)}\n`,
-      );
-    }
-    if (path === "/metrics" && options.metrics !== undefined) {
-      const caller = authenticator === undefined ? ANYBODY : await whoCalls(authenticator, request, logger);
-      if (caller instanceof ServiceError) {
-        demandCredentials(response, caller);
-        const status = caller.reason === "UNAUTHENTICATED" ? 401 : 503;
-        return sendText(request, response, status, caller.message);
-      }
-      if (!caller.metrics) return sendText(request, response, 403, "the credentials do not allow metrics");
-      const { contentType, text } = await options.metrics();
-      return send(request, response, 200, contentType, text);
-    }
-    return sendText(request, response, 404, "not found");
-  }
-}
-
-/** Who calls, or why that cannot be told. */
-async function whoCalls(
-  authenticator: Pick<Authenticator, "authenticate">,
-  request: HttpRequest,
-  logger: Logger,
-): Promise<Caller | ServiceError> {
-  try {
-    return await authenticator.authenticate(request.headers.authorization);
-  } catch (error) {
-    if (error instanceof ServiceError) return error;
-    logger.error({ err: error }, "authentication failed unexpectedly");
-    return new ServiceError("INTERNAL", "", { cause: error });
-  }
-}
-
-function demandCredentials(response: HttpResponse, { reason }: ServiceError): void {
-  if (reason === "UNAUTHENTICATED") response.setHeader("www-authenticate", 'Bearer realm="memory-service"');
-}
-
-async function readinessOf(options: HttpHandlerOptions): Promise<ReadinessReport> {
-  if (options.shutdownSignal.aborted) {
-    return { ready: false, checks: { server: { ok: false, detail: "shutting down" } } };
-  }
-  try {
-    return await options.readiness(AbortSignal.timeout(readinessTimeoutMs));
-  } catch (error) {
-    options.logger.warn({ err: error }, "readiness check failed");
-    return { ready: false, checks: { readiness: { ok: false, detail: "the check itself failed" } } };
-  }
-}
-
-function withoutDetails({ ready, checks }: ReadinessReport): ReadinessReport {
-  const bare = Object.entries(checks).map(
-    ([name, { ok }]) => [name, { ok, detail: ok ? "works" : "does not work" }] as const,
-  );
-  return { ready, checks: Object.fromEntries(bare) };
-}
-
-function errorOf(refusal: Refusal): ServiceError {
-  return refusal.kind === "host-refused"
-    ? new ServiceError("HOST_NOT_ALLOWED", `host "${refusal.host}" is not allowed`, {
-        metadata: { host: refusal.host },
-      })
-    : new ServiceError("HOST_NOT_ALLOWED", `origin "${refusal.origin}" is not allowed`, {
-        metadata: { origin: refusal.origin },
-      });
 }
 
 function authorityOf(request: HttpRequest): string | undefined {
@@ -378,38 +264,4 @@ function allowOrigin(response: HttpResponse, origin: string): void {
   response.setHeader("vary", "Origin");
   response.setHeader("access-control-allow-origin", origin);
   response.setHeader("access-control-expose-headers", [...cors.exposedHeaders, requestIdHeader].join(", "));
-}
-
-function sendPreflight(request: HttpRequest, response: HttpResponse): number {
-  response.setHeader("access-control-allow-methods", "POST");
-  response.setHeader(
-    "access-control-allow-headers",
-    [...cors.allowedHeaders, requestIdHeader, "authorization"].join(", "),
-  );
-  response.setHeader("access-control-max-age", preflightMaxAgeSeconds);
-  if (request.headers["access-control-request-private-network"] === "true") {
-    response.setHeader("access-control-allow-private-network", "true");
-  }
-  response.statusCode = 204;
-  response.end();
-  return 204;
-}
-
-function sendText(request: HttpRequest, response: HttpResponse, status: number, text: string): number {
-  return send(request, response, status, "text/plain; charset=utf-8", `${text}\n`);
-}
-
-function send(
-  request: HttpRequest,
-  response: HttpResponse,
-  status: number,
-  contentType: string,
-  body: string,
-): number {
-  response.statusCode = status;
-  response.setHeader("content-type", contentType);
-  response.setHeader("content-length", Buffer.byteLength(body));
-  response.setHeader("x-content-type-options", "nosniff");
-  response.end(request.method === "HEAD" ? "" : body);
-  return status;
 }
