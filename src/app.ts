@@ -1,8 +1,9 @@
 import { type Cleanup, createCleanup } from "./cleanup.ts";
-import { type Config, isLoopback } from "./config.ts";
+import type { Config } from "./config.ts";
 import { Health as HealthService } from "./generated/grpc/health/v1/health_pb.ts";
 import { watchHealth } from "./health.ts";
 import type { Logger } from "./logger.ts";
+import { isLoopbackHost } from "./loopback.ts";
 import { createTraceInterceptor } from "./observability/trace-calls.ts";
 import { openServices } from "./open-services.ts";
 import { createAuditInterceptor } from "./rpc/audit.ts";
@@ -91,7 +92,7 @@ async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<s
     await close();
   });
 
-  if (authenticator !== undefined && tls === undefined && !isLoopback(settings.MEMORY_HOST)) {
+  if (authenticator !== undefined && tls === undefined && !isLoopbackHost(settings.MEMORY_HOST)) {
     logger.warn(
       {},
       "credentials arrive in plain text: set MEMORY_TLS_CERT_FILE, or have a proxy in front do TLS",

@@ -1,5 +1,6 @@
 import { readOwnProfiles } from "./embedding/own-profiles.ts";
 import { StartupError } from "./errors.ts";
+import { isLoopbackHost } from "./loopback.ts";
 import { needsCredentials, securityProblems } from "./security/settings.ts";
 import { SETTINGS, type Setting, type SettingName } from "./settings.ts";
 import type { PostgresAddress } from "./storage/database/postgres-database.ts";
@@ -51,7 +52,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
   }
   if (
     settings.MEMORY_HOST &&
-    !isLoopback(settings.MEMORY_HOST) &&
+    !isLoopbackHost(settings.MEMORY_HOST) &&
     settings.MEMORY_ALLOW_UNAUTHENTICATED === false &&
     !needsCredentials(settings) &&
     settings.MEMORY_TLS_CLIENT_CA_FILE === undefined
@@ -87,9 +88,4 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
           }
         : undefined,
   });
-}
-
-/** True for an address that only this machine reaches. */
-export function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
 }

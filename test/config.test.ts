@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { isLoopback, readConfig } from "../src/config.ts";
+import { readConfig } from "../src/config.ts";
+import { isLoopbackHost } from "../src/loopback.ts";
 import { SETTINGS, type Setting } from "../src/settings.ts";
 
 const settings = Object.entries<Setting<unknown>>(SETTINGS);
@@ -246,8 +247,8 @@ describe("listening beyond loopback", () => {
     },
   );
 
-  test.each(["127.0.0.1", "127.1.2.3", "::1", "localhost"])("is not what %s does", (host) => {
-    expect(isLoopback(host)).toBe(true);
+  test.each(["127.0.0.1", "127.1.2.3", "::1", "localhost", "LOCALHOST"])("is not what %s does", (host) => {
+    expect(isLoopbackHost(host)).toBe(true);
     expect(problemsOf({ MEMORY_HOST: host })).toEqual([]);
   });
 });

@@ -1,4 +1,5 @@
-import { type Config, isLoopback } from "../config.ts";
+import type { Config } from "../config.ts";
+import { isLoopbackHost } from "../loopback.ts";
 import type { PostgresAddress } from "../storage/database/postgres-database.ts";
 
 /** An address and port as a URL has them: IPv6 in brackets. */
@@ -38,6 +39,6 @@ export function withoutSecrets(url: string): string {
  */
 export function isRemote(host: string): boolean {
   const name = host.replace(/^\[(.*)\]$/, "$1");
-  if (isLoopback(name) || name.startsWith("/") || name === "host.docker.internal") return false;
+  if (isLoopbackHost(name) || name.startsWith("/") || name === "host.docker.internal") return false;
   return name.includes(".") || name.includes(":");
 }

@@ -1,5 +1,10 @@
 import { type Clock, systemClock } from "./clock.ts";
-import { createDegenerationGuard, embeddingsFromAnswer, MAX_DIMENSIONS, similarity } from "./embed-answer.ts";
+import {
+  createDegenerationGuard,
+  embeddingsFromAnswer,
+  MAX_UNKNOWN_DIMENSIONS,
+  similarity,
+} from "./embed-answer.ts";
 import type { ModelProfile } from "./model-profile.ts";
 import { invalidAnswer, OllamaError } from "./ollama-errors.ts";
 import { createOllamaHttp } from "./ollama-http.ts";
@@ -98,7 +103,8 @@ export function createOllamaClient(options: OllamaClientOptions): OllamaClient {
         keep_alive: keepAliveSeconds,
         options: profile.options,
       };
-      const maxBytes = BYTES_PER_ANSWER + texts.length * (dimensions ?? MAX_DIMENSIONS) * BYTES_PER_NUMBER;
+      const maxBytes =
+        BYTES_PER_ANSWER + texts.length * (dimensions ?? MAX_UNKNOWN_DIMENSIONS) * BYTES_PER_NUMBER;
       const answer = await http.json(
         { method: "POST", path: "/api/embed", body, timeoutMs, signal },
         maxBytes,

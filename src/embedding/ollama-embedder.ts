@@ -1,6 +1,7 @@
 import type { Logger } from "../logger.ts";
+import { untilAborted } from "../wait.ts";
 import type { CircuitState } from "./circuit-breaker.ts";
-import { type Clock, systemClock, waitUnlessAborted } from "./clock.ts";
+import { type Clock, systemClock } from "./clock.ts";
 import { type Embedder, type EmbeddingRole, type EmbeddingSpace, EmbedError } from "./embedder.ts";
 import { type ModelProfile, prepareText, shortenedTo } from "./model-profile.ts";
 import { profileForModel } from "./model-profiles.ts";
@@ -182,7 +183,7 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
     );
     const uncached = prepared.filter((_, i) => results[i] === undefined);
     if (uncached.length > 0) {
-      while (watch.phase === "checking") await waitUnlessAborted(watch.firstLook, signal);
+      while (watch.phase === "checking") await untilAborted(watch.firstLook, signal);
       if (lifetime.signal.aborted) throw closedError();
       if (watch.phase !== "ready") throw watch.failure();
       const fresh = await scheduler.submit(uncached, role, signal);

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { type Embedder, type EmbeddingRole, type EmbeddingSpace, EmbedError } from "../embedding/embedder.ts";
 import { type Embedders, isUsual, type ModelChoice } from "../embedding/embedders.ts";
 import type { Logger } from "../logger.ts";
@@ -176,19 +175,6 @@ export function createContentEmbedder(dependencies: {
     },
   };
   return contents;
-}
-
-/** The promise's value, or undefined if it takes longer than `milliseconds`. The promise goes on. */
-export async function within<T>(promise: Promise<T>, milliseconds: number): Promise<T | undefined> {
-  const timer = new AbortController();
-  try {
-    return await Promise.race([
-      promise,
-      sleep(milliseconds, undefined, { signal: timer.signal, ref: false }).catch(() => undefined),
-    ]);
-  } finally {
-    timer.abort();
-  }
 }
 
 /** How long a call may wait for the embedder: its budget, and never more than half of what its deadline leaves. */

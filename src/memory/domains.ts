@@ -11,7 +11,8 @@ import {
   type EmbeddingVersionRecord,
   type MemoryRepository,
 } from "../storage/memory-repository.ts";
-import { type ContentEmbedder, within } from "./content-embedder.ts";
+import { untilAborted, within } from "../wait.ts";
+import type { ContentEmbedder } from "./content-embedder.ts";
 import { createFiguresReader } from "./domain-figures.ts";
 import { createPageTokens } from "./page-token.ts";
 
@@ -219,19 +220,6 @@ export function createDomainUseCases(dependencies: {
       return memories;
     },
   };
-}
-
-/** Waits no longer than the caller does; the promise goes on. */
-async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  signal.throwIfAborted();
-  const left = Promise.withResolvers<never>();
-  const leave = () => left.reject(signal.reason);
-  signal.addEventListener("abort", leave, { once: true });
-  try {
-    return await Promise.race([promise, left.promise]);
-  } finally {
-    signal.removeEventListener("abort", leave);
-  }
 }
 
 /** The description is not compared: it can be changed at any time. */

@@ -7,8 +7,9 @@ import {
   StaleDomainError,
   type TextRanker,
 } from "../storage/memory-repository.ts";
+import { within } from "../wait.ts";
 import type { CallContext } from "./call-context.ts";
-import { type ContentEmbedder, embedBudget, type QueryEmbedding, within } from "./content-embedder.ts";
+import { type ContentEmbedder, embedBudget, type QueryEmbedding } from "./content-embedder.ts";
 import type { DomainLegs } from "./merge-domains.ts";
 import { assertUsed } from "./own-embedding.ts";
 import { candidateDepth, type PlacedCandidate } from "./rank.ts";

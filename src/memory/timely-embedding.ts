@@ -1,4 +1,3 @@
-import { waitUnlessAborted } from "../embedding/clock.ts";
 import { EmbedError } from "../embedding/embedder.ts";
 import type { ModelChoice } from "../embedding/embedders.ts";
 import type { Logger } from "../logger.ts";
@@ -8,8 +7,9 @@ import type {
   MemoryDraft,
   MemoryRepository,
 } from "../storage/memory-repository.ts";
+import { untilAborted, within } from "../wait.ts";
 import type { CallContext } from "./call-context.ts";
-import { type ContentEmbedder, embedBudget, within } from "./content-embedder.ts";
+import { type ContentEmbedder, embedBudget } from "./content-embedder.ts";
 import type { Memory } from "./memory.ts";
 import { assertUsed, type OwnEmbedding } from "./own-embedding.ts";
 
@@ -81,7 +81,7 @@ export function createTimelyEmbedder(dependencies: {
 
   async function finishLater(memory: Memory, running: Promise<ContentEmbedding>) {
     try {
-      const embedding = await waitUnlessAborted(running, stop.signal);
+      const embedding = await untilAborted(running, stop.signal);
       const contentHash = await sha256(memory.content);
       const { id, domain } = memory;
       const write = lastWrite.then(() =>

@@ -1,4 +1,5 @@
 import { ServiceError } from "../errors.ts";
+import { isLoopbackHost } from "../loopback.ts";
 
 /** Who may be asked under which name, and by which web pages. */
 export interface AccessRules {
@@ -50,14 +51,6 @@ export function refusalError(refusal: Refusal): ServiceError {
     : new ServiceError("HOST_NOT_ALLOWED", `origin "${refusal.origin}" is not allowed`, {
         metadata: { origin: refusal.origin },
       });
-}
-
-/** True for `localhost`, `*.localhost`, 127.0.0.0/8 and `::1` (with or without brackets). */
-export function isLoopbackHost(name: string): boolean {
-  const host = name.toLowerCase().replace(/\.$/, "");
-  if (host === "localhost" || host.endsWith(".localhost")) return true;
-  if (host === "::1" || host === "[::1]") return true;
-  return /^127(\.(0|[1-9]\d?|1\d\d|2[0-4]\d|25[0-5])){3}$/.test(host);
 }
 
 interface Authority {

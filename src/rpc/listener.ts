@@ -8,8 +8,8 @@ import { createServer as createTlsServer, type Server as TlsServer } from "node:
 import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import { ServiceError, StartupError } from "../errors.ts";
+import { isLoopbackHost } from "../loopback.ts";
 import { contextOptions, serverOptions, type TlsCredentials } from "../security/tls.ts";
-import { isLoopbackHost } from "./access.ts";
 import { connectErrorFrom } from "./errors.ts";
 import { createHttpHandler, type HttpHandlerOptions } from "./http-handler.ts";
 import { detectHttpVersion } from "./preface.ts";

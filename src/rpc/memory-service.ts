@@ -34,11 +34,11 @@ import {
 import { storeCommandFromRequest, storeResponseFrom } from "./convert-store.ts";
 import { updateCommandFromRequest } from "./convert-update.ts";
 
-/** The handlers of memoryservice.v1.MemoryService; methods that are missing answer Unimplemented. */
+/** The handlers of memoryservice.v1.MemoryService. */
 export function createMemoryService(
   memories: MemoryUseCases,
   options: { readonly defaultDomain: string },
-): Partial<ServiceImpl<typeof MemoryService>> {
+): ServiceImpl<typeof MemoryService> {
   const { defaultDomain } = options;
   const { search } = memories;
   const writeDenial = (context: HandlerContext): Denial => denialIn(context, "write", defaultDomain);

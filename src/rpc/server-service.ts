@@ -8,10 +8,11 @@ import {
 } from "memory-service-client/memoryservice/v1/server_service_pb.js";
 import type { Embedder } from "../embedding/embedder.ts";
 import { CHUNKER_REVISION } from "../memory/chunk.ts";
-import { type ContentEmbedder, within } from "../memory/content-embedder.ts";
+import type { ContentEmbedder } from "../memory/content-embedder.ts";
 import { LIMITS } from "../memory/limits.ts";
 import type { Database } from "../storage/database/database.ts";
 import type { TextRanker } from "../storage/memory-repository.ts";
+import { within } from "../wait.ts";
 import { callerOf } from "./caller.ts";
 import { messageFromSpace } from "./convert-embedding-version.ts";
 import { messageOfTextRanker } from "./convert-search.ts";

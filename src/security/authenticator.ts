@@ -1,6 +1,7 @@
-import { type Config, isLoopback } from "../config.ts";
+import type { Config } from "../config.ts";
 import { ServiceError, StartupError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
+import { isLoopbackHost } from "../loopback.ts";
 import { apiKeysFrom, findApiKey } from "./api-keys.ts";
 import type { Caller } from "./caller.ts";
 import { createJwtVerifier, type JwtVerifier, type KeyFinder, keysFrom, remoteKeys } from "./jwt.ts";
@@ -97,7 +98,7 @@ async function readJwt(
 
 function warnOfPlainText(url: string, logger: Logger): void {
   const { protocol, hostname } = new URL(url);
-  if (protocol === "https:" || isLoopback(hostname.replace(/^\[|\]$/g, ""))) return;
+  if (protocol === "https:" || isLoopbackHost(hostname)) return;
   logger.warn(
     {},
     "the keys that tokens are checked with arrive in plain text: who can exchange them on their way may do everything; set MEMORY_JWT_JWKS_URL to https",

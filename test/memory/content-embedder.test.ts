@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { type Embedder, EmbedError } from "../../src/embedding/embedder.ts";
-import { createContentEmbedder, embedBudget, within } from "../../src/memory/content-embedder.ts";
+import { createContentEmbedder, embedBudget } from "../../src/memory/content-embedder.ts";
 import type { MemoryRepository } from "../../src/storage/memory-repository.ts";
+import { within } from "../../src/wait.ts";
 import { silentLogger } from "../support/databases.ts";
 import { domainRecord } from "../support/drafts.ts";
 import {

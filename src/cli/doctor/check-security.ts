@@ -1,6 +1,7 @@
 import { X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import { isLoopback, type SettingValues } from "../../config.ts";
+import type { SettingValues } from "../../config.ts";
+import { isLoopbackHost } from "../../loopback.ts";
 import { apiKeysFrom } from "../../security/api-keys.ts";
 import { keysFrom } from "../../security/jwt.ts";
 import { needsCredentials } from "../../security/settings.ts";
@@ -25,7 +26,7 @@ export async function checkSecurity(settings: SettingValues, now: number = Date.
 
 function checkNetwork(settings: SettingValues): Check[] {
   const { MEMORY_HOST: host, MEMORY_PORT: port } = settings;
-  if (isLoopback(host)) return [];
+  if (isLoopbackHost(host)) return [];
   const encrypted = settings.MEMORY_TLS_CERT_FILE !== undefined;
   if (!needsCredentials(settings) && settings.MEMORY_TLS_CLIENT_CA_FILE === undefined) {
     return [

@@ -4,7 +4,7 @@ import { extname, join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { StartupError } from "../../errors.ts";
 import type { Logger } from "../../logger.ts";
-import { rejectOnAbort } from "./abort.ts";
+import { untilAborted } from "../../wait.ts";
 import type {
   ConnectionCounts,
   Database,
@@ -183,7 +183,7 @@ class PgliteDatabase implements EmbeddedDatabase {
     const release = await this.#acquire(signal);
     let answer: Promise<Row[]>;
     try {
-      await rejectOnAbort(this.#connection.hasRoom(), signal);
+      await untilAborted(this.#connection.hasRoom(), signal);
       answer = this.#connection.query(statement, parameters, signal);
     } finally {
       release();
@@ -405,7 +405,7 @@ class WorkerConnection implements Connection {
     const { text, name } = statement;
     const answer = this.#track(this.#call({ kind: "query", text, name, values }));
     // A running statement cannot be stopped: its result is dropped.
-    return rowsFrom((await rejectOnAbort(answer, signal)) as TextRows);
+    return rowsFrom((await untilAborted(answer, signal)) as TextRows);
   }
 
   async execute(script: string): Promise<string> {

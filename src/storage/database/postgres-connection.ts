@@ -1,5 +1,5 @@
 import pg from "pg";
-import { rejectOnAbort } from "./abort.ts";
+import { untilAborted } from "../../wait.ts";
 import type { Parameter, Row, Statement } from "./database.ts";
 import { sendCancelRequest } from "./postgres-cancel.ts";
 import { SQLSTATE, sqlstateOf } from "./sqlstate.ts";
@@ -107,7 +107,7 @@ export class PostgresConnection implements Connection {
         return await send();
       }
     });
-    return rejectOnAbort(rows, signal);
+    return untilAborted(rows, signal);
   }
 
   execute(script: string): Promise<string> {

@@ -1,4 +1,4 @@
-import { rejectOnAbort } from "./abort.ts";
+import { untilAborted } from "../../wait.ts";
 import type { Parameter, Queryable, QueryOptions, Row, Statement } from "./database.ts";
 import { DatabaseError } from "./database.ts";
 import { isConnectionLost, mapDatabaseError, outcomeUnknown, SQLSTATE } from "./sqlstate.ts";
@@ -83,7 +83,7 @@ export function runTransaction<T>(
     }
     let value: T;
     try {
-      value = await rejectOnAbort(work(lent), signal);
+      value = await untilAborted(work(lent), signal);
       lent.close(new Error("the transaction has ended"));
       await connection.idle();
       signal?.throwIfAborted();
@@ -102,7 +102,7 @@ export function runTransaction<T>(
     signal?.removeEventListener("abort", onAbort);
     release();
   });
-  return rejectOnAbort(ended, leave.signal);
+  return untilAborted(ended, leave.signal);
 }
 
 async function commit(connection: Connection): Promise<void> {
