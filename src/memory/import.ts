@@ -13,7 +13,7 @@ import type { ContentEmbedder } from "./content-embedder.ts";
 import { type DomainOpener, openAgain, orRefusal } from "./domain-opener.ts";
 import { LIMITS } from "./limits.ts";
 import type { Memory, MemoryFields } from "./memory.ts";
-import { structBytes } from "./message-size.ts";
+import { structBytes, textBytes } from "./message-size.ts";
 import { differingFromImport } from "./same-memory.ts";
 import { alreadyExists, type IfExists, type Settlement, type StoreResult } from "./store.ts";
 
@@ -293,10 +293,15 @@ function createStep() {
       items.push(item);
       if (!isRecord(item)) return;
       ids.add(keyOf(item.what));
-      bytes += Buffer.byteLength(item.what.content) + structBytes(item.what.metadata);
+      bytes += recordBytes(item.what);
       vectors += item.what.chunks?.length ?? 0;
     },
   };
+}
+
+/** Of any of its texts: a source may be as long as a content. */
+function recordBytes({ content, source, tags, metadata }: ImportedRecord): number {
+  return [content, source, ...tags].reduce((sum, text) => sum + textBytes(text), structBytes(metadata));
 }
 
 function itemFrom(record: ImportedRecord | BadRecord, index: number): Item {

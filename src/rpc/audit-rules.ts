@@ -5,6 +5,7 @@ import {
   MemoryService,
   StoreOutcome,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import { startOf } from "../start-of.ts";
 
 /** What goes into the line, beside who and when. */
 export type AuditFacts = Readonly<Record<string, unknown>>;
@@ -157,7 +158,7 @@ function named(domain: string, defaultDomain: string): string {
 }
 
 function cut(text: string): string {
-  return text.slice(0, MAX_NAME).toWellFormed();
+  return startOf(text, MAX_NAME);
 }
 
 function nameOf(outcome: StoreOutcome): string {

@@ -2,6 +2,7 @@ import type { ContextValues, Interceptor } from "@connectrpc/connect";
 import { ServiceError } from "../errors.ts";
 import type { Caller } from "../security/caller.ts";
 import type { AccessLevel } from "../security/scopes.ts";
+import { startOf } from "../start-of.ts";
 import { accessRuleOf, isOpen } from "./access-rules.ts";
 import { noteCall } from "./call-log.ts";
 import { callerOf, kCaller } from "./caller.ts";
@@ -11,6 +12,8 @@ export type Denial = (domain: string) => ServiceError | undefined;
 
 /** Characters of a name that was refused which go into the log. */
 const MAX_LOGGED_NAME = 40;
+/** And into the error, which may be kept until the end of a long call: more than any domain's name has. */
+const MAX_DENIED_NAME = 100;
 
 /**
  * Decides whether the caller may do what its request asks for: before the handler runs, so that no answer, no time and no
@@ -45,7 +48,7 @@ async function* checked<T>(messages: AsyncIterable<T>, check: (message: T) => vo
 function assertNotDenied(denialOf: Denial, domain: string, values: ContextValues): void {
   const denial = denialOf(domain);
   if (denial === undefined) return;
-  noteCall({ values }, { domain: domain.slice(0, MAX_LOGGED_NAME).toWellFormed() });
+  noteCall({ values }, { domain: startOf(domain, MAX_LOGGED_NAME) });
   throw denial;
 }
 
@@ -61,9 +64,10 @@ export function denialIn(
 function createDenial(caller: Caller, level: AccessLevel, defaultDomain: string): Denial {
   return (domain) => {
     if (caller.may(level, domain || defaultDomain)) return undefined;
-    const where = domain === "" ? "the default domain" : `domain "${domain}"`;
+    const name = startOf(domain, MAX_DENIED_NAME);
+    const where = name === "" ? "the default domain" : `domain "${name}"`;
     return new ServiceError("PERMISSION_DENIED", `the credentials do not allow ${level} in ${where}`, {
-      metadata: { domain, scope: level },
+      metadata: { domain: name, scope: level },
     });
   };
 }

@@ -1,4 +1,4 @@
-import { create } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import {
   ErrorReason,
   type ItemError,
@@ -20,7 +20,7 @@ import type { StoreCommand, StoreResult } from "../memory/store.ts";
 import type { Denial } from "./authorize.ts";
 import { messageFromMemory } from "./convert-memory.ts";
 import { outcomeOf, storeCommandFromRequest } from "./convert-store.ts";
-import { codeByReason } from "./errors.ts";
+import { codeByReason, outgoingParts } from "./errors.ts";
 
 /**
  * @param denialOf of an item's domain, which then is the item's error.
@@ -66,6 +66,7 @@ export function batchCommandFromRequest(
 
 export function batchResponseFrom(results: readonly (StoreResult | ServiceError)[]): BatchStoreResponse {
   let bytes = 0;
+  for (const result of results) if (result instanceof ServiceError) bytes += bytesBeyondItem(failure(result));
   return create(BatchStoreResponseSchema, {
     results: results.map((result) => {
       if (result instanceof ServiceError) return failure(result);
@@ -84,7 +85,12 @@ export function batchResponseFrom(results: readonly (StoreResult | ServiceError)
  * Sources and tags alone can be more than a message: those of memories that were there need not be those sent. Leaves
  * room for 1,000 memories without them, or 1,000 errors.
  */
-const MAX_LABELLED_BYTES = MAX_RESPONSE_BYTES - LIMITS.batchItems * 1_024;
+const ITEM_BYTES = 1_024;
+const MAX_LABELLED_BYTES = MAX_RESPONSE_BYTES - LIMITS.batchItems * ITEM_BYTES;
+
+function bytesBeyondItem(error: BatchStoreResponse_Result): number {
+  return Math.max(0, toBinary(BatchStoreResponse_ResultSchema, error).length - ITEM_BYTES);
+}
 
 function success(memory: Memory, outcome: StoreResult["outcome"]): BatchStoreResponse_Result {
   return create(BatchStoreResponse_ResultSchema, {
@@ -103,14 +109,12 @@ function failure(error: ServiceError): BatchStoreResponse_Result {
 
 /** The error of one item, with what an error of the whole call would carry. */
 export function itemErrorFrom(error: ServiceError): ItemError {
+  const { message, metadata, violations } = outgoingParts(error);
   return create(ItemErrorSchema, {
     code: codeByReason[error.reason],
-    message: error.message.toWellFormed(),
+    message,
     reason: ErrorReason[error.reason],
-    metadata: { ...error.metadata },
-    fieldViolations: error.violations.map(({ field, description }) => ({
-      field,
-      description: description.toWellFormed(),
-    })),
+    metadata,
+    fieldViolations: violations,
   });
 }

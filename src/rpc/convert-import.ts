@@ -1,4 +1,4 @@
-import { create } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import {
   type EmbeddingVersion,
@@ -12,12 +12,15 @@ import {
   type ImportRequest,
   type ImportRequest_Options,
   type ImportResponse,
+  type ImportResponse_Rejection,
+  ImportResponse_RejectionSchema,
   ImportResponseSchema,
   ImportRequest_Options_OnError as OnError,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { assertNoViolations, type FieldViolation, ServiceError } from "../errors.ts";
-import type { BadRecord, ImportCommand, ImportedRecord, ImportReport } from "../memory/import.ts";
-import { LIMITS } from "../memory/limits.ts";
+import type { BadRecord, ImportCommand, ImportedRecord, ImportReport, Rejection } from "../memory/import.ts";
+import { LIMITS, MAX_RESPONSE_BYTES } from "../memory/limits.ts";
+import { startOf } from "../start-of.ts";
 import type { EmbeddedChunk } from "../storage/memory-repository.ts";
 import type { Denial } from "./authorize.ts";
 import { itemErrorFrom } from "./convert-batch.ts";
@@ -75,6 +78,9 @@ const memoryRules: Rules<MemoryMessage> = {
 /** Characters of an id in a rejection: it may be anything. */
 const MAX_SHOWN_ID = 100;
 
+/** Bytes of a field number and a length. */
+const REJECTION_OVERHEAD = 8;
+
 /**
  * Reads how to import, and the records as they come.
  *
@@ -126,12 +132,20 @@ export function importResponseFrom(report: ImportReport): ImportResponse {
     duplicates: BigInt(duplicate),
     expired: BigInt(expired),
     rejected: BigInt(rejected),
-    rejections: report.rejections.map(({ index, id, error }) => ({
-      index: BigInt(index),
-      id: id.slice(0, MAX_SHOWN_ID).toWellFormed(),
-      error: itemErrorFrom(error),
-    })),
+    rejections: rejectionsThatFit(report.rejections),
     stopped: report.stopped,
+  });
+}
+
+/** The first of them, as many as one message holds. */
+function rejectionsThatFit(rejections: readonly Rejection[]): ImportResponse_Rejection[] {
+  let bytes = 0;
+  const messages = rejections.map(({ index, id, error }) =>
+    create(ImportResponse_RejectionSchema, { index: BigInt(index), id, error: itemErrorFrom(error) }),
+  );
+  return messages.filter((message) => {
+    bytes += toBinary(ImportResponse_RejectionSchema, message).length + REJECTION_OVERHEAD;
+    return bytes <= MAX_RESPONSE_BYTES;
   });
 }
 
@@ -150,11 +164,12 @@ function recordFrom(record: MemoryRecord, context: RecordContext): ImportedRecor
     violations.push({ field: "record.memory", description: "must be set" });
     return { id: "", error: badRecord(violations) };
   }
+  const shownId = startOf(memory.id, MAX_SHOWN_ID);
   const denial = context.denialOf(context.domain || memory.domain);
-  if (denial !== undefined) return { id: memory.id, error: denial };
+  if (denial !== undefined) return { id: shownId, error: denial };
   violations.push(...violationsOf(memory, memoryRules, "record.memory."));
   const chunks = chunksFrom(record, context.embeddingVersion, violations);
-  if (violations.length > 0) return { id: memory.id, error: badRecord(violations) };
+  if (violations.length > 0) return { id: shownId, error: badRecord(violations) };
   return {
     id: memory.id,
     domain: context.domain || memory.domain || context.defaultDomain,

@@ -139,20 +139,26 @@ function record(values: ContextValues, error: ConnectError, method: string, logg
 }
 
 function fromServiceError(error: ServiceError): ConnectError {
-  const message = error.reason === "INTERNAL" ? "internal error" : clean(error.message, maxMessageChars);
+  const { message, metadata, violations } = outgoingParts(error);
   const details: OutgoingDetails = [
-    {
-      desc: ErrorInfoSchema,
-      value: { reason: error.reason, domain: errorDomain, metadata: cleanMetadata(error) },
-    },
+    { desc: ErrorInfoSchema, value: { reason: error.reason, domain: errorDomain, metadata } },
   ];
-  if (error.violations.length > 0) {
-    details.push({ desc: BadRequestSchema, value: { fieldViolations: violationsThatFit(error) } });
+  if (violations.length > 0) {
+    details.push({ desc: BadRequestSchema, value: { fieldViolations: violations } });
   }
   if (error.retryAfterMs !== undefined) {
     details.push({ desc: RetryInfoSchema, value: { retryDelay: durationFromMs(error.retryAfterMs) } });
   }
   return new ConnectError(message, codeByReason[error.reason], undefined, details, error.cause);
+}
+
+/** What is sent of an error, of bounded length and well-formed. */
+export function outgoingParts(error: ServiceError) {
+  return {
+    message: error.reason === "INTERNAL" ? "internal error" : clean(error.message, maxMessageChars),
+    metadata: cleanMetadata(error),
+    violations: violationsThatFit(error),
+  };
 }
 
 function cleanMetadata(error: ServiceError): Record<string, string> {

@@ -1823,7 +1823,7 @@ export declare type ImportResponse = Message<"memoryservice.v1.ImportResponse"> 
   rejected: bigint;
 
   /**
-   * Why: the first 1,000 of them, in order.
+   * Why: the first 1,000 of them, in order; fewer if they do not fit into one message.
    *
    * @generated from field: repeated memoryservice.v1.ImportResponse.Rejection rejections = 9;
    */
@@ -1858,7 +1858,7 @@ export declare type ImportResponse_Rejection = Message<"memoryservice.v1.ImportR
   index: bigint;
 
   /**
-   * Its id, as far as it had one.
+   * Its id, as far as it had one, at most 100 characters of it.
    *
    * @generated from field: string id = 2;
    */
