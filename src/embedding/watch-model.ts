@@ -38,7 +38,9 @@ type Phase =
   | { readonly kind: "checking" }
   | { readonly kind: "ready" }
   /** Later looks may change it; callers fail at once. */
-  | { readonly kind: "away" | "missing" | "pulling"; readonly reason: string };
+  | { readonly kind: "away" | "pulling"; readonly reason: string }
+  /** `why` is for callers, who need not know where Ollama is. */
+  | { readonly kind: "missing"; readonly reason: string; readonly why: string };
 
 /** Whether a model can be used, and what its embeddings are, as far as looks and calls have shown. */
 export interface ModelWatch {
@@ -126,7 +128,7 @@ export function watchModel(options: ModelWatchOptions): ModelWatch {
   }
 
   function missing(why: string) {
-    become({ kind: "missing", reason: `${named} ${why}` });
+    become({ kind: "missing", reason: `${named} ${why}`, why: `model "${client.model}" ${why}` });
   }
 
   function onCircuitChange(state: CircuitState) {
@@ -303,7 +305,7 @@ export function watchModel(options: ModelWatchOptions): ModelWatch {
   function failure(): EmbedError {
     switch (phase.kind) {
       case "missing":
-        return new EmbedError("model-missing", phase.reason);
+        return new EmbedError("model-missing", phase.why);
       case "away":
       case "pulling":
         return new EmbedError("unavailable", phase.reason);
