@@ -25,7 +25,7 @@ import { isOpen } from "./access-rules.ts";
 import { type CallSlot, createCallLimiter } from "./call-limit.ts";
 import { type Call, createCall, kCall, logCall, requestIdHeader } from "./call-log.ts";
 import { kCaller } from "./caller.ts";
-import { compressions } from "./compression.ts";
+import { compressions, countGrowth } from "./compression.ts";
 import { demandCredentials, whoCalls } from "./credentials.ts";
 import { forgetDistantDeadline } from "./deadline.ts";
 import { connectErrorFrom } from "./errors.ts";
@@ -48,6 +48,8 @@ export interface HttpHandlerOptions extends PlainHandlerOptions {
   readonly accessRules: () => AccessRules;
   /** Calls at once; more are refused as OVERLOADED. Default 500. */
   readonly maxCalls?: number;
+  /** Bytes of requests at once, decompressed; more are refused as OVERLOADED. Default: 64 of the largest, 256 MiB. */
+  readonly maxRequestBytes?: number;
   /** For a request to arrive as a whole, and for an answer of one message to be taken; for a client stream, until more of it comes. Default: 60 s, 10 minutes. */
   readonly bodyTimeouts?: { readonly requestMs: number; readonly streamMs: number };
   /** Told of each call that has ended: RPCs, and what was posted where there is none. */
@@ -56,8 +58,7 @@ export interface HttpHandlerOptions extends PlainHandlerOptions {
 
 const defaultBodyTimeouts = { requestMs: 60_000, streamMs: 600_000 };
 
-/** Bytes of requests at once: 64 of the largest. */
-const maxRequestBytes = 256 * 1024 * 1024;
+const defaultMaxRequestBytes = 256 * 1024 * 1024;
 
 /**
  * Connect's own default is 1 KiB. grpc-js always accepts gzip, and with it answers of 5 KB were 1,500 calls/s
@@ -99,7 +100,11 @@ export function createHttpHandler(options: HttpHandlerOptions) {
     },
   });
   options.routes(router);
-  const { maxCalls = 500, bodyTimeouts = defaultBodyTimeouts } = options;
+  const {
+    maxCalls = 500,
+    maxRequestBytes = defaultMaxRequestBytes,
+    bodyTimeouts = defaultBodyTimeouts,
+  } = options;
   const handlePlain = createPlainHandler(options);
   const limiter = createCallLimiter({ maxCalls, maxRequestBytes, maxBytesPerCall: options.maxMessageBytes });
   const rpcs = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
@@ -121,6 +126,7 @@ export function createHttpHandler(options: HttpHandlerOptions) {
       serveRpc(rpc, request, response, call, verdict.kind === "allowed" ? undefined : verdict);
       return;
     }
+    cutUnlessTaken(request, response);
     handlePlain(request, response, { path, isRpc: rpc !== undefined, verdict }).then(
       (status) => {
         logCall(logger, call, { status });
@@ -132,6 +138,12 @@ export function createHttpHandler(options: HttpHandlerOptions) {
       },
     );
   };
+
+  /** Cuts a client that leaves a whole answer lying about: it keeps its stream, and up to 4 MiB. */
+  function cutUnlessTaken(request: HttpRequest, response: HttpResponse): void {
+    const timer = setTimeout(() => cut(request, response), bodyTimeouts.requestMs).unref();
+    response.once("close", () => clearTimeout(timer));
+  }
 
   function finish(call: Call, outcome: ResponseOutcome): void {
     logCall(logger, call, outcome);
@@ -172,6 +184,13 @@ export function createHttpHandler(options: HttpHandlerOptions) {
       const sent = outcome() ?? { code: call.code ?? Code.Unknown };
       finish(call, "status" in sent && call.code !== undefined ? { code: call.code } : sent);
     });
+    const hold = (bytes: number) => {
+      try {
+        if (!(slot instanceof ServiceError)) slot?.hold(bytes);
+      } catch (error) {
+        throw connectErrorFrom(error);
+      }
+    };
     const run = async () => {
       const values = createContextValues().set(kCall, call);
       if (refusal !== undefined) values.set(kRefusal, refusalError(refusal));
@@ -195,9 +214,7 @@ export function createHttpHandler(options: HttpHandlerOptions) {
       const body = requestBody(request, {
         timeoutMs: perWait ? bodyTimeouts.streamMs : bodyTimeouts.requestMs,
         perWait,
-        hold: (bytes) => {
-          if (!(slot instanceof ServiceError)) slot?.hold(bytes);
-        },
+        hold,
       });
       const answer = await rpc({ ...universal, body }).then(explainMediaType, (error: unknown) =>
         refuseUnencodable(error, request.headers["content-type"] ?? ""),
@@ -206,10 +223,11 @@ export function createHttpHandler(options: HttpHandlerOptions) {
       outcome = observed.outcome;
       const streams =
         rpc.method.methodKind === "server_streaming" || rpc.method.methodKind === "bidi_streaming";
-      const answered = streams ? observed.response : takenInTime(observed.response, request, response);
+      const streamed = streams && values.get(kRefusal) === undefined;
+      const answered = streamed ? observed.response : takenInTime(observed.response, request, response);
       await universalResponseToNodeResponse(answered, response);
     };
-    run().catch((error: unknown) => {
+    countGrowth.run(hold, run).catch((error: unknown) => {
       // Writing to a client that has left is no news.
       if (!response.destroyed && !isWriteCut(error)) {
         logger.error({ err: error, method: call.method, requestId: call.requestId }, "response failed");
@@ -218,7 +236,7 @@ export function createHttpHandler(options: HttpHandlerOptions) {
     });
   }
 
-  /** Cuts a client that leaves a whole answer lying about: it has a place of its call, and up to 4 MiB. */
+  /** From the first part of an answer on: until then it is the server that takes its time. */
   function takenInTime(
     answer: UniversalServerResponse,
     request: HttpRequest,
@@ -226,11 +244,11 @@ export function createHttpHandler(options: HttpHandlerOptions) {
   ): UniversalServerResponse {
     const { body } = answer;
     if (body === undefined) return answer;
-    let timer: NodeJS.Timeout | undefined;
-    response.once("close", () => clearTimeout(timer));
     async function* timed(chunks: AsyncIterable<Uint8Array>) {
+      let first = true;
       for await (const chunk of chunks) {
-        timer ??= setTimeout(() => cut(request, response), bodyTimeouts.requestMs).unref();
+        if (first) cutUnlessTaken(request, response);
+        first = false;
         yield chunk;
       }
     }

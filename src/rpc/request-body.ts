@@ -26,7 +26,7 @@ export async function* requestBody(request: HttpRequest, limits: BodyLimits): As
       const usedMs = limits.perWait ? 0 : performance.now() - startedAt;
       const next = await inTime(chunks.next(), limits.timeoutMs - usedMs);
       if (next.done) break;
-      hold(limits, next.value.byteLength);
+      limits.hold(next.value.byteLength);
       yield next.value;
     }
   } finally {
@@ -41,7 +41,7 @@ export interface BodyLimits {
   /** For the whole request; or, `perWait`, for each wait for more of it. */
   readonly timeoutMs: number;
   readonly perWait: boolean;
-  /** Told of bytes that have come. @throws ServiceError to refuse them. */
+  /** Told of bytes that have come. @throws ConnectError to refuse them. */
   readonly hold: (bytes: number) => void;
 }
 
@@ -57,14 +57,6 @@ async function inTime<T>(chunk: Promise<T>, timeoutMs: number): Promise<T> {
     return await Promise.race([arrived, tooLate]);
   } finally {
     clearTimeout(timer);
-  }
-}
-
-function hold(limits: BodyLimits, bytes: number): void {
-  try {
-    limits.hold(bytes);
-  } catch (error) {
-    throw connectErrorFrom(error);
   }
 }
 

@@ -7,8 +7,16 @@ import {
   type ConnectRouter,
   createClient,
   type HandlerContext,
+  type Transport,
 } from "@connectrpc/connect";
-import { compressionGzip, createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import {
+  compressionGzip,
+  createConnectTransport,
+  createGrpcTransport,
+  createGrpcWebTransport,
+  type GrpcTransportOptions,
+  Http2SessionManager,
+} from "@connectrpc/connect-node";
 import { MemoryService } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { describe, expect, test, vi } from "vitest";
 import { ErrorInfoSchema, RetryInfoSchema } from "../../../src/generated/google/rpc/error_details_pb.ts";
@@ -492,6 +500,64 @@ test("requests that together are too large are refused, until others have ended"
   second.hold(20);
   second.leave();
   for (const slot of [enter(), enter()]) slot.hold(50);
+});
+
+test.each<[string, (options: GrpcTransportOptions) => Transport]>([
+  ["Connect", (options) => createConnectTransport({ ...options, httpVersion: "2" })],
+  ["gRPC-Web", (options) => createGrpcWebTransport({ ...options, httpVersion: "2" })],
+  ["gRPC", createGrpcTransport],
+])("%s: of requests that together are too large, what they are decompressed to counts", async (_, create) => {
+  const { promise: ended, resolve: end } = Promise.withResolvers<void>();
+  const { promise: entered, resolve: enter } = Promise.withResolvers<void>();
+  const listener = await startTestListener(
+    ({ service }) =>
+      void service(MemoryService, {
+        async store() {
+          enter();
+          await ended;
+          return {};
+        },
+      }),
+    { maxRequestBytes: 3_000_000 },
+  );
+  const sessionManager = new Http2SessionManager(listener.url);
+  cleanUp(() => sessionManager.abort());
+  const options = { baseUrl: listener.url, sessionManager, sendCompression: compressionGzip };
+  const client = createClient(MemoryService, create(options));
+  const content = "x".repeat(2_000_000);
+  const first = client.store({ content });
+  await entered;
+  const second = await client.store({ content }).catch(ConnectError.from);
+  expect(second).toMatchObject({ code: Code.ResourceExhausted });
+  end();
+  await first;
+  await client.store({ content });
+});
+
+describe("an answer that nobody takes", () => {
+  test.each([
+    ["that of a probe", { ":path": "/livez" }],
+    [
+      "the refusal of a stream",
+      {
+        ":method": "POST",
+        ":path": "/memoryservice.v1.MemoryService/StreamSearch",
+        ":authority": "elsewhere.example",
+        "content-type": "application/connect+json",
+      },
+    ],
+  ])("is cut: %s", async (_, headers) => {
+    const listener = await startTestListener(
+      ({ service }) => void service(MemoryService, { async *streamSearch() {} }),
+      { bodyTimeouts: { requestMs: 50, streamMs: 50 } },
+    );
+    const session = http2.connect(listener.url, { settings: { initialWindowSize: 0 } });
+    cleanUp(() => session.destroy());
+    const stream = session.request(headers);
+    stream.resume().end();
+    await once(stream, "close");
+    expect(stream.rstCode).toBe(http2.constants.NGHTTP2_CANCEL);
+  });
 });
 
 describe("a request that does not arrive", () => {
