@@ -109,6 +109,7 @@ export async function openServices(config: Config, logger: Logger, cleanup: Clea
     repository: metrics?.countBackgroundEmbeddings(repository) ?? repository,
     contents,
     embedder: embedders,
+    onDomains: embedders.keepOnly,
     logger,
   });
   cleanup.defer(() => worker.close());

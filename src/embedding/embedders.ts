@@ -15,6 +15,8 @@ export interface Embedders extends Pick<Embedder, "onAvailable" | "close"> {
   of(choice: ModelChoice): Embedder;
   /** Closes the embedder of a choice that no domain has. */
   forget(choice: ModelChoice): void;
+  /** The same for all choices that were not among those of this call and the one before. */
+  keepOnly(choices: readonly ModelChoice[]): void;
   /** Whether at least one can be used. */
   status(): { readonly available: boolean };
 }
@@ -22,11 +24,18 @@ export interface Embedders extends Pick<Embedder, "onAvailable" | "close"> {
 /** @param make called once for each choice that is not the usual one; what it returns is closed with the rest. */
 export function createEmbedders(usual: Embedder, make: (choice: ModelChoice) => Embedder): Embedders {
   const others = new Map<string, Embedder>();
+  /** Choices that no domain had at the last look: a domain of one may just be made. */
+  let unused: ReadonlySet<string> = new Set();
   const listeners = new Set<() => void>();
   const tell = () => {
     for (const listener of [...listeners]) listener();
   };
   const unsubscribe = usual.onAvailable(tell);
+
+  function close(key: string): void {
+    void others.get(key)?.close();
+    others.delete(key);
+  }
 
   return {
     of(choice) {
@@ -42,10 +51,14 @@ export function createEmbedders(usual: Embedder, make: (choice: ModelChoice) => 
     },
 
     forget(choice) {
-      const key = keyOf(choice);
-      const embedder = others.get(key);
-      others.delete(key);
-      void embedder?.close();
+      close(keyOf(choice));
+    },
+
+    keepOnly(choices) {
+      const used = new Set(choices.map(keyOf));
+      const left = [...others.keys()].filter((key) => !used.has(key));
+      for (const key of left) if (unused.has(key)) close(key);
+      unused = new Set(left);
     },
 
     status: () => ({

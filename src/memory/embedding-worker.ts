@@ -3,7 +3,12 @@ import { EmbedError } from "../embedding/embedder.ts";
 import type { Embedders } from "../embedding/embedders.ts";
 import { isAbort, ServiceError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
-import { type MemoryRepository, type PendingMemory, StaleDomainError } from "../storage/memory-repository.ts";
+import {
+  type DomainRecord,
+  type MemoryRepository,
+  type PendingMemory,
+  StaleDomainError,
+} from "../storage/memory-repository.ts";
 import type { ContentEmbedder } from "./content-embedder.ts";
 
 /** Memories a worker takes at once: two full batches of the scheduler. */
@@ -27,6 +32,13 @@ export interface EmbeddingWorker {
   close(): Promise<void>;
 }
 
+/** A domain to look for work in. */
+interface Turn {
+  readonly own: ContentEmbedder;
+  readonly domain: string;
+  readonly version: number;
+}
+
 /** Embeds what is pending, in the background, on as many servers as there are. */
 export function startEmbeddingWorker(dependencies: {
   readonly repository: MemoryRepository;
@@ -34,20 +46,25 @@ export function startEmbeddingWorker(dependencies: {
   /** Available: worth looking for work. */
   readonly embedder: Pick<Embedders, "status" | "onAvailable">;
   readonly logger: Logger;
+  /** Told which domains there are, whenever they are looked at. */
+  readonly onDomains?: (domains: readonly DomainRecord[]) => void;
   /** How long other workers leave alone what this one has taken and not prolonged. Default 30,000. */
   readonly leaseMs?: number;
 }): EmbeddingWorker {
-  const { repository, contents, embedder, logger, leaseMs = LEASE_MS } = dependencies;
+  const { repository, contents, embedder, logger, onDomains, leaseMs = LEASE_MS } = dependencies;
   const stop = new AbortController();
   const due = new Set<string>();
   let sweepDue = true;
   let sweepMs = SWEEP_MS;
-  /** The versions this server has moved domains to. Once each: two servers with two models would fight. */
-  const aligned = new Map<ContentEmbedder, number>();
+  /** The version this server has moved each domain to. Once each: two servers with two models would fight. */
+  const aligned = new Map<string, number>();
+  /** Domains that something was wrong with, and until when they are left alone. */
+  const resting = new Map<string, { readonly until: number }>();
   let wake = () => {};
 
   const unsubscribe = embedder.onAvailable(() => {
     sweepDue = true;
+    resting.clear();
     wake();
   });
   stop.signal.addEventListener("abort", () => wake(), { once: true });
@@ -82,58 +99,89 @@ export function startEmbeddingWorker(dependencies: {
     if (timer.aborted) sweepDue = true;
   }
 
+  /**
+   * Gives each domain that is due one turn: of a large one that is embedded anew the others do not wait for the end, nor do
+   * they for one that fails.
+   */
   async function embedDue(): Promise<void> {
     const sweep = sweepDue;
     sweepDue = false;
-    let lookedMs = 0;
     // Taken now: who calls from here on waits for the next round.
     const called = new Set(due);
     due.clear();
-    const moved = new Map<ContentEmbedder, number>();
-    for (const domain of await repository.listDomains(stop.signal)) {
-      const own = contents.of(domain);
-      const version = (await own.current())?.version;
-      // It tells when it is there, which is a reason to look at all domains.
-      if (version === undefined || !own.available()) continue;
-      const moves = aligned.get(own) !== version;
-      // The first one of this round: a model that changes meanwhile leaves domains behind, for the next round to move.
-      if (!moved.has(own)) moved.set(own, version);
-      if (!sweep && !moves && !called.has(domain.name)) continue;
-      try {
-        const { embeddingVersion } =
-          moves || domain.embeddingVersion === undefined ? await own.align(domain) : domain;
-        const startedAt = performance.now();
-        const found = embeddingVersion === version && (await embedDomain(own, domain.name, version));
-        if (!found) lookedMs += performance.now() - startedAt;
-      } catch (error) {
-        const dropped = error instanceof ServiceError && error.reason === "DOMAIN_NOT_FOUND";
-        if (!dropped) throw error;
-      }
+    const domains = await repository.listDomains(stop.signal);
+    onDomains?.(domains);
+    // All are moved first: what is stored into a domain meanwhile would be found by its words only.
+    const turns: Turn[] = [];
+    for (const domain of domains) {
+      await attempt(domain.name, async () => {
+        const turn = await turnOf(domain, sweep || called.has(domain.name));
+        if (turn !== undefined) turns.push(turn);
+      });
     }
-    for (const [own, version] of moved) aligned.set(own, version);
+    let lookedMs = 0;
+    for (const turn of turns) {
+      await attempt(turn.domain, async () => {
+        const startedAt = performance.now();
+        if (await embedSome(turn)) due.add(turn.domain);
+        else lookedMs += performance.now() - startedAt;
+      });
+    }
     if (sweep) sweepMs = Math.round(Math.max(SWEEP_MS, Math.min(LEASE_MS, SWEEP_REST * lookedMs)));
   }
 
-  /** Returns whether there was something to do. */
-  async function embedDomain(own: ContentEmbedder, domain: string, version: number): Promise<boolean> {
-    for (let found = false; ; found = true) {
-      stop.signal.throwIfAborted();
-      // Embeddings of another model would be refused here for ever: the domain has to move first.
-      if ((await own.current())?.version !== version) {
-        sweepDue = true;
-        return true;
-      }
-      const memories = await repository.claimPending(domain, version, CLAIM, leaseMs);
-      if (memories.length === 0) return found;
-      const left = await embedClaimed(own, domain, memories);
-      if (left.length > 0) {
-        // Of a server that stops, at once: others are waiting for work.
-        await repository.postponeEmbedding(domain, left, stop.signal.aborted ? 0 : RETRY_MS, false);
-        if (!own.available()) return true;
-        await sleep(RETRY_MS, undefined, { signal: stop.signal });
-      }
-      logger.debug({ domain, memories: memories.length - left.length }, "embedded pending memories");
+  /** Lets a domain that fails rest, unless all would. */
+  async function attempt(domain: string, work: () => Promise<void>): Promise<void> {
+    if ((resting.get(domain)?.until ?? 0) > performance.now()) return;
+    try {
+      await work();
+      resting.delete(domain);
+    } catch (error) {
+      if (isAbort(error)) throw error;
+      if (error instanceof ServiceError && error.reason === "DOMAIN_NOT_FOUND") return;
+      if (error instanceof ServiceError && error.reason === "DATABASE_UNAVAILABLE") throw error;
+      if (!resting.has(domain))
+        logger.warn({ err: error, domain }, "embedding worker leaves a domain alone for a while");
+      rest(domain);
     }
+  }
+
+  function rest(domain: string): void {
+    resting.set(domain, { until: performance.now() + RETRY_MS });
+  }
+
+  /** Moves the domain to the version of now if need be; undefined if there is nothing to look for in it. */
+  async function turnOf(domain: DomainRecord, called: boolean): Promise<Turn | undefined> {
+    const own = contents.of(domain);
+    const version = (await own.current())?.version;
+    // It tells when it is there, which is a reason to look at all domains.
+    if (version === undefined || !own.available()) return undefined;
+    const moves = aligned.get(domain.name) !== version;
+    if (!moves && !called) return undefined;
+    const { embeddingVersion } =
+      moves || domain.embeddingVersion === undefined ? await own.align(domain) : domain;
+    aligned.set(domain.name, version);
+    return embeddingVersion === version ? { own, domain: domain.name, version } : undefined;
+  }
+
+  /** Returns whether there was something to do. */
+  async function embedSome({ own, domain, version }: Turn): Promise<boolean> {
+    stop.signal.throwIfAborted();
+    // Embeddings of another model would be refused here for ever: the domain has to move first.
+    if ((await own.current())?.version !== version) {
+      sweepDue = true;
+      return true;
+    }
+    const memories = await repository.claimPending(domain, version, CLAIM, leaseMs);
+    if (memories.length === 0) return false;
+    const left = await embedClaimed(own, domain, memories);
+    if (left.length > 0) {
+      // Of a server that stops, at once: others are waiting for work.
+      await repository.postponeEmbedding(domain, left, stop.signal.aborted ? 0 : RETRY_MS, false);
+      rest(domain);
+    }
+    logger.debug({ domain, memories: memories.length - left.length }, "embedded pending memories");
+    return true;
   }
 
   /** Returns the ids of those that the embedder was away for. */
@@ -169,7 +217,9 @@ export function startEmbeddingWorker(dependencies: {
   async function embedOne(own: ContentEmbedder, domain: string, memory: PendingMemory): Promise<boolean> {
     try {
       const embedding = await own.embedContent(memory.content, stop.signal);
-      await repository.completeEmbedding(domain, memory, embedding);
+      const written = await repository.completeEmbedding(domain, memory, embedding);
+      // Changed meanwhile: what it is now must not wait for the end of a lease that was prolonged for what it was.
+      if (!written) await repository.postponeEmbedding(domain, [memory.id], 0, false);
     } catch (error) {
       if (isAbort(error)) return false;
       // Made again meanwhile, or moved by another server: the memory, if it is there, is due again soon.

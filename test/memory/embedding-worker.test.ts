@@ -26,6 +26,11 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     opened.push(useCases);
     return useCases;
   };
+  /** A domain that comes after another one in their order. */
+  const startAfter = ({ domain, embedder }: UseCases): UseCases => {
+    const useCases = start({ embedder });
+    return useCases.domain > domain ? useCases : startAfter({ ...useCases, domain });
+  };
   /** A domain that knows its version, with memories that nobody has embedded. */
   const startWithPending = async (contents: readonly string[], options?: UseCaseOptions) => {
     const useCases = start(options);
@@ -80,6 +85,48 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     await other.store({ id: "m1", content: "plum @30", embeddingMode: "background" });
     worker.notify(other.domain);
     await other.whenState("m1", "ready");
+  });
+
+  test("gives each domain its turn, however much there is to do in the first", async () => {
+    const contents = Array.from({ length: 200 }, (_, i) => `memory ${i}`);
+    const large = await startWithPending(contents);
+    const small = startAfter(large);
+    await small.store({ id: "m0", content: "pear", embeddingMode: "background" });
+    large.startWorker();
+    await small.whenState("m0", "ready");
+    await large.whenState("m199", "ready");
+    const texts = large.embedder.calls.flatMap((call) => call.texts);
+    expect(texts.indexOf("pear")).toBeLessThan(texts.indexOf("memory 199"));
+  });
+
+  test("goes on with the others where one domain fails", async () => {
+    const failing = await startWithPending(["apple"], {
+      wrap: (repository): MemoryRepository => ({
+        ...repository,
+        async claimPending(domain, ...rest) {
+          if (domain === failing.domain) throw new Error("the table is damaged");
+          return await repository.claimPending(domain, ...rest);
+        },
+      }),
+    });
+    const sound = startAfter(failing);
+    await sound.store({ id: "m0", content: "pear", embeddingMode: "background" });
+    failing.startWorker();
+    await sound.whenState("m0", "ready");
+    expect((await failing.read("m0"))?.embedding.state).toBe("pending");
+  });
+
+  test("does not keep what was changed meanwhile waiting", async () => {
+    const useCases = await startWithPending(["apple"]);
+    const release = useCases.embedder.hold();
+    useCases.startWorker();
+    await expect.poll(() => callsFor(useCases, "apple")).toBe(1);
+    await useCases.update("m0", { content: "pear" }, { embeddingMode: "background" });
+    // As the claim is prolonged, for what the memory was when it was claimed.
+    await useCases.repository.postponeEmbedding(useCases.domain, ["m0"], 3_600_000, true);
+    release();
+    await useCases.whenState("m0", "ready");
+    expect(callsFor(useCases, "pear")).toBe(1);
   });
 
   test("hears of a domain while it is busy with it", async () => {

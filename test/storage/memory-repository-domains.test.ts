@@ -258,6 +258,7 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
     expect(
       await repository.searchText(name, { query: "apple", depth: 5, minScore: undefined }),
     ).toMatchObject({ candidates: [{ id: "old" }] });
+    await repository.useEmbeddingVersion(name, version, 3);
     expect(await repository.claimPending(name, version, 5, 0)).toMatchObject([{ id: "old" }]);
   });
 

@@ -227,10 +227,30 @@ describe.each(databaseEngines())("pending embeddings on $name", ({ open, engine 
     await repository.completeEmbedding(domain, memory, embedding(next, 45));
     expect(await find(0, next)).toEqual([id]);
     expect(await find(0, version)).toEqual([]);
-    // The lease ended with the work: a further version need not wait for it.
-    expect(await repository.claimPending(domain, next + 1, 10, 0)).toMatchObject([{ id, attempts: 1 }]);
     expect(await repository.claimPending(domain, next, 10, LEASE_MS)).toEqual([]);
     expect(await countChunks(id)).toBe(0);
+    // The lease ended with the work: a further version need not wait for it.
+    const further = await versionOf("c");
+    await repository.useEmbeddingVersion(domain, further, 3);
+    expect(await repository.claimPending(domain, further, 10, 0)).toMatchObject([{ id, attempts: 1 }]);
+  });
+
+  test("are not for a server whose version the domain has left", async () => {
+    const { id } = await insert({ content: "pending" });
+    const [memory] = await claim();
+    if (memory === undefined) throw new Error("nothing was claimed");
+    const next = await versionOf("b");
+    await repository.useEmbeddingVersion(domain, next, 3);
+    await insert({ content: "another" });
+    expect(await claim(100, 0)).toEqual([]);
+    expect(await repository.completeEmbedding(domain, memory, embedding(version, 0))).toBe(false);
+    expect((await read(id))?.embedding.state).toBe("pending");
+
+    expect(await repository.completeEmbedding(domain, memory, embedding(next, 0))).toBe(true);
+    // What the new server has done is not done again in the old version, nor overwritten by what comes late.
+    expect(await claim(100, 0)).toEqual([]);
+    expect(await repository.completeEmbedding(domain, memory, embedding(version, 90))).toBe(false);
+    expect(await find(0, next)).toEqual([id]);
   });
 
   test("of another version that fail lose what they had, chunks too", async () => {

@@ -201,6 +201,22 @@ export async function selectEmbeddingVersions(
   return rows.map((row) => ({ ...row }));
 }
 
+/**
+ * Makes the embedding columns of a domain hold so many dimensions, unless they do or it is gone. Every row is written anew,
+ * which takes as long as it takes: the statement has no time-out, and whoever calls the domain waits.
+ */
+export async function changeDimensions(database: Database, name: string, dimensions: number): Promise<void> {
+  const [domain] = await database.query<{ differs: boolean }>(
+    { text: "select dimensions is distinct from $2::integer as differs from memory_domains where name = $1" },
+    [name, dimensions],
+  );
+  if (!domain?.differs) return;
+  await database.session(async (session) => {
+    await session.execute("set statement_timeout = 0");
+    await session.query({ text: "select change_domain_dimensions($1, $2::integer)" }, [name, dimensions]);
+  });
+}
+
 /** Inside a transaction: retypes the embedding columns if need be, then moves the domain to the version. */
 export async function setEmbeddingVersion(
   transaction: Queryable,

@@ -12,6 +12,7 @@ import { changeMemory } from "./change-memory.ts";
 import { countMatching, deleteMatching } from "./delete-matching.ts";
 import { deleteMemoryAt } from "./delete-memory.ts";
 import {
+  changeDimensions,
   createDomain,
   dropDomain,
   registerEmbeddingVersion,
@@ -179,6 +180,7 @@ export function createPostgresMemoryRepository(database: Database): MemoryReposi
     },
 
     async useEmbeddingVersion(name, version, dimensions) {
+      await inDomain(name, changeDimensions(database, name, dimensions));
       await inDomain(
         name,
         database.transaction((transaction) => setEmbeddingVersion(transaction, name, version, dimensions)),

@@ -6,7 +6,8 @@ import { domainTables, isAlive } from "./domain-tables.ts";
 const CLAIM_BYTES = 1024 * 1024;
 
 /**
- * Takes memories that have no embedding yet, or one of another version. Raising `embed_after` is the lease: the rows
+ * Takes memories that have no embedding yet, or one of another version than the domain's; none if that is not `version`
+ * any more, since a server with another model embeds them then. Raising `embed_after` is the lease: the rows
  * are locked for this statement only, so whoever changes or deletes them never waits for the embedder.
  */
 export async function claimPending(
@@ -17,6 +18,7 @@ export async function claimPending(
   leaseMs: number,
 ): Promise<PendingMemory[]> {
   const { memories } = domainTables(domain);
+  const isUsed = "exists (select from memory_domains d where d.name = $5 and d.embedding_version = $1)";
   const rows = await database.query<{
     id: string;
     content: string;
@@ -28,14 +30,14 @@ export async function claimPending(
       // Each condition stands beside its "for update": a row that another claimer has just taken is checked again.
       text: `with pending as (
           select id, octet_length(content) as bytes from ${memories} m
-          where embedding_state = 'pending' and embed_after <= now() and ${isAlive("m")}
+          where embedding_state = 'pending' and embed_after <= now() and ${isAlive("m")} and ${isUsed}
           order by embed_after
           limit $2
           for update skip locked
         ), outdated as (
           select id, octet_length(content) as bytes from ${memories} m
           where (embedding_version < $1 or embedding_version > $1)
-            and embedding_state = 'ready' and embed_after <= now() and ${isAlive("m")}
+            and embedding_state = 'ready' and embed_after <= now() and ${isAlive("m")} and ${isUsed}
           limit $2
           for update skip locked
         ), found as (
@@ -51,7 +53,7 @@ export async function claimPending(
         from due where m.id = due.id
         returning m.id, m.content, m.content_hash, m.embedding_attempts`,
     },
-    [version, limit, leaseMs, CLAIM_BYTES],
+    [version, limit, leaseMs, CLAIM_BYTES, domain],
   );
   return rows.map((row) => ({
     id: row.id,
@@ -63,7 +65,7 @@ export async function claimPending(
 
 /**
  * Writes the embedding of chunk 0 if the content is still the one it was made of, and nobody has embedded it meanwhile
- * (a caller may have given one of its own); tells whether it was written.
+ * (a caller may have given one of its own), and the domain has not moved to another version; tells whether it was written.
  */
 export async function writeEmbedding(
   database: Queryable,
@@ -82,9 +84,10 @@ export async function writeEmbedding(
           embedding_attempts = 0, embed_after = now(), chunk_count = $5
         where id = $1 and content_hash = $2
           and (embedding_state <> 'ready' or embedding_version is distinct from $4)
+          and coalesce((select d.embedding_version from memory_domains d where d.name = $6), $4) = $4
         returning id`,
     },
-    [memory.id, memory.contentHash, first.vector, embedding.version, embedding.chunks.length],
+    [memory.id, memory.contentHash, first.vector, embedding.version, embedding.chunks.length, domain],
   );
   return rows.length === 1;
 }

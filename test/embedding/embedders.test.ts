@@ -1,0 +1,46 @@
+import { expect, test } from "vitest";
+import { createEmbedders, type ModelChoice } from "../../src/embedding/embedders.ts";
+import { createScriptedEmbedder } from "../support/scripted-embedder.ts";
+
+const usual: ModelChoice = { embeddingModel: undefined, requestedDimensions: undefined };
+const small: ModelChoice = { embeddingModel: "all-minilm", requestedDimensions: undefined };
+const short: ModelChoice = { embeddingModel: undefined, requestedDimensions: 256 };
+
+function start() {
+  const closed: ModelChoice[] = [];
+  const embedders = createEmbedders(createScriptedEmbedder(), (choice) => ({
+    ...createScriptedEmbedder(),
+    close: async () => void closed.push(choice),
+  }));
+  return { embedders, closed };
+}
+
+test("a choice gets one embedder, domains without a choice the usual one", () => {
+  const { embedders } = start();
+  expect(embedders.of(small)).toBe(embedders.of({ ...small }));
+  expect(embedders.of(small)).not.toBe(embedders.of(short));
+  expect(embedders.of(usual)).toBe(embedders.of({ ...usual }));
+});
+
+test("the embedder of a choice that no domain has is closed, a look later: a domain may just be made", () => {
+  const { embedders, closed } = start();
+  const first = embedders.of(small);
+  embedders.of(short);
+  embedders.keepOnly([usual, short]);
+  expect(closed).toEqual([]);
+  embedders.keepOnly([usual, short]);
+  expect(closed).toEqual([small]);
+  embedders.keepOnly([usual, short]);
+  expect(closed).toEqual([small]);
+  expect(embedders.of(small)).not.toBe(first);
+});
+
+test("a choice that a domain has again by the next look is kept", () => {
+  const { embedders, closed } = start();
+  const first = embedders.of(small);
+  embedders.keepOnly([]);
+  embedders.keepOnly([small]);
+  embedders.keepOnly([]);
+  expect(closed).toEqual([]);
+  expect(embedders.of(small)).toBe(first);
+});
