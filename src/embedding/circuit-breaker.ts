@@ -9,14 +9,15 @@ export type CircuitState = "closed" | "open" | "half-open";
 
 export interface CircuitBreakerOptions {
   readonly clock: Clock;
-  /** Failures in a row that open the circuit. Default 3. */
-  readonly failureThreshold?: number;
-  /** First wait before a probe. Doubles with each failed probe. Default 1,000. */
-  readonly minBackoffMs?: number;
-  /** Longest wait before a probe. Default 30,000. */
-  readonly maxBackoffMs?: number;
   readonly onChange?: (state: CircuitState) => void;
 }
+
+/** Failures in a row that open the circuit. */
+const FAILURE_THRESHOLD = 3;
+/** First wait before a probe. Doubles with each failed probe. */
+const MIN_BACKOFF_MS = 1_000;
+/** Longest wait before a probe. */
+const MAX_BACKOFF_MS = 30_000;
 
 /** Remembers that a server is away, so that asking it costs nothing until it may be back. */
 export interface CircuitBreaker {
@@ -36,10 +37,10 @@ export interface CircuitBreaker {
 }
 
 export function createCircuitBreaker(options: CircuitBreakerOptions): CircuitBreaker {
-  const { clock, failureThreshold = 3, minBackoffMs = 1_000, maxBackoffMs = 30_000 } = options;
+  const { clock } = options;
   let state: CircuitState = "closed";
   let failures = 0;
-  let backoffMs = minBackoffMs;
+  let backoffMs = MIN_BACKOFF_MS;
   let retryAt = 0;
 
   function become(next: CircuitState) {
@@ -57,15 +58,15 @@ export function createCircuitBreaker(options: CircuitBreakerOptions): CircuitBre
     },
     succeeded() {
       failures = 0;
-      backoffMs = minBackoffMs;
+      backoffMs = MIN_BACKOFF_MS;
       become("closed");
     },
     failed({ trip = false } = {}) {
       failures += 1;
       // A call that began before the circuit opened says nothing new.
       if (state === "open") return;
-      if (state === "half-open") backoffMs = Math.min(backoffMs * 2, maxBackoffMs);
-      else if (!trip && failures < failureThreshold) return;
+      if (state === "half-open") backoffMs = Math.min(backoffMs * 2, MAX_BACKOFF_MS);
+      else if (!trip && failures < FAILURE_THRESHOLD) return;
       retryAt = clock.now() + backoffMs;
       become("open");
     },
@@ -78,7 +79,7 @@ export function createCircuitBreaker(options: CircuitBreakerOptions): CircuitBre
       if (state === "half-open") become("open");
     },
     hurry() {
-      backoffMs = minBackoffMs;
+      backoffMs = MIN_BACKOFF_MS;
       retryAt = clock.now();
     },
   };

@@ -14,8 +14,6 @@ export interface OllamaClientOptions {
   /** As Ollama knows it, with or without tag. */
   readonly model: string;
   readonly profile: ModelProfile;
-  /** How long Ollama keeps the idle model in memory, in seconds; negative: for ever. Default 1,800. */
-  readonly keepAliveSeconds?: number;
   /** For requests that need no model. Default 5,000. */
   readonly metadataTimeoutMs?: number;
   readonly clock?: Clock;
@@ -65,6 +63,9 @@ export interface OllamaClient {
   pull(onProgress: (progress: PullProgress) => void, signal?: AbortSignal): Promise<void>;
 }
 
+/** How long Ollama keeps the idle model in memory: its own default of 5 minutes makes many first calls wait. */
+export const KEEP_ALIVE_SECONDS = 1_800;
+
 /** Digits, sign, exponent and comma of one number: Go writes at most 15 characters for a float32. */
 const BYTES_PER_NUMBER = 32;
 const BYTES_PER_ANSWER = 65_536;
@@ -79,7 +80,7 @@ const SAME_TEXT_SIMILARITY = 0.99;
 const PULL_SILENCE_MS = 280_000;
 
 export function createOllamaClient(options: OllamaClientOptions): OllamaClient {
-  const { profile, clock = systemClock, metadataTimeoutMs = 5_000, keepAliveSeconds = 1_800 } = options;
+  const { profile, clock = systemClock, metadataTimeoutMs = 5_000 } = options;
   const http = createOllamaHttp({ url: options.url, clock });
   const model = fullName(options.model);
   const guard = createDegenerationGuard([profile.queryPrefix, profile.documentPrefix]);
@@ -100,7 +101,7 @@ export function createOllamaClient(options: OllamaClientOptions): OllamaClient {
         // Ollama's own default cuts the end off without a word.
         truncate: false,
         ...(profile.shortenTo === undefined ? {} : { dimensions: profile.shortenTo }),
-        keep_alive: keepAliveSeconds,
+        keep_alive: KEEP_ALIVE_SECONDS,
         options: profile.options,
       };
       const maxBytes =

@@ -5,7 +5,7 @@ import { type Clock, systemClock } from "./clock.ts";
 import { type Embedder, type EmbeddingRole, type EmbeddingSpace, EmbedError } from "./embedder.ts";
 import { type ModelProfile, prepareText, shortenedTo } from "./model-profile.ts";
 import { profileForModel } from "./model-profiles.ts";
-import { createOllamaClient } from "./ollama-client.ts";
+import { createOllamaClient, KEEP_ALIVE_SECONDS } from "./ollama-client.ts";
 import { OllamaError } from "./ollama-errors.ts";
 import { createQueryCache } from "./query-cache.ts";
 import { withRetries } from "./retry.ts";
@@ -26,28 +26,10 @@ export interface OllamaEmbedderOptions {
   readonly clock?: Clock;
   /** From 0 to below 1, for the jitter of retries. Default Math.random. */
   readonly random?: () => number;
-  /** For a call that may have to load the model first. Default 120,000. */
-  readonly coldTimeoutMs?: number;
   /** For a call to a loaded model, plus one millisecond for each character. Default 30,000. */
   readonly warmTimeoutMs?: number;
   /** For calls that need no model. Default 5,000. */
   readonly metadataTimeoutMs?: number;
-  /** Between looks at an Ollama that cannot be used. Default 2,000. */
-  readonly awayCheckMs?: number;
-  /** Between looks at one that can, to notice another model under the same name. Default 30,000. */
-  readonly readyCheckMs?: number;
-  /** How long Ollama keeps the idle model loaded; negative: for ever. Default 1,800. */
-  readonly keepAliveSeconds?: number;
-  /** Batches under way at a time. Default 1. */
-  readonly concurrency?: number;
-  /** Texts in a batch. Default 32. */
-  readonly maxBatchTexts?: number;
-  /** UTF-16 code units in a batch. Default 16,000. */
-  readonly maxBatchLength?: number;
-  /** Texts waiting for each role. Default 4,096. */
-  readonly maxWaitingTexts?: number;
-  /** Cached embeddings of queries. Default 1,000. */
-  readonly queryCacheEntries?: number;
 }
 
 /** The embedder with figures for metrics. */
@@ -55,6 +37,9 @@ export interface OllamaEmbedder extends Embedder {
   readonly profile: ModelProfile;
   stats(): { readonly circuit: CircuitState; readonly waitingTexts: number; readonly cachedQueries: number };
 }
+
+/** For a call that may have to load the model first. */
+const COLD_TIMEOUT_MS = 120_000;
 
 const MS_PER_CHARACTER = 1;
 
@@ -68,13 +53,12 @@ const MAX_TIMEOUT_MS = 280_000;
  * @throws TypeError if `url` is no http or https URL. Nothing else: an embedder that is away is no reason not to start.
  */
 export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbedder {
-  const { logger, clock = systemClock, coldTimeoutMs = 120_000, warmTimeoutMs = 30_000 } = options;
-  const { awayCheckMs = 2_000, readyCheckMs = 30_000, keepAliveSeconds = 1_800 } = options;
+  const { logger, clock = systemClock, warmTimeoutMs = 30_000 } = options;
   const own = options.profile ?? profileForModel(options.model);
   const profile = options.dimensions === undefined ? own : shortenedTo(own, options.dimensions);
-  const client = createOllamaClient({ ...options, profile, keepAliveSeconds, clock });
-  const cache = createQueryCache(options.queryCacheEntries);
-  const scheduler = createScheduler({ ...options, run });
+  const client = createOllamaClient({ ...options, profile, clock });
+  const cache = createQueryCache();
+  const scheduler = createScheduler({ run });
   const lifetime = new AbortController();
   const watch = watchModel({
     client,
@@ -84,9 +68,7 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
     pull: options.pull,
     logger,
     clock,
-    coldTimeoutMs,
-    awayCheckMs,
-    readyCheckMs,
+    coldTimeoutMs: COLD_TIMEOUT_MS,
     signal: lifetime.signal,
     onSpace: () => cache.clear(),
   });
@@ -150,9 +132,8 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
   }
 
   function loadedTimeoutMs(): number {
-    const idleMs = clock.now() - watch.answeredAt;
-    const loaded = keepAliveSeconds < 0 || idleMs < keepAliveSeconds * 1_000;
-    return loaded ? warmTimeoutMs : coldTimeoutMs;
+    const loaded = clock.now() - watch.answeredAt < KEEP_ALIVE_SECONDS * 1_000;
+    return loaded ? warmTimeoutMs : COLD_TIMEOUT_MS;
   }
 
   async function sendCounted(

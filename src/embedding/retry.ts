@@ -5,8 +5,6 @@ export interface RetryOptions {
   readonly clock: Clock;
   /** From 0 to below 1. Default Math.random. */
   readonly random?: () => number;
-  /** Longest wait before the second, third ... try, in milliseconds; the wait is a random part of it. */
-  readonly backoffMs?: readonly number[];
   /** Tries altogether, not counting the immediate one after a stale connection. Default 3. */
   readonly maxTries?: number;
   /** Asked before another try: false gives up with the last error. */
@@ -14,18 +12,15 @@ export interface RetryOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Full jitter, so that many servers do not come back to one Ollama in step. */
-export const BACKOFF_MS = [200, 1_000, 3_000] as const;
+/**
+ * Longest wait before the second, third ... try; the wait is a random part of it (full jitter), so that many servers do not
+ * come back to one Ollama in step.
+ */
+const BACKOFF_MS = [200, 1_000, 3_000] as const;
 
 /** Runs `attempt` again as far as its OllamaError advises. @throws the last error, or the signal's reason. */
 export async function withRetries<T>(attempt: () => Promise<T>, options: RetryOptions): Promise<T> {
-  const {
-    clock,
-    random = Math.random,
-    backoffMs = BACKOFF_MS,
-    maxTries = 3,
-    mayRetry = () => true,
-  } = options;
+  const { clock, random = Math.random, maxTries = 3, mayRetry = () => true } = options;
   let tries = 0;
   let reconnected = false;
   for (;;) {
@@ -39,7 +34,7 @@ export async function withRetries<T>(attempt: () => Promise<T>, options: RetryOp
       }
       tries += 1;
       if (tries >= maxTries || !mayRetry()) throw error;
-      const longest = backoffMs[Math.min(tries, backoffMs.length) - 1] ?? 0;
+      const longest = BACKOFF_MS[Math.min(tries, BACKOFF_MS.length) - 1] ?? 0;
       await sleep(clock, random() * longest, options.signal);
       if (!mayRetry()) throw error;
     }

@@ -22,10 +22,6 @@ export interface ModelWatchOptions {
   readonly clock: Clock;
   /** For a call that may have to load the model first. */
   readonly coldTimeoutMs: number;
-  /** Between looks at an Ollama that cannot be used. */
-  readonly awayCheckMs: number;
-  /** Between looks at one that can. */
-  readonly readyCheckMs: number;
   /** Ends the watch. */
   readonly signal: AbortSignal;
   /** Told before anybody can ask for embeddings of another space than those so far. */
@@ -80,6 +76,11 @@ export const PROBE_TEXTS = ["a canary sings", "interest rates rose again in marc
  * theirs is believed. Costs one short text for up to 32.
  */
 export const [CANARY] = PROBE_TEXTS;
+
+/** Between looks at an Ollama that cannot be used. */
+const AWAY_CHECK_MS = 2_000;
+/** Between looks at one that can, to notice another model under the same name. */
+const READY_CHECK_MS = 30_000;
 
 const MIN_PULL_RETRY_MS = 30_000;
 const MAX_PULL_RETRY_MS = 600_000;
@@ -141,7 +142,7 @@ export function watchModel(options: ModelWatchOptions): ModelWatch {
     cancelNextCheck();
     if (signal.aborted) return;
     const untilProbe = breaker.retryInMs;
-    let delay = phase.kind === "ready" && !metadataFailed ? options.readyCheckMs : options.awayCheckMs;
+    let delay = phase.kind === "ready" && !metadataFailed ? READY_CHECK_MS : AWAY_CHECK_MS;
     if (phase.kind === "away" && untilProbe > 0) delay = Math.min(delay, untilProbe);
     cancelNextCheck = clock.schedule(delay, check, true);
   }

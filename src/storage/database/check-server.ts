@@ -1,5 +1,4 @@
-import { setTimeout as delay } from "node:timers/promises";
-import { isAbort, ServiceError, StartupError } from "../../errors.ts";
+import { ServiceError, StartupError } from "../../errors.ts";
 import type { Logger } from "../../logger.ts";
 import type { Database } from "./database.ts";
 import { SQLSTATE, sqlstateOf } from "./sqlstate.ts";
@@ -13,11 +12,6 @@ export const RECOMMENDED_PGVECTOR = "0.8.4";
 
 export interface CheckServerOptions {
   readonly logger: Logger;
-  /** How long to wait for a server that cannot be reached, in milliseconds. Default 0: not at all. */
-  readonly waitMs?: number;
-  /** Pause between two attempts while waiting, in milliseconds. Default 500. */
-  readonly retryEveryMs?: number;
-  readonly signal?: AbortSignal | undefined;
 }
 
 /** What `checkServer` found. */
@@ -33,7 +27,7 @@ export interface ServerVersions {
  * @throws StartupError with one sentence for the operator.
  */
 export async function checkServer(database: Database, options: CheckServerOptions): Promise<ServerVersions> {
-  await connect(database, options);
+  await connect(database);
   const [server] = await database.query<{ version: string; number: number; pgvector: string | null }>({
     text: `select current_setting('server_version') as version,
        current_setting('server_version_num')::int as number,
@@ -67,30 +61,18 @@ export async function checkServer(database: Database, options: CheckServerOption
   return { postgres: server.version, pgvector: server.pgvector };
 }
 
-async function connect(database: Database, options: CheckServerOptions): Promise<void> {
-  const { logger, waitMs = 0, retryEveryMs = 500, signal } = options;
-  const end = performance.now() + waitMs;
-  for (let attempt = 1; ; attempt++) {
-    try {
-      await database.query({ text: "select 1" }, [], { signal });
-      return;
-    } catch (error) {
-      if (isAbort(error) && signal?.aborted) throw error;
-      const problem = describeProblem(error);
-      if (!problem.mayPass || performance.now() + retryEveryMs > end) {
-        throw new StartupError(problem.sentence, { remedy: problem.remedy, cause: error });
-      }
-      if (attempt === 1) logger.warn({ waitMs }, `${problem.sentence}; waiting for it`);
-      await delay(retryEveryMs, undefined, { signal });
-    }
+async function connect(database: Database): Promise<void> {
+  try {
+    await database.query({ text: "select 1" });
+  } catch (error) {
+    const { sentence, remedy } = describeProblem(error);
+    throw new StartupError(sentence, { remedy, cause: error });
   }
 }
 
 interface Problem {
   readonly sentence: string;
   readonly remedy: string;
-  /** Whether waiting may help. */
-  readonly mayPass: boolean;
 }
 
 function describeProblem(error: unknown): Problem {
@@ -102,47 +84,41 @@ function describeProblem(error: unknown): Problem {
       return {
         sentence: `PostgreSQL refused the login: ${text}`,
         remedy: "check the user and password in DATABASE_URL, or POSTGRES_USER and POSTGRES_PASSWORD",
-        mayPass: false,
       };
     case SQLSTATE.databaseDoesNotExist:
       return {
         sentence: text,
         remedy: "create it first, or name another one in DATABASE_URL or POSTGRES_DB",
-        mayPass: false,
       };
     case SQLSTATE.tooManyConnections:
       return {
         sentence: `PostgreSQL takes no more connections: ${text}`,
         remedy: "lower MEMORY_POOL_SIZE of its clients, or raise its max_connections",
-        mayPass: true,
       };
   }
   return { sentence: `cannot reach PostgreSQL: ${text}`, ...reachRemedy(text) };
 }
 
 /** What the driver and PgBouncer tell in words only. */
-function reachRemedy(text: string): Pick<Problem, "remedy" | "mayPass"> {
+function reachRemedy(text: string): Pick<Problem, "remedy"> {
   if (/unsupported startup parameter/.test(text)) {
-    return { remedy: "set ignore_startup_parameters = options in PgBouncer", mayPass: false };
+    return { remedy: "set ignore_startup_parameters = options in PgBouncer" };
   }
   if (/password must be a string/.test(text)) {
     return {
       remedy: "the server wants a password: set it in DATABASE_URL, or set POSTGRES_PASSWORD",
-      mayPass: false,
     };
   }
   if (/does not support SSL/.test(text)) {
-    return { remedy: "remove sslmode from DATABASE_URL, or switch SSL on in the server", mayPass: false };
+    return { remedy: "remove sslmode from DATABASE_URL, or switch SSL on in the server" };
   }
   if (/certificate|self-signed/.test(text)) {
     return {
       remedy: "give the server's authority with sslrootcert in DATABASE_URL, or use sslmode=no-verify",
-      mayPass: false,
     };
   }
   return {
     remedy: "check that it runs, and its address in DATABASE_URL or POSTGRES_HOST and POSTGRES_PORT",
-    mayPass: true,
   };
 }
 

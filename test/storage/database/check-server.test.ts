@@ -1,11 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { ServiceError } from "../../../src/errors.ts";
 import { checkServer, compareVersions } from "../../../src/storage/database/check-server.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
 import { openPostgresDatabase } from "../../../src/storage/database/postgres-database.ts";
 import { mapDatabaseError } from "../../../src/storage/database/sqlstate.ts";
 import { databaseUrl, silentLogger, testDatabaseUrl } from "../../support/databases.ts";
-import { openTcpProxy } from "../../support/tcp-proxy.ts";
 
 /** A server that answers the check's question with these facts. */
 function serverWith(facts: { version?: string; number?: number; pgvector?: string | null }): Database {
@@ -78,19 +76,6 @@ describe("checkServer", () => {
     }
   });
 
-  it("waits for a server that is away when told so", async () => {
-    let asked = 0;
-    const database = {
-      query: async () => {
-        if (++asked < 4)
-          throw new ServiceError("DATABASE_UNAVAILABLE", "away", { cause: new Error("refused") });
-        return [{ version: "18.1", number: 180_001, pgvector: "0.8.7" }];
-      },
-    } as unknown as Database;
-    const versions = await checkServer(database, { logger: silentLogger, waitMs: 5_000, retryEveryMs: 1 });
-    expect(versions).toEqual({ postgres: "18.1", pgvector: "0.8.7" });
-  });
-
   it("compares versions by number", () => {
     expect(compareVersions("0.10.0", "0.9.9")).toBeGreaterThan(0);
     expect(compareVersions("0.8", "0.8.0")).toBe(0);
@@ -120,21 +105,6 @@ if (url !== undefined) {
         message: expect.stringContaining('database "no_such_database" does not exist'),
       });
       await database.close();
-    });
-
-    it("goes on when the server comes while it waits", async () => {
-      const proxy = await openTcpProxy(url);
-      proxy.refuse();
-      const through = new URL(url);
-      through.host = `127.0.0.1:${proxy.port}`;
-      const database = await openPostgresDatabase({
-        connection: { connectionString: through.href },
-        logger: silentLogger,
-      });
-      const logger = { ...silentLogger, warn: () => proxy.accept() };
-      await checkServer(database, { logger, waitMs: 10_000, retryEveryMs: 10 });
-      await database.close();
-      await proxy.close();
     });
   });
 }
