@@ -4,13 +4,14 @@ import { Health as HealthService } from "./generated/grpc/health/v1/health_pb.ts
 import { watchHealth } from "./health.ts";
 import type { Logger } from "./logger.ts";
 import { isLoopbackHost } from "./loopback.ts";
+import { LIMITS } from "./memory/limits.ts";
 import { createTraceInterceptor } from "./observability/trace-calls.ts";
 import { openServices } from "./open-services.ts";
 import { createAuditInterceptor } from "./rpc/audit.ts";
 import { createAuthorizeInterceptor } from "./rpc/authorize.ts";
 import { createErrorInterceptor } from "./rpc/errors.ts";
 import { createHealth } from "./rpc/health.ts";
-import { defaultMaxMessageBytes, type Listener, startListener } from "./rpc/listener.ts";
+import { type Listener, startListener } from "./rpc/listener.ts";
 import { createReflection } from "./rpc/reflection.ts";
 import { auditIntoFile, auditIntoLog } from "./security/audit-log.ts";
 import { createAuthenticator } from "./security/authenticator.ts";
@@ -76,7 +77,7 @@ async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<s
     ],
     authenticator,
     tls: tls?.current(),
-    maxMessageBytes: defaultMaxMessageBytes,
+    maxMessageBytes: LIMITS.messageBytes,
     maxCalls: settings.MEMORY_MAX_CALLS,
     allowedHosts: settings.MEMORY_ALLOWED_HOSTS ?? [],
     allowedOrigins: settings.MEMORY_ALLOWED_ORIGINS ?? [],

@@ -5,7 +5,7 @@ import type { CallContext } from "./call-context.ts";
 import type { ContentEmbedder } from "./content-embedder.ts";
 import { explainSearch, type SearchExplanation } from "./explain-search.ts";
 import type { Filter } from "./filter.ts";
-import { LIMITS } from "./limits.ts";
+import { MAX_RESPONSE_BYTES } from "./limits.ts";
 import { mapBounded } from "./map-bounded.ts";
 import type { Memory } from "./memory.ts";
 import { mergeDomains } from "./merge-domains.ts";
@@ -108,8 +108,6 @@ const MAX_PAGE = 200;
 const HIT_BYTES = 512;
 /** UTF-16 code units of a text in which finding words takes milliseconds. */
 const LONG_TEXT = 8_192;
-/** Room for the rest of the answer below the usual maximum of a message. */
-const MAX_RESPONSE_BYTES = LIMITS.messageBytes - 64 * 1024;
 /** A search in many domains takes turns with other calls for the connections: each domain may need two. */
 const DOMAINS_AT_ONCE = 2;
 /** When the embedder is away, it is worth asking again after about its breaker's pause. */

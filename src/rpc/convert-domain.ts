@@ -13,7 +13,7 @@ import { assertNoViolations, type FieldViolation } from "../errors.ts";
 import type { CreateDomainCommand, DomainReport } from "../memory/domains.ts";
 import { DEFAULT_DOMAIN_PAGE_SIZE, LIMITS } from "../memory/limits.ts";
 import type { DomainChanges, DomainFigures } from "../storage/memory-repository.ts";
-import { messageFromSpace } from "./convert-embedding-version.ts";
+import { messageFromEmbeddingVersion } from "./convert-embedding-version.ts";
 import { timestampFromMicroseconds } from "./convert-time.ts";
 import {
   all,
@@ -134,7 +134,7 @@ export function messageFromDomain({ domain, embeddingVersion, figures }: DomainR
     textSearchConfig: domain.textSearchConfig,
     ...(embeddingVersion === undefined
       ? {}
-      : { embeddingVersion: messageFromSpace(embeddingVersion, embeddingVersion) }),
+      : { embeddingVersion: messageFromEmbeddingVersion(embeddingVersion) }),
     deduplicateContent: domain.deduplicateContent,
     memoryCount: figures.memories,
     pendingCount: figures.pending,

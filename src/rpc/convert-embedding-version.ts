@@ -3,19 +3,16 @@ import {
   type EmbeddingVersion,
   EmbeddingVersionSchema,
 } from "memory-service-client/memoryservice/v1/memory_pb.js";
-import type { EmbeddingSpace } from "../embedding/embedder.ts";
+import type { EmbeddingVersionRecord } from "../storage/memory-repository.ts";
 
 /** `version` is 0 while the database has not numbered it. */
-export function messageFromSpace(
-  space: EmbeddingSpace,
-  { version, chunker }: { readonly version: number; readonly chunker: number },
-): EmbeddingVersion {
+export function messageFromEmbeddingVersion(record: EmbeddingVersionRecord): EmbeddingVersion {
   return create(EmbeddingVersionSchema, {
-    version,
-    model: space.model,
-    modelDigest: space.digest,
-    dimensions: space.dimensions,
-    profile: space.profile,
-    chunker: `paragraphs/${chunker}`,
+    version: record.version,
+    model: record.model,
+    modelDigest: record.digest,
+    dimensions: record.dimensions,
+    profile: record.profile,
+    chunker: `paragraphs/${record.chunker}`,
   });
 }

@@ -11,7 +11,7 @@ import {
 import { assertNoViolations } from "../errors.ts";
 import type { ExportCommand, ExportedRecord, RunningExport } from "../memory/export.ts";
 import type { EmbeddedChunk } from "../storage/memory-repository.ts";
-import { messageFromSpace } from "./convert-embedding-version.ts";
+import { messageFromEmbeddingVersion } from "./convert-embedding-version.ts";
 import { filterFromMessage } from "./convert-filter.ts";
 import { messageFromMemory } from "./convert-memory.ts";
 import { timestampFromMicroseconds } from "./convert-time.ts";
@@ -41,7 +41,7 @@ export function exportHeaderFrom({ domain, exportTime, embeddingVersion }: Runni
         exportTime: timestampFromMicroseconds(exportTime),
         ...(embeddingVersion === undefined
           ? {}
-          : { embeddingVersion: messageFromSpace(embeddingVersion, embeddingVersion) }),
+          : { embeddingVersion: messageFromEmbeddingVersion(embeddingVersion) }),
       },
     },
   });

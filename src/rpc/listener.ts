@@ -63,9 +63,6 @@ export interface Listener {
   close(): Promise<void>;
 }
 
-/** gRPC's usual limit for one message, in bytes. */
-export const defaultMaxMessageBytes = 4 * 1024 * 1024;
-
 const defaultTimeouts: ListenerTimeouts = {
   firstBytesMs: 10_000,
   headersMs: 10_000,

@@ -17,8 +17,8 @@ export interface ReadinessReport {
 }
 
 export interface PlainHandlerOptions {
-  /** Asked for each `/readyz`; the signal ends after two seconds. */
-  readonly readiness: (signal: AbortSignal) => Promise<ReadinessReport>;
+  /** Asked for each `/readyz`. */
+  readonly readiness: () => Promise<ReadinessReport>;
   /** Aborted with a ConnectError when running calls have to end. */
   readonly shutdownSignal: AbortSignal;
   readonly logger: Logger;
@@ -27,8 +27,6 @@ export interface PlainHandlerOptions {
   /** Answers `/metrics`; without it there is no such path. */
   readonly metrics?: (() => Promise<MetricsReport>) | undefined;
 }
-
-const readinessTimeoutMs = 2_000;
 
 /** How long browsers may remember a preflight; more than two hours is cut by them anyway. */
 const preflightMaxAgeSeconds = 7_200;
@@ -87,7 +85,7 @@ async function readinessOf(options: PlainHandlerOptions): Promise<ReadinessRepor
     return { ready: false, checks: { server: { ok: false, detail: "shutting down" } } };
   }
   try {
-    return await options.readiness(AbortSignal.timeout(readinessTimeoutMs));
+    return await options.readiness();
   } catch (error) {
     options.logger.warn({ err: error }, "readiness check failed");
     return { ready: false, checks: { readiness: { ok: false, detail: "the check itself failed" } } };

@@ -14,7 +14,7 @@ import type { Database } from "../storage/database/database.ts";
 import type { TextRanker } from "../storage/memory-repository.ts";
 import { within } from "../wait.ts";
 import { callerOf } from "./caller.ts";
-import { messageFromSpace } from "./convert-embedding-version.ts";
+import { messageFromEmbeddingVersion } from "./convert-embedding-version.ts";
 import { messageOfTextRanker } from "./convert-search.ts";
 
 /** What a server tells about itself. */
@@ -79,7 +79,11 @@ export function createServerService(
       contents.current().catch(() => undefined),
       VERSION_WAIT_MS,
     );
-    return messageFromSpace(space, { version: current?.version ?? 0, chunker: CHUNKER_REVISION });
+    return messageFromEmbeddingVersion({
+      ...space,
+      version: current?.version ?? 0,
+      chunker: CHUNKER_REVISION,
+    });
   }
 
   return {

@@ -7,8 +7,9 @@ import * as node from "memory-service-client";
 import { MemoryService } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { describe, expect, test } from "vitest";
 import { ServiceError } from "../../src/errors.ts";
+import { LIMITS } from "../../src/memory/limits.ts";
 import { createErrorInterceptor } from "../../src/rpc/errors.ts";
-import { defaultMaxMessageBytes, startListener } from "../../src/rpc/listener.ts";
+import { startListener } from "../../src/rpc/listener.ts";
 import { cleanUp } from "../rpc/plumbing/harness.ts";
 import { silentLogger } from "../support/databases.ts";
 import { openTcpProxy } from "../support/tcp-proxy.ts";
@@ -52,7 +53,7 @@ async function startServer(leavesNoConnections = true): Promise<string> {
     port: 0,
     routes,
     interceptors: [createErrorInterceptor({ logger: silentLogger }), requireKey],
-    maxMessageBytes: defaultMaxMessageBytes,
+    maxMessageBytes: LIMITS.messageBytes,
     allowedHosts: [],
     allowedOrigins: [],
     readiness: async () => ({ ready: true, checks: {} }),

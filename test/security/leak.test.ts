@@ -6,10 +6,11 @@ import { ServerService } from "memory-service-client/memoryservice/v1/server_ser
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { readConfig } from "../../src/config.ts";
 import { createDomainUseCases } from "../../src/memory/domains.ts";
+import { LIMITS } from "../../src/memory/limits.ts";
 import { createAuthorizeInterceptor } from "../../src/rpc/authorize.ts";
 import { createDomainService } from "../../src/rpc/domain-service.ts";
 import { createErrorInterceptor } from "../../src/rpc/errors.ts";
-import { defaultMaxMessageBytes, type Listener, startListener } from "../../src/rpc/listener.ts";
+import { type Listener, startListener } from "../../src/rpc/listener.ts";
 import { createMemoryService } from "../../src/rpc/memory-service.ts";
 import { createServerService } from "../../src/rpc/server-service.ts";
 import { createApiKey } from "../../src/security/api-keys.ts";
@@ -305,7 +306,7 @@ describe("Alice", () => {
         createAuthorizeInterceptor({ defaultDomain }),
       ],
       authenticator,
-      maxMessageBytes: defaultMaxMessageBytes,
+      maxMessageBytes: LIMITS.messageBytes,
       allowedHosts: [],
       allowedOrigins: [],
       readiness: async () => ({ ready: true, checks: {} }),

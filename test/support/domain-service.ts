@@ -7,7 +7,7 @@ import { createErrorInterceptor } from "../../src/rpc/errors.ts";
 import { silentLogger } from "./databases.ts";
 import type { UseCases } from "./use-cases.ts";
 
-/** DomainService as src/app.ts wires it, beside the use cases of memories, with their domain as the default one. */
+/** DomainService as src/open-services.ts wires it, beside the use cases of memories, with their domain as the default one. */
 export interface DomainServer {
   readonly domains: DomainUseCases;
   /** A client of it: every message is encoded and decoded, nothing leaves the process. */

@@ -6,13 +6,13 @@ import {
   ErrorInfoSchema,
   RetryInfoSchema,
 } from "../../src/generated/google/rpc/error_details_pb.ts";
+import { LIMITS } from "../../src/memory/limits.ts";
 import { createErrorInterceptor } from "../../src/rpc/errors.ts";
-import { defaultMaxMessageBytes } from "../../src/rpc/listener.ts";
 import { createMemoryService } from "../../src/rpc/memory-service.ts";
 import { silentLogger } from "./databases.ts";
 import type { UseCases } from "./use-cases.ts";
 
-/** The service as src/app.ts wires it, with the domain of the use cases as the default one. */
+/** The service as src/open-services.ts wires it, with the domain of the use cases as the default one. */
 export function memoryServiceRoutes({ memories, domain }: UseCases): (router: ConnectRouter) => void {
   const service = createMemoryService(memories, { defaultDomain: domain });
   return (router) => void router.service(MemoryService, service);
@@ -23,8 +23,8 @@ export function createServiceClient(useCases: UseCases) {
   const transport = createRouterTransport(memoryServiceRoutes(useCases), {
     router: {
       interceptors: [createErrorInterceptor({ logger: silentLogger })],
-      readMaxBytes: defaultMaxMessageBytes,
-      writeMaxBytes: defaultMaxMessageBytes,
+      readMaxBytes: LIMITS.messageBytes,
+      writeMaxBytes: LIMITS.messageBytes,
     },
   });
   return createClient(MemoryService, transport);

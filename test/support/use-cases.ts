@@ -19,7 +19,7 @@ import { silentLogger } from "./databases.ts";
 import { newDomainName } from "./drafts.ts";
 import { createScriptedEmbedder, type ScriptedEmbedder } from "./scripted-embedder.ts";
 
-/** The use cases as src/app.ts wires them, on an embedder that a test holds in its hand. */
+/** The use cases as src/open-services.ts wires them, on an embedder that a test holds in its hand. */
 export interface UseCases {
   /** The domain that commands name unless told otherwise; it does not exist yet. */
   readonly domain: string;

@@ -10,13 +10,9 @@ import {
 } from "@connectrpc/connect-node";
 import { afterEach, expect } from "vitest";
 import type { Logger } from "../../../src/logger.ts";
+import { LIMITS } from "../../../src/memory/limits.ts";
 import { createErrorInterceptor } from "../../../src/rpc/errors.ts";
-import {
-  defaultMaxMessageBytes,
-  type Listener,
-  type ListenerOptions,
-  startListener,
-} from "../../../src/rpc/listener.ts";
+import { type Listener, type ListenerOptions, startListener } from "../../../src/rpc/listener.ts";
 
 /** One line a logger was given. */
 export interface LogLine {
@@ -76,7 +72,7 @@ export async function startTestListener(
     port: 0,
     routes,
     interceptors: [createErrorInterceptor(log)],
-    maxMessageBytes: defaultMaxMessageBytes,
+    maxMessageBytes: LIMITS.messageBytes,
     allowedHosts: [],
     allowedOrigins: [],
     readiness: async () => ({ ready: true, checks: {} }),
