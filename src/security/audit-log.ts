@@ -1,7 +1,7 @@
-import { closeSync, openSync } from "node:fs";
-import { destination, pino } from "pino";
+import { pino } from "pino";
 import { StartupError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
+import { type AuditFile, openAuditFile } from "./audit-file.ts";
 
 /** Who did what to which memories or domains; never what is in them. */
 export interface AuditEntry {
@@ -32,26 +32,26 @@ export function auditIntoLog(logger: Logger): AuditLog {
 
 /**
  * JSON lines at the end of a file, whatever the level of the log. Written before the call is answered; one that cannot be
- * written is logged, and the call goes on.
+ * written waits, which is logged, and the call goes on.
  *
  * @throws StartupError
  */
 export function auditIntoFile(path: string, logger: Logger): AuditLog {
+  const file = openOrRefuse(path, logger);
+  const lines = pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime }, file);
+  return {
+    write: (entry) => lines.info(entry, "audit"),
+    close: () => file.close(),
+  };
+}
+
+function openOrRefuse(path: string, logger: Logger): AuditFile {
   try {
-    closeSync(openSync(path, "a", 0o600));
+    return openAuditFile(path, logger);
   } catch (error) {
     throw new StartupError(`the audit file ${path} cannot be written to`, {
       remedy: "set MEMORY_AUDIT_FILE to one that can, or unset it",
       cause: error,
     });
   }
-  const file = destination({ dest: path, append: true, sync: true });
-  file.on("error", (error: unknown) =>
-    logger.error({ err: error, path }, "the audit file cannot be written to"),
-  );
-  const lines = pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime }, file);
-  return {
-    write: (entry) => lines.info(entry, "audit"),
-    close: () => file.end(),
-  };
 }

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { createClient, createRouterTransport, type Interceptor } from "@connectrpc/connect";
@@ -283,4 +284,12 @@ test("a file that cannot be written to stops the start", () => {
   expect(() => auditIntoFile("/nowhere/audit.log", silentLogger)).toThrow(
     "the audit file /nowhere/audit.log cannot be written to: set MEMORY_AUDIT_FILE to one that can, or unset it",
   );
+});
+
+test.skipIf(!existsSync("/dev/full"))("a full disk stops no call, and does not fill the log", () => {
+  const { logger, lines } = createLogRecorder();
+  const audit = auditIntoFile("/dev/full", logger);
+  for (let n = 0; n < 100; n++) audit.write(entry);
+  expect(lines).toMatchObject([{ level: "error", message: "the audit file cannot be written to" }]);
+  audit.close();
 });
