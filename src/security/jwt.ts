@@ -1,5 +1,6 @@
 import { createHash, createPublicKey } from "node:crypto";
 import {
+  type CryptoKey,
   createLocalJWKSet,
   createRemoteJWKSet,
   errors,
@@ -87,20 +88,43 @@ export function createJwtVerifier(options: {
 
   async function payloadOf(token: string): Promise<JWTPayload> {
     try {
-      const { payload } = await jwtVerify(token, findKey, {
-        issuer,
-        audience,
-        algorithms: ALGORITHMS,
-        clockTolerance: CLOCK_TOLERANCE,
-        requiredClaims: ["exp", "sub"],
-        currentDate: new Date(now()),
-      });
-      return payload;
+      return await verifySigned(token, findKey);
     } catch (error) {
       if (error instanceof ServiceError) throw error;
       if (error instanceof errors.JWTExpired) throw unauthenticated("the token has expired", error);
       throw unauthenticated("the token is not valid", error);
     }
+  }
+
+  async function verifySigned(token: string, key: KeyFinder | CryptoKey): Promise<JWTPayload> {
+    const options = {
+      issuer,
+      audience,
+      algorithms: ALGORITHMS,
+      clockTolerance: CLOCK_TOLERANCE,
+      requiredClaims: ["exp", "sub"],
+      currentDate: new Date(now()),
+    };
+    try {
+      const { payload } = await jwtVerify(token, key, options);
+      return payload;
+    } catch (error) {
+      if (!(error instanceof errors.JWKSMultipleMatchingKeys)) throw error;
+      return await verifyByOneOf(error, token);
+    }
+  }
+
+  /** A token that names no key may be signed with any of these: while an issuer changes its key, there are two. */
+  async function verifyByOneOf(keys: AsyncIterable<CryptoKey>, token: string): Promise<JWTPayload> {
+    for await (const key of keys) {
+      try {
+        return await verifySigned(token, key);
+      } catch (error) {
+        // What is wrong with claims is told only of a signature that is right.
+        if (!(error instanceof errors.JWSSignatureVerificationFailed)) throw error;
+      }
+    }
+    throw new errors.JWSSignatureVerificationFailed();
   }
 
   return {
@@ -140,6 +164,7 @@ export function remoteKeys(url: string, logger: Logger): KeyFinder {
     try {
       return await createLocalJWKSet(known)(header, token);
     } catch (error) {
+      if (error instanceof errors.JWKSMultipleMatchingKeys) throw error;
       // It may be a new one.
       throw issuerAway(error);
     }

@@ -174,6 +174,28 @@ describe("keys", () => {
     expect(await reasonOf(() => verify("none"))).toBe(invalid);
   });
 
+  test("of a set that fit are all tried for a token that names none, as while the issuer changes its key", async () => {
+    const keys = await Promise.all(
+      [rsa, other, ec].map(async ({ publicKey }, n) => ({ ...(await exportJWK(publicKey)), kid: `k${n}` })),
+    );
+    const stranger = generateKeyPairSync("ec", { namedCurve: "P-256" });
+    const verifier = createJwtVerifier({
+      issuer,
+      audience,
+      findKey: keysFrom(JSON.stringify({ keys })),
+      now: () => now,
+    });
+    const verify = async (changes: Record<string, unknown>, key: KeyObject) =>
+      await reasonOf(async () => verifier.verify(await sign(changes, key)));
+    expect(await verify({}, ec.privateKey)).toBe("accepted");
+    expect(await verify({}, other.privateKey)).toBe("accepted");
+    expect(await verify({}, stranger.privateKey)).toBe(invalid);
+    for (const { privateKey } of [other, ec]) {
+      expect(await verify({ exp: start / 1_000 - 60 }, privateKey)).toBe(expired);
+      expect(await verify({ aud: "memory2" }, privateKey)).toBe(invalid);
+    }
+  });
+
   test.each([
     ["nothing", "", "neither a public key in PEM nor"],
     ["an object", "{}", "JSON Web Key Set"],
@@ -240,6 +262,25 @@ describe("an issuer that publishes its keys", () => {
     expect(await outcomeOf("d", "made-up")).toBe("AUTHENTICATION_UNAVAILABLE");
     vi.advanceTimersByTime(570_000);
     expect(await outcomeOf("e", "k1")).toBe("AUTHENTICATION_UNAVAILABLE");
+  });
+
+  test("may have two keys that fit a token, also while it is away", async () => {
+    vi.useFakeTimers({ toFake: ["Date"] });
+    cleanUp(() => void vi.useRealTimers());
+    const { state, verifier } = await startIssuer();
+    state.keys.push({ ...(await exportJWK(other.publicKey)), kid: "k2" });
+    const outcomeOf = async (sub: string, key: KeyObject, header = {}) => {
+      const token = await sign({ sub }, key, header);
+      return (await reasonOf(() => verifier.verify(token))).split(":")[0];
+    };
+    expect(await outcomeOf("a", ec.privateKey)).toBe("accepted");
+    expect(await outcomeOf("b", other.privateKey)).toBe("accepted");
+    expect(await outcomeOf("c", rsa.privateKey, { alg: "RS256" })).toBe("UNAUTHENTICATED");
+    state.status = 500;
+    vi.advanceTimersByTime(31_000);
+    expect(await outcomeOf("d", ec.privateKey, { kid: "made-up" })).toBe("AUTHENTICATION_UNAVAILABLE");
+    expect(await outcomeOf("e", other.privateKey)).toBe("accepted");
+    expect(state.asked).toBe(2);
   });
 
   test("that does not answer is no fault of the caller's, and is left alone for a while", async () => {
