@@ -38,14 +38,21 @@ export function createOldServerTools(command: string, version: string): OldServe
         stderr: "inherit",
       }),
     );
-    client.onclose = () => {
-      connection = undefined;
-    };
-    const { tools } = await client.listTools();
-    const parameters = new Map(
-      tools.map(({ name, inputSchema }) => [name, new Set(Object.keys(inputSchema.properties ?? {}))]),
-    );
-    return { client, parameters };
+    try {
+      const { tools } = await client.listTools();
+      // Only now: the end of one that failed must not make a later one be forgotten.
+      client.onclose = () => {
+        connection = undefined;
+      };
+      const parameters = new Map(
+        tools.map(({ name, inputSchema }) => [name, new Set(Object.keys(inputSchema.properties ?? {}))]),
+      );
+      return { client, parameters };
+    } catch (error) {
+      // Or it would stay beside the one that the next call starts.
+      await client.close().catch(() => {});
+      throw error;
+    }
   }
 
   async function call(name: string, given: Readonly<Record<string, unknown>>): Promise<unknown> {
