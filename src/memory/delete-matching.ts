@@ -10,10 +10,14 @@ export interface DeleteMatchingCommand {
   readonly dryRun: boolean;
 }
 
-/** @throws ServiceError DOMAIN_NOT_FOUND */
+/**
+ * @param onStep told how many are deleted so far: of a call that fails in between nobody else knows.
+ * @throws ServiceError DOMAIN_NOT_FOUND
+ */
 export type DeleteMatching = (
   command: DeleteMatchingCommand,
   call: CallContext,
+  onStep?: (deleted: bigint) => void,
 ) => Promise<{ readonly matched: bigint; readonly deleted: bigint }>;
 
 /** Memories deleted by one statement: on the embedded engine everybody else waits for it. */
@@ -25,7 +29,7 @@ export function createDeleteMatching({
 }: {
   readonly repository: MemoryRepository;
 }): DeleteMatching {
-  return async ({ domain: name, filter, dryRun }, { signal }) => {
+  return async ({ domain: name, filter, dryRun }, { signal }, onStep) => {
     // As it is now: what was stored in a new domain of the same name was not meant.
     const domain = await repository.readDomain(name, signal);
     if (domain === undefined) throw domainNotFound(name);
@@ -42,6 +46,7 @@ export function createDeleteMatching({
       );
       matched += step.matched;
       deleted += step.deleted;
+      onStep?.(deleted);
       after = step.last;
     } while (after !== undefined);
     return { matched, deleted };

@@ -62,9 +62,14 @@ export interface ImportReport {
 /**
  * Stores records in steps, each in a transaction.
  *
+ * @param onStep told what became of the records so far.
  * @throws ServiceError of what is not the fault of a record; what came before may be stored.
  */
-export type Import = (command: ImportCommand, call: CallContext) => Promise<ImportReport>;
+export type Import = (
+  command: ImportCommand,
+  call: CallContext,
+  onStep?: (soFar: Readonly<ImportReport>) => void,
+) => Promise<ImportReport>;
 
 /** What is stored in one transaction: a second at most, since the embedded engine has one connection. */
 const STEP = { records: 500, bytes: 1024 * 1024, vectors: 100 } as const;
@@ -92,7 +97,7 @@ export function createImport(dependencies: {
 }): Import {
   const { repository, contents, domains, onPending } = dependencies;
 
-  return async ({ ifExists, onError, embeddingVersion, records }, { signal }) => {
+  return async ({ ifExists, onError, embeddingVersion, records }, { signal }, onStep) => {
     const report: ImportReport = {
       created: 0,
       replaced: 0,
@@ -137,6 +142,7 @@ export function createImport(dependencies: {
         }
         if (report.stopped) break;
       }
+      onStep?.(report);
       for (const domain of pending) onPending(domain);
     }
 

@@ -12,9 +12,14 @@ export interface RetryFailedCommand {
 /**
  * Returns how many memories were made pending.
  *
+ * @param onStep told how many they are so far.
  * @throws ServiceError DOMAIN_NOT_FOUND
  */
-export type RetryFailed = (command: RetryFailedCommand, call: CallContext) => Promise<bigint>;
+export type RetryFailed = (
+  command: RetryFailedCommand,
+  call: CallContext,
+  onStep?: (retried: bigint) => void,
+) => Promise<bigint>;
 
 /** Memories changed by one statement: on the embedded engine everybody else waits for it. */
 const STEP = 1_000;
@@ -26,7 +31,7 @@ export function createRetryFailed(dependencies: {
   readonly onPending: (domain: string) => void;
 }): RetryFailed {
   const { repository, onPending } = dependencies;
-  return async ({ domain, filter }, { signal }) => {
+  return async ({ domain, filter }, { signal }, onStep) => {
     if ((await repository.findDomain(domain, signal)) === undefined) throw domainNotFound(domain);
     let retried = 0n;
     let after: string | undefined;
@@ -35,6 +40,7 @@ export function createRetryFailed(dependencies: {
         signal.throwIfAborted();
         const step: RetryStep = await repository.retryFailed(domain, { filter, after, limit: STEP }, signal);
         retried += step.retried;
+        onStep?.(retried);
         after = step.last;
       } while (after !== undefined);
     } finally {

@@ -133,6 +133,17 @@ export function createDomainList(defaultDomain: string, mayWrite: MayWrite) {
   };
 }
 
+/** What is written down of an import's outcomes. */
+type ImportOutcome = "created" | "replaced" | "unchanged" | "kept" | "rejected";
+
+/** How often which outcome, until now or in the end. */
+export function importFacts(report: Readonly<Record<ImportOutcome, number | bigint>>): AuditFacts {
+  const { created, replaced, unchanged, kept, rejected } = report;
+  const counts = { created, replaced, unchanged, kept, rejected };
+  const numbers = Object.entries(counts).map(([name, count]) => [name, Number(count)]);
+  return { outcomes: Object.fromEntries(numbers) };
+}
+
 /** Ids of what was changed, and how often which outcome. */
 function batchFacts({ results }: BatchStoreResponse): AuditFacts {
   const outcomes: Record<string, number> = {};

@@ -1,6 +1,7 @@
 import {
   ConnectError,
   type ContextValues,
+  createContextKey,
   type Interceptor,
   type StreamRequest,
   type StreamResponse,
@@ -13,9 +14,19 @@ import type {
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { ErrorInfoSchema } from "../generated/google/rpc/error_details_pb.ts";
 import type { AuditLog } from "../security/audit-log.ts";
-import { type AuditFacts, auditRuleOf, createDomainList } from "./audit-rules.ts";
+import { type AuditFacts, auditRuleOf, createDomainList, importFacts } from "./audit-rules.ts";
 import { kCall } from "./call-log.ts";
 import { kCaller } from "./caller.ts";
+
+const kDone = createContextKey<AuditFacts>({}, { description: "what a call has done so far" });
+
+/** Says what the call has done so far, which the line of one that fails has; what was said before is forgotten. */
+export function noteDone(context: { readonly values: ContextValues }, facts: AuditFacts): void {
+  context.values.set(kDone, facts);
+}
+
+type Note = (facts: AuditFacts) => void;
+type NoteFailure = (asked: AuditFacts, error: unknown) => void;
 
 /**
  * Writes down who has stored, changed or deleted what, also where it failed or was refused: one line a call, after its work
@@ -46,11 +57,13 @@ export function createAuditInterceptor(options: {
     const { method, contextValues } = request;
     const rule = auditRuleOf(method);
     if (rule === "reads") return await next(request);
-    const note = (facts: AuditFacts) => write(contextValues, method.name, facts);
+    const note: Note = (facts) => write(contextValues, method.name, facts);
+    const noteFailure: NoteFailure = (asked, error) =>
+      note({ ...asked, ...contextValues.get(kDone), ...failure(error) });
     const mayWrite = (domain: string) => contextValues.get(kCaller).may("write", domain);
     if (rule === "streams")
       return request.stream
-        ? await auditImport(request, next, note, createDomainList(defaultDomain, mayWrite))
+        ? await auditImport(request, next, note, noteFailure, createDomainList(defaultDomain, mayWrite))
         : await next(request);
     const asked = request.stream ? undefined : rule.asked(request.message, defaultDomain, mayWrite);
     if (asked === undefined) return await next(request);
@@ -59,7 +72,7 @@ export function createAuditInterceptor(options: {
       if (!response.stream) note({ ...asked, ...rule.done(response.message) });
       return response;
     } catch (error) {
-      note({ ...asked, ...failure(error) });
+      noteFailure(asked, error);
       throw error;
     }
   };
@@ -69,7 +82,8 @@ export function createAuditInterceptor(options: {
 async function auditImport(
   request: StreamRequest,
   next: (request: StreamRequest) => Promise<UnaryResponse | StreamResponse>,
-  note: (facts: AuditFacts) => void,
+  note: Note,
+  noteFailure: NoteFailure,
   domains: ReturnType<typeof createDomainList>,
 ): Promise<UnaryResponse | StreamResponse> {
   let into = "";
@@ -85,14 +99,11 @@ async function auditImport(
   async function* answered(messages: AsyncIterable<unknown>) {
     try {
       for await (const message of messages as AsyncIterable<ImportResponse>) {
-        const { created, replaced, unchanged, kept, rejected } = message;
-        const counts = { created, replaced, unchanged, kept, rejected };
-        const numbers = Object.entries(counts).map(([name, count]) => [name, Number(count)]);
-        note({ domains: domains.names(), outcomes: Object.fromEntries(numbers), outcome: "done" });
+        note({ domains: domains.names(), ...importFacts(message), outcome: "done" });
         yield message;
       }
     } catch (error) {
-      note({ domains: domains.names(), ...failure(error) });
+      noteFailure({ domains: domains.names() }, error);
       throw error;
     }
   }
@@ -100,12 +111,11 @@ async function auditImport(
     const response = await next({ ...request, message: watched(request.message) } as StreamRequest);
     return response.stream ? { ...response, message: answered(response.message) } : response;
   } catch (error) {
-    note({ domains: domains.names(), ...failure(error) });
+    noteFailure({ domains: domains.names() }, error);
     throw error;
   }
 }
 
-/** A call that failed may have done a part: DeleteMatching and Import work in steps. */
 function failure(error: unknown): AuditFacts {
   const thrown = ConnectError.from(error);
   const [info] = thrown.findDetails(ErrorInfoSchema);

@@ -14,6 +14,8 @@ import {
 import type { CallContext } from "../memory/call-context.ts";
 import type { SearchCommand } from "../memory/search.ts";
 import type { MemoryUseCases } from "../memory/use-cases.ts";
+import { noteDone } from "./audit.ts";
+import { importFacts } from "./audit-rules.ts";
 import { type Denial, denialIn } from "./authorize.ts";
 import { noteCall } from "./call-log.ts";
 import { callerOf } from "./caller.ts";
@@ -84,13 +86,18 @@ export function createMemoryService(
     async deleteMatching(request, context) {
       const command = deleteMatchingCommandFromRequest(request, defaultDomain);
       noteCall(context, { domain: command.domain });
-      return create(DeleteMatchingResponseSchema, await memories.deleteMatching(command, callFrom(context)));
+      const counts = await memories.deleteMatching(command, callFrom(context), (deleted) =>
+        noteDone(context, { deleted: Number(deleted) }),
+      );
+      return create(DeleteMatchingResponseSchema, counts);
     },
 
     async retryFailed(request, context) {
       const command = retryFailedCommandFromRequest(request, defaultDomain);
       noteCall(context, { domain: command.domain });
-      const retried = await memories.retryFailed(command, callFrom(context));
+      const retried = await memories.retryFailed(command, callFrom(context), (soFar) =>
+        noteDone(context, { retried: Number(soFar) }),
+      );
       return create(RetryFailedResponseSchema, { retried });
     },
 
@@ -112,7 +119,10 @@ export function createMemoryService(
     async import(requests, context) {
       const command = await importCommandFromRequests(requests, defaultDomain, writeDenial(context));
       if (command.domain !== "") noteCall(context, { domain: command.domain });
-      const response = importResponseFrom(await memories.import(command, callFrom(context)));
+      const report = await memories.import(command, callFrom(context), (soFar) =>
+        noteDone(context, importFacts(soFar)),
+      );
+      const response = importResponseFrom(report);
       noteCall(context, { records: Number(response.received), rejected: Number(response.rejected) });
       return response;
     },

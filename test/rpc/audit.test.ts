@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
@@ -17,6 +18,7 @@ import { createMemoryService } from "../../src/rpc/memory-service.ts";
 import { type AuditEntry, auditIntoFile, auditIntoLog } from "../../src/security/audit-log.ts";
 import { grantsFrom } from "../../src/security/scopes.ts";
 import type { Database } from "../../src/storage/database/database.ts";
+import type { MemoryRepository } from "../../src/storage/memory-repository.ts";
 import { databaseEngines, silentLogger } from "../support/databases.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 import { createUseCases, type UseCases } from "../support/use-cases.ts";
@@ -43,8 +45,7 @@ describe("a line of the audit", () => {
   });
 
   /** Clients of somebody who may do everything in work and in the default domain. */
-  function clients() {
-    const { repository, contents, memories, domain: defaultDomain } = useCases;
+  function clients({ repository, contents, memories, domain: defaultDomain } = useCases) {
     const domains = createDomainUseCases({
       repository,
       contents,
@@ -173,6 +174,69 @@ describe("a line of the audit", () => {
       { action: "BatchStore", domains, ids: ["m1"], outcomes: { created: 1, failed: 30 } },
       { action: "Import", domains, outcomes: { unchanged: 1, rejected: 30 } },
     ]);
+  });
+
+  describe("of a call that was left between two steps has what was done until then", () => {
+    /** Clients of a server whose `method` of the repository is left by its caller as soon as it has succeeded. */
+    async function startLeaving(method: "deleteMatching" | "retryFailed" | "storeMany") {
+      const leaving = new AbortController();
+      const leave = async (seen: AbortSignal | undefined) => {
+        leaving.abort();
+        if (seen?.aborted === false) await once(seen, "abort");
+      };
+      const served = createUseCases(database, {
+        wrap: (repository) => ({
+          ...repository,
+          async [method](...args: Parameters<MemoryRepository[typeof method]>) {
+            const work = repository[method] as (...args: unknown[]) => Promise<unknown>;
+            const result = await work(...args);
+            await leave(args[2]);
+            return result;
+          },
+        }),
+      });
+      await served.repository.createDomain(served.domain, 3);
+      return { ...clients(served), domain: served.domain, signal: leaving.signal };
+    }
+
+    const insertFailed = (domain: string) =>
+      database.query({
+        text: `insert into "${domain}_memories" (id, content, metadata, embedding_state)
+          select 'm' || i, 'x', '{"source":"old"}', 'failed' from generate_series(1, 1200) as i`,
+      });
+
+    test("DeleteMatching", async () => {
+      const { memories, domain, signal } = await startLeaving("deleteMatching");
+      await insertFailed(domain);
+      const filter = { condition: { case: "sources" as const, value: { values: ["old"] } } };
+      await expect(memories.deleteMatching({ domain, filter }, { signal })).rejects.toThrow();
+      const facts = { domain, deleted: 500, outcome: "failed", reason: "CANCELED" };
+      await expect.poll(() => entries).toEqual([line({ action: "DeleteMatching", ...facts })]);
+    });
+
+    test("RetryFailed", async () => {
+      const { memories, domain, signal } = await startLeaving("retryFailed");
+      await insertFailed(domain);
+      await expect(memories.retryFailed({ domain }, { signal })).rejects.toThrow();
+      const facts = { domain, retried: 1_000, outcome: "failed", reason: "CANCELED" };
+      await expect.poll(() => entries).toEqual([line({ action: "RetryFailed", ...facts })]);
+    });
+
+    test("Import", async () => {
+      const { memories, domain, signal } = await startLeaving("storeMany");
+      const records = Array.from({ length: 600 }, (_, n) => ({ memory: { id: `i${n}`, content: secret } }));
+      const imported = memories.import(
+        (async function* () {
+          yield { item: { case: "options" as const, value: { domain } } };
+          for (const value of records) yield { item: { case: "record" as const, value } };
+        })(),
+        { signal },
+      );
+      await expect(imported).rejects.toThrow();
+      const outcomes = { created: 500, replaced: 0, unchanged: 0, kept: 0, rejected: 0 };
+      const facts = { domains: [domain], outcomes, outcome: "failed", reason: "CANCELED" };
+      await expect.poll(() => entries).toEqual([line({ action: "Import", ...facts })]);
+    });
   });
 
   test("is written for domains", async () => {
