@@ -30,12 +30,16 @@ export interface CreateDomainCommand extends Omit<DomainSettings, "textSearchCon
   readonly textSearchConfig: string | undefined;
 }
 
-/** Everything that callers can do with domains. */
+/**
+ * Everything that callers can do with domains. A change is done before the figures of its answer are counted: `onChanged` is
+ * told at once, also where that fails.
+ */
 export interface DomainUseCases {
   /** @throws ServiceError DOMAIN_ALREADY_EXISTS (with other settings), DOMAIN_LIMIT_REACHED, INVALID_ARGUMENT */
   create(
     command: CreateDomainCommand,
     signal: AbortSignal,
+    onChanged?: () => void,
   ): Promise<{ readonly report: DomainReport; readonly created: boolean }>;
   /** @throws ServiceError DOMAIN_NOT_FOUND */
   get(name: string, signal: AbortSignal): Promise<DomainReport>;
@@ -50,9 +54,13 @@ export interface DomainUseCases {
     signal: AbortSignal,
   ): Promise<{ readonly reports: DomainReport[]; readonly nextPageToken: string }>;
   /** @throws ServiceError DOMAIN_NOT_FOUND, INVALID_ARGUMENT */
-  update(command: { readonly name: string } & DomainChanges, signal: AbortSignal): Promise<DomainReport>;
+  update(
+    command: { readonly name: string } & DomainChanges,
+    signal: AbortSignal,
+    onChanged?: () => void,
+  ): Promise<DomainReport>;
   /** Returns how many memories it had. @throws ServiceError DOMAIN_NOT_FOUND */
-  delete(name: string): Promise<bigint>;
+  delete(name: string, onChanged?: (memories: bigint) => void): Promise<bigint>;
 }
 
 /** A model that embeds this can be used. */
@@ -141,15 +149,17 @@ export function createDomainUseCases(dependencies: {
   }
 
   /** Searches it in the embedder's version from the beginning, where that is known. */
-  async function make(name: string, settings: DomainSettings) {
+  async function make(name: string, settings: DomainSettings, onChanged?: () => void) {
     const own = contents.of(settings);
     const dimensions = (await own.current())?.dimensions;
     const made = await repository.createDomain(name, dimensions, { settings, maxDomains });
-    return { ...made, domain: made.created ? await own.align(made.domain) : made.domain };
+    if (!made.created) return made;
+    onChanged?.();
+    return { domain: await own.align(made.domain), created: true };
   }
 
   return {
-    async create(command, signal) {
+    async create(command, signal, onChanged) {
       const textSearchConfig = command.textSearchConfig ?? DEFAULT_DOMAIN_SETTINGS.textSearchConfig;
       if (command.textSearchConfig !== undefined) {
         await assertTextSearchConfig(textSearchConfig, "text_search_config", signal);
@@ -158,7 +168,9 @@ export function createDomainUseCases(dependencies: {
       const known = await repository.readDomain(command.name, signal);
       if (known === undefined) await assertModel(settings, signal);
       const { domain, created } =
-        known === undefined ? await make(command.name, settings) : { domain: known, created: false };
+        known === undefined
+          ? await make(command.name, settings, onChanged)
+          : { domain: known, created: false };
       if (!created) assertSameSettings(domain, settings);
       else logger.info({ domain: domain.name }, "created a domain");
       return { report: await reportOf(domain, signal), created };
@@ -191,13 +203,14 @@ export function createDomainUseCases(dependencies: {
       };
     },
 
-    async update({ name, description, textSearchConfig }, signal) {
+    async update({ name, description, textSearchConfig }, signal, onChanged) {
       if (textSearchConfig !== undefined) {
         await assertTextSearchConfig(textSearchConfig, "domain.text_search_config", signal);
       }
       signal.throwIfAborted();
       const domain = await repository.updateDomain(name, { description, textSearchConfig });
       if (domain === undefined) throw domainNotFound(name);
+      onChanged?.();
       if (textSearchConfig !== undefined) {
         figures.forget(domain);
         dependencies.onReindexing();
@@ -205,13 +218,14 @@ export function createDomainUseCases(dependencies: {
       return await reportOf(domain, signal);
     },
 
-    async delete(name) {
+    async delete(name, onChanged) {
       const again =
         name === dependencies.defaultDomain
           ? { dimensions: (await contents.current())?.dimensions }
           : undefined;
       const memories = await repository.deleteDomain(name, again);
       if (memories === undefined) throw domainNotFound(name);
+      onChanged?.(memories);
       logger.warn({ domain: name, memories: Number(memories) }, "deleted a domain");
       if (again !== undefined) {
         const domain = await repository.readDomain(name);

@@ -1,5 +1,5 @@
 import { create } from "@bufbuild/protobuf";
-import type { ServiceImpl } from "@connectrpc/connect";
+import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import {
   CreateDomainResponseSchema,
   DeleteDomainResponseSchema,
@@ -10,6 +10,7 @@ import {
 } from "memory-service-client/memoryservice/v1/domain_service_pb.js";
 import type { DomainUseCases } from "../memory/domains.ts";
 import { DEFAULT_DOMAIN_SETTINGS } from "../storage/memory-repository.ts";
+import { noteDone } from "./audit.ts";
 import { noteCall } from "./call-log.ts";
 import { callerOf } from "./caller.ts";
 import {
@@ -26,11 +27,12 @@ export function createDomainService(
   domains: DomainUseCases,
   { defaultDomain }: { readonly defaultDomain: string },
 ): ServiceImpl<typeof DomainService> {
+  const noteChanged = (context: HandlerContext) => () => noteDone(context, { changed: true });
   return {
     async createDomain(request, context) {
       const command = createCommandFromRequest(request);
       noteCall(context, { domain: command.name });
-      const { report, created } = await domains.create(command, context.signal);
+      const { report, created } = await domains.create(command, context.signal, noteChanged(context));
       return create(CreateDomainResponseSchema, { domain: messageFromDomain(report), created });
     },
 
@@ -53,14 +55,17 @@ export function createDomainService(
       const { textSearchConfig } = DEFAULT_DOMAIN_SETTINGS;
       const command = updateCommandFromRequest(request, defaultDomain, textSearchConfig);
       noteCall(context, { domain: command.name });
-      const report = await domains.update(command, context.signal);
+      const report = await domains.update(command, context.signal, noteChanged(context));
       return create(UpdateDomainResponseSchema, { domain: messageFromDomain(report) });
     },
 
     async deleteDomain(request, context) {
       const name = deletedNameFromRequest(request);
       noteCall(context, { domain: name });
-      return create(DeleteDomainResponseSchema, { deletedMemories: await domains.delete(name) });
+      const deletedMemories = await domains.delete(name, (memories) =>
+        noteDone(context, { changed: true, deleted: Number(memories) }),
+      );
+      return create(DeleteDomainResponseSchema, { deletedMemories });
     },
   };
 }

@@ -7,6 +7,7 @@ import { DomainService } from "memory-service-client/memoryservice/v1/domain_ser
 import { MemoryService } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { ServerService } from "memory-service-client/memoryservice/v1/server_service_pb.js";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { ServiceError } from "../../src/errors.ts";
 import { createDomainUseCases } from "../../src/memory/domains.ts";
 import { createAuditInterceptor } from "../../src/rpc/audit.ts";
 import { auditRuleOf } from "../../src/rpc/audit-rules.ts";
@@ -255,6 +256,59 @@ describe("a line of the audit", () => {
       { action: "CreateDomain", domain: "work", outcome: "created" },
     ]);
     expect(JSON.stringify(entries)).not.toContain(secret);
+  });
+
+  describe("of a change of a domain that failed once it was done says so", () => {
+    /** Clients of a server whose `method` of the repository fails from a moment on. */
+    function createFailing(method: "measureDomain" | "readDomain") {
+      let failing = false;
+      const served = createUseCases(database, {
+        wrap: (repository) => ({
+          ...repository,
+          async [method](...args: Parameters<MemoryRepository[typeof method]>): Promise<unknown> {
+            if (failing) throw new ServiceError("DATABASE_UNAVAILABLE", "the database is away");
+            return await (repository[method] as (...args: unknown[]) => Promise<unknown>)(...args);
+          },
+        }),
+      });
+      const fail = () => {
+        failing = true;
+      };
+      return { ...clients(served), domain: served.domain, store: served.store, fail };
+    }
+    const failed = { outcome: "failed", reason: "DATABASE_UNAVAILABLE" };
+
+    test("CreateDomain, unless the domain was there already", async () => {
+      const { domains, domain, fail } = createFailing("measureDomain");
+      fail();
+      for (let n = 0; n < 2; n++) {
+        await expect(domains.createDomain({ name: domain })).rejects.toThrow("the database is away");
+      }
+      expect(entries).toEqual([
+        line({ action: "CreateDomain", domain, changed: true, ...failed }),
+        line({ action: "CreateDomain", domain, ...failed }),
+      ]);
+    });
+
+    test("UpdateDomain", async () => {
+      const { domains, domain, store, fail } = createFailing("measureDomain");
+      await store();
+      fail();
+      const request = { domain: { name: domain }, updateMask: { paths: ["description"] } };
+      await expect(domains.updateDomain(request)).rejects.toThrow("the database is away");
+      const facts = { domain, fields: ["description"], changed: true };
+      expect(entries).toEqual([line({ action: "UpdateDomain", ...facts, ...failed })]);
+    });
+
+    test("DeleteDomain", async () => {
+      const { domains, domain, store, fail } = createFailing("readDomain");
+      await store();
+      fail();
+      const request = { name: domain, confirmName: domain };
+      await expect(domains.deleteDomain(request)).rejects.toThrow("the database is away");
+      const facts = { domain, changed: true, deleted: 1 };
+      expect(entries).toEqual([line({ action: "DeleteDomain", ...facts, ...failed })]);
+    });
   });
 
   test("is written for what was refused or failed, with the reason", async () => {
