@@ -237,7 +237,7 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
       const useCases = start();
       useCases.embedder.failing = () => "rejected";
       await useCases.store({ id: "m" });
-      const [claimed] = await useCases.repository.claimPending(useCases.domain, 1_000, 1, 0);
+      const [claimed] = await useCases.repository.claimPending(useCases.domain, 1, 1, 0);
       if (claimed === undefined) throw new Error("nothing was claimed");
       await useCases.repository.failEmbedding(useCases.domain, claimed, "no");
       expect((await useCases.read("m"))?.embedding.state).toBe("failed");
