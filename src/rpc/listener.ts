@@ -156,6 +156,12 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     },
     handle,
   );
+  // Without this listener Node writes it, also where the client has reset the stream by then: that throws, outside of any
+  // handler, and would end the process.
+  http2.on("checkContinue", (request, response) => {
+    if (!response.stream.destroyed && !response.stream.closed) response.writeContinue();
+    handle(request, response);
+  });
   http2.on("session", (session) => {
     sessions.add(session);
     session.once("close", () => sessions.delete(session));

@@ -31,7 +31,7 @@ export function pathOf(method: DescMethod): string {
 
 /** True if the method at this path sends without end. */
 export function isEndless(path: string): boolean {
-  return path === pathOf(Health.method.watch);
+  return path.split("?", 1)[0] === pathOf(Health.method.watch);
 }
 
 /** True of the services whose errors all have a reason. */

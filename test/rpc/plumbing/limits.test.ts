@@ -22,6 +22,7 @@ import { describe, expect, test, vi } from "vitest";
 import { ErrorInfoSchema, RetryInfoSchema } from "../../../src/generated/google/rpc/error_details_pb.ts";
 import { Health } from "../../../src/generated/grpc/health/v1/health_pb.ts";
 import { createCallLimiter } from "../../../src/rpc/call-limit.ts";
+import { fieldBlock, frame, frameTypes, preface } from "../../fuzz/kinds/http2-frames.ts";
 import {
   cleanUp,
   grpcTransport,
@@ -532,6 +533,39 @@ test.each<[string, (options: GrpcTransportOptions) => Transport]>([
   end();
   await first;
   await client.store({ content });
+});
+
+test.each([
+  ["that waits for 100", { expect: "100-continue" }],
+  ["with another expectation", { expect: "a miracle" }],
+  ["of a tunnel", { ":method": "CONNECT", ":scheme": undefined, ":path": undefined }],
+  ["as usual", {}],
+])("a request %s, reset before anybody looks at it, does no harm", async (_, changes) => {
+  const listener = await start();
+  const head: Readonly<Record<string, string | undefined>> = {
+    ":method": "POST",
+    ":scheme": "http",
+    ":path": "/grpc.health.v1.Health/Check",
+    ":authority": "localhost",
+    "content-type": "application/grpc",
+    ...changes,
+  };
+  const fields = Object.entries(head).flatMap(([name, value]) =>
+    value === undefined ? [] : [[name, value] as const],
+  );
+  const socket = await openSocket(listener);
+  socket.write(
+    Buffer.concat([
+      preface,
+      frame(frameTypes.settings, 0, 0),
+      frame(frameTypes.headers, 4, 1, fieldBlock(fields)),
+      frame(frameTypes.reset, 0, 1, Buffer.from([0, 0, 0, 8])),
+      frame(frameTypes.ping, 0, 0, Buffer.alloc(8)),
+    ]),
+  );
+  // Whatever the answer to the ping is, it comes after the request has been looked at.
+  await once(socket, "data");
+  expect((await send(`${listener.url}/livez`)).status).toBe(200);
 });
 
 describe("an answer that nobody takes", () => {
