@@ -351,7 +351,11 @@ export interface MemoryRepository {
   ): Promise<bigint | undefined>;
   /** Names of the domains whose words are to be indexed anew. */
   listReindexing(signal?: AbortSignal): Promise<string[]>;
-  /** Indexes the words of up to `limit` further memories anew. False: nothing is left to do, or somebody else does it. */
+  /**
+   * Indexes the words of up to `limit` further memories anew. False: nothing is left to do, or somebody else does it.
+   *
+   * @throws ServiceError DOMAIN_NOT_FOUND
+   */
   reindexWords(name: string, limit: number): Promise<boolean>;
   /** The text search configurations that the database has, by name. */
   listTextSearchConfigs(signal?: AbortSignal): Promise<string[]>;

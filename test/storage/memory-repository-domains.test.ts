@@ -276,6 +276,7 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
     ["deep searchSemantic", (name) => repository.searchSemantic(name, nearest(5_000))],
     ["fetch", (name) => repository.fetch(name, [{ id: "m", chunkIndex: 0 }], { content: true })],
     ["useEmbeddingVersion", (name) => repository.useEmbeddingVersion(name, version, 3)],
+    ["reindexWords", (name) => repository.reindexWords(name, 10)],
   ];
   const claimed = { id: "m", contentHash: new Uint8Array(32) };
   const nearest = (depth: number) => ({

@@ -17,9 +17,14 @@ export async function selectReindexing(database: Queryable, options?: QueryOptio
 /**
  * Inside a transaction: indexes the words of the next memories, in the order of their ids, by the domain's present
  * configuration, and notes how far it has come. Returns whether there is more to do. The domain's row is locked, so that
- * of several servers one does it at a time.
+ * of several servers one does it at a time; the table before it, as those do who drop or retype it: the other way round
+ * they would deadlock.
+ *
+ * @throws DatabaseError undefinedTable if the domain has been dropped.
  */
 export async function reindexWords(transaction: Queryable, domain: string, limit: number): Promise<boolean> {
+  const { memories } = domainTables(domain);
+  await transaction.query({ text: `lock table ${memories} in row exclusive mode` });
   const [state] = await transaction.query<{ config: string; done: string | null }>(
     {
       text: `select text_search_config as config, text_reindexed_to as done from memory_domains
@@ -29,7 +34,6 @@ export async function reindexWords(transaction: Queryable, domain: string, limit
     [domain],
   );
   if (state === undefined) return false;
-  const { memories } = domainTables(domain);
   const [batch] = await transaction.query<{ count: number; last: string | null }>(
     {
       name: `reindex_words:${domain}`,
