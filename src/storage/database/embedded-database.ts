@@ -27,7 +27,13 @@ import type {
   TextRows,
 } from "./embedded-messages.ts";
 import { ExclusiveQueue } from "./exclusive-queue.ts";
-import { databaseUnavailable, mapDatabaseError, SQLSTATE } from "./sqlstate.ts";
+import {
+  databaseUnavailable,
+  EngineLostError,
+  mapDatabaseError,
+  mapSentError,
+  SQLSTATE,
+} from "./sqlstate.ts";
 import { type Connection, lend, runTransaction } from "./transaction.ts";
 import { textParserOf, wireValueFrom } from "./wire-values.ts";
 
@@ -170,7 +176,7 @@ class PgliteDatabase implements EmbeddedDatabase {
       return (await this.#send(statement, parameters, options.signal)) as R[];
     } catch (error) {
       options.signal?.throwIfAborted();
-      throw mapDatabaseError(error);
+      throw mapSentError(error, statement.text);
     }
   }
 
@@ -196,7 +202,7 @@ class PgliteDatabase implements EmbeddedDatabase {
       try {
         await this.#connection.execute(script);
       } catch (error) {
-        throw mapDatabaseError(error);
+        throw mapSentError(error, script);
       }
     });
   }
@@ -223,7 +229,13 @@ class PgliteDatabase implements EmbeddedDatabase {
   }
 
   async dump(): Promise<ArrayBuffer> {
-    return await this.#alone(undefined, async () => (await this.#call({ kind: "dump" })) as ArrayBuffer);
+    return await this.#alone(undefined, async () => {
+      try {
+        return (await this.#call({ kind: "dump" })) as ArrayBuffer;
+      } catch (error) {
+        throw mapDatabaseError(error);
+      }
+    });
   }
 
   async ping(timeoutMs: number): Promise<DatabaseState> {
@@ -345,7 +357,8 @@ class PgliteDatabase implements EmbeddedDatabase {
       this.#ended = { message: "the embedded database has stopped: restart the service", cause: error };
       this.#logger.error({ err: error }, "the embedded database has stopped");
     }
-    for (const { reject } of this.#pending.values()) reject(databaseUnavailable(error));
+    const lost = new EngineLostError("the embedded database has stopped", { cause: error });
+    for (const { reject } of this.#pending.values()) reject(lost);
     this.#pending.clear();
   }
 }

@@ -12,14 +12,7 @@ import type {
   Statement,
 } from "./database.ts";
 import { PostgresConnection } from "./postgres-connection.ts";
-import {
-  databaseOverloaded,
-  databaseUnavailable,
-  isConnectionLost,
-  isNotSent,
-  mapDatabaseError,
-  outcomeUnknown,
-} from "./sqlstate.ts";
+import { databaseOverloaded, databaseUnavailable, mapDatabaseError, mapSentError } from "./sqlstate.ts";
 import { lend, runTransaction } from "./transaction.ts";
 import { textParserOf } from "./wire-values.ts";
 
@@ -279,15 +272,6 @@ function connectError(error: unknown): Error {
   return mapped.name === "ServiceError" && "reason" in mapped && mapped.reason === "OVERLOADED"
     ? mapped
     : databaseUnavailable(error);
-}
-
-const changingWords =
-  /\b(insert|update|delete|merge|truncate|copy|call|do|create|alter|drop|refresh|reindex)\b/i;
-
-/** For a statement that commits itself: a connection lost after sending leaves the outcome of a change open. */
-function mapSentError(error: unknown, text: string): Error {
-  if (isConnectionLost(error) && !isNotSent(error) && changingWords.test(text)) return outcomeUnknown(error);
-  return mapDatabaseError(error);
 }
 
 function poolConfigFrom(options: PostgresOptions): pg.PoolConfig {

@@ -109,8 +109,14 @@ function isServerAnswer(error: unknown): boolean {
   return stringProperty(error, "severity") !== undefined;
 }
 
+/** The engine has ended with a request at it, of which nobody knows how far it came. */
+export class EngineLostError extends Error {
+  override readonly name = "EngineLostError";
+}
+
 /** True if the connection is gone, or was never there. */
 export function isConnectionLost(error: unknown): boolean {
+  if (error instanceof EngineLostError) return true;
   const state = sqlstateOf(error);
   if (state !== undefined) return state.startsWith(connectionClass) || lostConnectionStates.has(state);
   const code = stringProperty(error, "code");
@@ -145,6 +151,15 @@ export function databaseOverloaded(cause?: unknown): ServiceError {
     retryAfterMs: OVERLOAD_RETRY_AFTER_MS,
     cause,
   });
+}
+
+const changingWords =
+  /\b(insert|update|delete|merge|truncate|copy|call|do|create|alter|drop|refresh|reindex)\b/i;
+
+/** For a statement that commits itself: a connection lost after sending leaves the outcome of a change open. */
+export function mapSentError(error: unknown, text: string): ServiceError | DatabaseError {
+  if (isConnectionLost(error) && !isNotSent(error) && changingWords.test(text)) return outcomeUnknown(error);
+  return mapDatabaseError(error);
 }
 
 /**

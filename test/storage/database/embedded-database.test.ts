@@ -9,7 +9,10 @@ import { pino } from "pino";
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { EMBEDDED_POSTGRES_MAJOR, lockDirectory } from "../../../src/storage/database/directory-lock.ts";
 import { RESERVED_BYTES } from "../../../src/storage/database/disk-space.ts";
-import { openEmbeddedDatabase } from "../../../src/storage/database/embedded-database.ts";
+import {
+  type EmbeddedDatabase,
+  openEmbeddedDatabase,
+} from "../../../src/storage/database/embedded-database.ts";
 import { silentLogger } from "../../support/databases.ts";
 
 const source = new URL("../../../src/storage/database/", import.meta.url);
@@ -28,6 +31,12 @@ async function runUntilLine(directory: string, script: string) {
   const lines = createInterface({ input: child.stdout });
   const [line] = await Promise.race([once(lines, "line"), closed.then(() => [stderr])]);
   return { child, lines, closed, line: String(line), stderr: () => stderr };
+}
+
+/** Stops the engine before it can answer to what has just been sent. */
+function sendThen<T>(stop: () => void, sent: Promise<T>): Promise<T> {
+  stop();
+  return sent;
 }
 
 describe("the embedded database", () => {
@@ -245,6 +254,44 @@ describe("the embedded database", () => {
     await database.close();
   });
 
+  const endless = { text: "insert into kept select n from generate_series(1, 100000000) n" };
+  const interrupted: ReadonlyArray<
+    readonly [
+      what: string,
+      reason: string,
+      use: (database: EmbeddedDatabase, stop: () => void) => Promise<unknown>,
+    ]
+  > = [
+    ["a change", "OUTCOME_UNKNOWN", (database, stop) => sendThen(stop, database.query(endless))],
+    [
+      "a script of changes",
+      "OUTCOME_UNKNOWN",
+      (database, stop) => sendThen(stop, database.execute(endless.text)),
+    ],
+    [
+      "a commit",
+      "OUTCOME_UNKNOWN",
+      (database, stop) =>
+        database.transaction(async (transaction) => {
+          await transaction.query({ text: "insert into kept values (8)" });
+          stop();
+        }),
+    ],
+    [
+      "a change before its commit",
+      "DATABASE_UNAVAILABLE",
+      (database, stop) => database.transaction((transaction) => sendThen(stop, transaction.query(endless))),
+    ],
+    ["a dump", "DATABASE_UNAVAILABLE", (database, stop) => sendThen(stop, database.dump())],
+  ];
+  it.each(interrupted)("answers to %s in which its engine stops with %s", async (_, reason, use) => {
+    const started = once(process, "worker");
+    const database = await openInMemory();
+    const [worker] = (await started) as [Worker];
+    await expect(use(database, () => void worker.terminate())).rejects.toMatchObject({ reason });
+    await database.close();
+  });
+
   it("answers DATABASE_UNAVAILABLE to everybody when its engine has stopped, and logs it once", async () => {
     const errors: unknown[] = [];
     const logger = { ...silentLogger, error: (...args: unknown[]) => void errors.push(args) };
@@ -256,6 +303,7 @@ describe("the embedded database", () => {
       database.query({ text: "select count(*) from generate_series(1, 100000000)" }),
       database.query({ text: "select 1" }),
       database.transaction(async () => 1),
+      database.query({ text: "insert into kept values (8)" }),
     ]);
     await worker.terminate();
     for (const result of await results)
