@@ -309,7 +309,7 @@ export type TextRanker = "bm25_index" | "bm25_sql";
 export interface TextAnswer {
   /** With scores above 0. */
   readonly candidates: Candidate[];
-  /** True if no further memory matches, whatever its score. */
+  /** True if there is no further memory within the bounds of the query. */
   readonly exhausted: boolean;
   readonly ranker: TextRanker;
 }

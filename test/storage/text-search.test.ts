@@ -108,6 +108,16 @@ describe.each(await rankedEngines())(
       expect(await findWords("apple", { minScore: 1e300 })).toEqual([]);
     });
 
+    test("tell whether there are more that reach the least score", async () => {
+      await insert("many", "apple apple apple apple");
+      await insert("one", "apple and a good deal of other things that have nothing to do with it at all");
+      const minScore = (await findWords("apple"))[0]?.score ?? 0;
+      expect((await search("apple", { depth: 2 })).exhausted).toBe(false);
+      // As many as asked for were found, and one of them is below already.
+      expect((await search("apple", { depth: 2, minScore })).exhausted).toBe(true);
+      expect((await search("apple", { depth: 1, minScore })).exhausted).toBe(false);
+    });
+
     test("beyond the usual depth are found", async () => {
       await database.query({
         text: `insert into "${domain}_memories" (id, content, metadata)

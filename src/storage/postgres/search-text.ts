@@ -57,8 +57,11 @@ export function createTextSearch(database: Database): TextSearch {
     async find(domain, { query, depth, minScore = 0, filter }, options) {
       const parsed = { ...parseTextQuery(query), depth: Math.trunc(depth), filter };
       const findBy = async (ranker: TextRanker) => {
-        const { candidates, exhausted } = await ways[ranker](database, domain, parsed, options);
-        return { candidates: candidates.filter(({ score }) => score >= minScore), exhausted, ranker };
+        const found = await ways[ranker](database, domain, parsed, options);
+        const candidates = found.candidates.filter(({ score }) => score >= minScore);
+        // Where some are below the least score, what was not found is, too.
+        const exhausted = found.exhausted || candidates.length < found.candidates.length;
+        return { candidates, exhausted, ranker };
       };
       try {
         return await findBy(await rankerOf(domain, options));
