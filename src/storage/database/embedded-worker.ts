@@ -14,6 +14,8 @@ import type {
   EmbeddedWorkerData,
   TextRows,
 } from "./embedded-messages.ts";
+import { MAX_PREPARED_STATEMENTS } from "./prepared-statements.ts";
+import { SQLSTATE } from "./sqlstate.ts";
 import type { WireValue } from "./wire-values.ts";
 
 /**
@@ -21,9 +23,6 @@ import type { WireValue } from "./wire-values.ts";
  * own. Statements go to it in wire messages and not through `PGlite.query`, which sends six messages for each
  * and plans it anew: by primary key 0.09 ms instead of 0.37, inserts with a vector 3,300/s instead of 1,800.
  */
-
-/** Statements kept prepared; the server holds memory for each. */
-const maxPreparedStatements = 200;
 
 /**
  * Of BM25 indexes. The cache of what is not in an index's segments yet leaks WebAssembly memory where writes and searches
@@ -110,7 +109,7 @@ async function prepare(pglite: PGlite, prepared: PreparedStatements, name: strin
     return;
   }
   if (known !== undefined) throw new Error(`the statement name "${name}" was used for another statement`);
-  if (prepared.size >= maxPreparedStatements) {
+  if (prepared.size >= MAX_PREPARED_STATEMENTS) {
     const [oldest] = prepared.keys();
     if (oldest !== undefined) await forget(pglite, prepared, oldest);
   }
@@ -177,7 +176,7 @@ async function execute(pglite: PGlite, script: string): Promise<string> {
 
 function isOutdatedPlan(error: unknown): boolean {
   const { code, routine } = error as { readonly code?: unknown; readonly routine?: unknown };
-  return code === "0A000" && routine === "RevalidateCachedQuery";
+  return code === SQLSTATE.featureNotSupported && routine === "RevalidateCachedQuery";
 }
 
 async function run(

@@ -2,12 +2,10 @@ import pg from "pg";
 import { untilAborted } from "../../wait.ts";
 import type { Parameter, Row, Statement } from "./database.ts";
 import { sendCancelRequest } from "./postgres-cancel.ts";
+import { MAX_PREPARED_STATEMENTS } from "./prepared-statements.ts";
 import { SQLSTATE, sqlstateOf } from "./sqlstate.ts";
 import type { Connection } from "./transaction.ts";
 import { wireValueFrom } from "./wire-values.ts";
-
-/** Statements kept prepared on one connection; the server holds memory for each, and pg forgets none itself. */
-export const MAX_PREPARED_STATEMENTS = 200;
 
 /** How long a cancelled statement may go on before its connection is cut. */
 const cancelGraceMs = 5_000;
