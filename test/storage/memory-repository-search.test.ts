@@ -40,6 +40,17 @@ describe.each(databaseEngines())("memories searched on $name", ({ open }) => {
   const idsNear = async (degrees: number, query?: Partial<SemanticQuery>) =>
     (await findNear(degrees, query)).candidates.map(({ id }) => id);
 
+  test("have the importance of their own domain, though the longest names begin alike", async () => {
+    const names = ["a", "b"].map((end) => "x".repeat(39) + end);
+    for (const [index, name] of names.entries()) {
+      await repository.createDomain(name, 3);
+      await repository.insert(name, draft({ id: "m", importance: index }));
+    }
+    for (const [index, name] of names.entries()) {
+      expect(await repository.readAgeAndImportance(name, ["m"])).toMatchObject([{ importance: index }]);
+    }
+  });
+
   describe("by meaning", () => {
     test("are ordered by cosine similarity", async () => {
       await insert("far", "x", 120);

@@ -18,7 +18,7 @@ export async function readAgeAndImportance(
 ): Promise<AgeAndImportance[]> {
   const rows = await database.query<AgeRow & Record<string, unknown>>(
     {
-      name: `read_age_and_importance:${domain}`,
+      name: `read_age:${domain}`,
       text: `select m.id, extract(epoch from now() - m.updated_at)::float8 as age,
           m.metadata -> 'importance' as importance
         from ${domainTables(domain).memories} m
