@@ -37,9 +37,9 @@ export function embedding(version: number, ...degrees: readonly number[]): Conte
   };
 }
 
-/** The name of a domain that no other test uses. */
+/** The name of a domain that no other test uses, as long as one may be: statements and indexes are named by it. */
 export function newDomainName(): string {
-  return `d${randomUUID().replaceAll("-", "")}`;
+  return `longest_${randomUUID().replaceAll("-", "")}`;
 }
 
 /** Microseconds since 1970, of now and a little more. */

@@ -21,7 +21,7 @@ export type Row = Readonly<Record<string, unknown>>;
 /** A parameterised statement. */
 export interface Statement {
   readonly text: string;
-  /** Prepares the statement under this name, once a connection. At most 63 bytes. Without: planned every time. */
+  /** Prepares the statement under this name, once a connection. At most 63 bytes, or it is refused. Without: planned every time. */
   readonly name?: string;
 }
 

@@ -27,6 +27,7 @@ import type {
   TextRows,
 } from "./embedded-messages.ts";
 import { ExclusiveQueue } from "./exclusive-queue.ts";
+import { assertStatementName } from "./prepared-statements.ts";
 import {
   databaseUnavailable,
   EngineLostError,
@@ -416,6 +417,7 @@ class WorkerConnection implements Connection {
     signal?.throwIfAborted();
     const values = parameters.map((parameter) => ownBytes(wireValueFrom(parameter)));
     const { text, name } = statement;
+    if (name !== undefined) assertStatementName(name);
     const answer = this.#track(this.#call({ kind: "query", text, name, values }));
     // A running statement cannot be stopped: its result is dropped.
     return rowsFrom((await untilAborted(answer, signal)) as TextRows);

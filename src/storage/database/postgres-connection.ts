@@ -2,7 +2,7 @@ import pg from "pg";
 import { untilAborted } from "../../wait.ts";
 import type { Parameter, Row, Statement } from "./database.ts";
 import { sendCancelRequest } from "./postgres-cancel.ts";
-import { MAX_PREPARED_STATEMENTS } from "./prepared-statements.ts";
+import { assertStatementName, MAX_PREPARED_STATEMENTS } from "./prepared-statements.ts";
 import { SQLSTATE, sqlstateOf } from "./sqlstate.ts";
 import type { Connection } from "./transaction.ts";
 import { wireValueFrom } from "./wire-values.ts";
@@ -84,6 +84,7 @@ export class PostgresConnection implements Connection {
   }
 
   query(statement: Statement, parameters: readonly Parameter[], signal?: AbortSignal): Promise<Row[]> {
+    if (statement.name !== undefined) assertStatementName(statement.name);
     const values = parameters.map(wireValueFrom);
     const name = this.#preparedStatements ? statement.name : undefined;
     const request: Request =

@@ -168,6 +168,20 @@ describe.each(databaseEngines(empty))("database contract on $name", (engine) => 
       expect((error.cause as Error).message).toContain("twice");
     });
 
+    it("name a statement name that PostgreSQL would cut", async () => {
+      const longest = `${"n".repeat(61)}ä`;
+      expect(await database.query({ text: "select 1 as n", name: longest })).toEqual([{ n: 1 }]);
+      const query = { text: "select 1 as n", name: `${longest}s` };
+      for (const refused of [
+        database.query(query),
+        database.transaction((transaction) => transaction.query(query)),
+      ]) {
+        const error = (await rejection(refused)) as Error;
+        expect(error).toMatchObject({ reason: "INTERNAL" });
+        expect((error.cause as Error).message).toContain("longer than 63 bytes");
+      }
+    });
+
     it("of a script leave nothing of it behind", async () => {
       await rejection(database.execute("insert into things (id) values ('script'); select 1 / 0"));
       expect(await count("script")).toBe(0n);
