@@ -11,7 +11,7 @@ import { wireValueFrom } from "./wire-values.ts";
 const cancelGraceMs = 5_000;
 
 /** Scripts that take no time; others may take any. */
-const transactionControl = /^(begin|commit|rollback)\b/;
+const transactionControl = /^(begin|commit|rollback|savepoint|release)\b/;
 
 /** What node-postgres keeps and does not declare. */
 interface ClientInternals {
@@ -111,11 +111,18 @@ export class PostgresConnection implements Connection {
 
   execute(script: string): Promise<string> {
     return this.#inTurn(async () => {
-      const watch = transactionControl.test(script) ? this.#watchSilence() : undefined;
-      const results: unknown = await this.#client.query(script).finally(() => clearTimeout(watch));
+      const results: unknown = transactionControl.test(script)
+        ? await this.#ask(script)
+        : await this.#client.query(script);
       const last = Array.isArray(results) ? results.at(-1) : results;
       return (last as pg.QueryResult | undefined)?.command ?? "";
     });
+  }
+
+  /** For what takes no time. */
+  async #ask(text: string): Promise<pg.QueryResult> {
+    const watch = this.#watchSilence();
+    return await this.#client.query(text).finally(() => clearTimeout(watch));
   }
 
   async #inTurn<T>(task: () => Promise<T>): Promise<T> {
@@ -176,7 +183,7 @@ export class PostgresConnection implements Connection {
     }
     // Takes a signal that has been sent and not been delivered yet. Failing is its purpose, also in a failed
     // transaction; on a lost connection the pool notices by itself.
-    await this.#client.query("select 1").catch(() => undefined);
+    await this.#ask("select 1").catch(() => undefined);
   }
 
   async #makeRoomFor(name: string): Promise<void> {
@@ -195,7 +202,7 @@ export class PostgresConnection implements Connection {
   async #forget(name: string): Promise<void> {
     const { parsedStatements } = (this.#client as unknown as ClientInternals).connection;
     if (parsedStatements[name] === undefined) return;
-    await this.#client.query(`deallocate ${pg.escapeIdentifier(name)}`);
+    await this.#ask(`deallocate ${pg.escapeIdentifier(name)}`);
     delete parsedStatements[name];
   }
 }

@@ -5,6 +5,7 @@ import {
   openPostgresDatabase,
   type PostgresOptions,
 } from "../../../src/storage/database/postgres-database.ts";
+import { MAX_PREPARED_STATEMENTS } from "../../../src/storage/database/prepared-statements.ts";
 import { databaseEngines, empty, silentLogger, testDatabaseUrl, urlOf } from "../../support/databases.ts";
 import { openTcpProxy, type TcpProxy } from "../../support/tcp-proxy.ts";
 
@@ -250,6 +251,37 @@ if (url !== undefined) {
       expect(await single.query({ text: "select 1 as n" })).toEqual([{ n: 1 }]);
       await expect.poll(() => single.ping(1_000).catch(() => undefined)).toEqual({ writable: true });
       await single.close();
+    });
+
+    it("cuts a connection on which a savepoint or a place for a prepared statement gets no answer", {
+      timeout: 20_000,
+    }, async () => {
+      const impatient = () => open({ poolSize: 1, statementTimeoutMs: 100, connectTimeoutMs: 500 });
+      const [setting, releasing, full] = [await impatient(), await impatient(), await impatient()];
+      for (let i = 0; i < MAX_PREPARED_STATEMENTS; i++) {
+        await full.query({ name: `full_${i}`, text: "select 1" });
+      }
+      let inside = 0;
+      const frozen = Promise.withResolvers<void>();
+      const executeWhenFrozen = (single: Database, script: string) =>
+        single.transaction(async (transaction) => {
+          await transaction.execute("savepoint s");
+          inside++;
+          await frozen.promise;
+          await transaction.execute(script);
+        });
+      const cut = [
+        rejection(executeWhenFrozen(setting, "savepoint t")),
+        rejection(executeWhenFrozen(releasing, "release savepoint s")),
+      ];
+      await expect.poll(() => inside).toBe(2);
+      proxy.freeze();
+      frozen.resolve();
+      cut.push(rejection(full.query({ name: "one_more", text: "select 1" })));
+      for (const error of await Promise.all(cut)) {
+        expect(error).toMatchObject({ reason: "DATABASE_UNAVAILABLE" });
+      }
+      for (const single of [setting, releasing, full]) await single.close();
     });
 
     it("closes after what runs and refuses who waits", async () => {
