@@ -325,13 +325,13 @@ if (url !== undefined) {
       });
       const [row] = await other.query({
         text: `select current_setting('hnsw.ef_search') as ef_search, current_setting('work_mem') as work_mem,
-          current_setting('hnsw.max_scan_tuples') as tuples, current_setting('statement_timeout') as timeout,
+          current_setting('hnsw.iterative_scan') as scan, current_setting('statement_timeout') as timeout,
           current_setting('application_name') as name`,
       });
       expect(row).toEqual({
         ef_search: "77",
         work_mem: "5MB",
-        tuples: "20000",
+        scan: "relaxed_order",
         timeout: "30s",
         name: "memory-service",
       });
