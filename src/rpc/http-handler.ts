@@ -274,8 +274,10 @@ function isSent(request: HttpRequest, response: HttpResponse): boolean {
 }
 
 function cut(request: HttpRequest, response: HttpResponse): void {
-  if (request instanceof Http2ServerRequest) request.stream.close(constants.NGHTTP2_CANCEL);
-  else response.destroy();
+  if (!(request instanceof Http2ServerRequest)) response.destroy();
+  // A client that resets a stream without an error leaves what was being written to it, and Node the stream.
+  else if (request.stream.closed) request.stream.destroy();
+  else request.stream.close(constants.NGHTTP2_CANCEL);
 }
 
 function allowOrigin(response: HttpResponse, origin: string): void {

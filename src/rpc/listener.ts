@@ -122,6 +122,9 @@ export async function startListener(options: ListenerOptions): Promise<Listener>
     keepAliveInitialDelay: tcpKeepAliveMs,
   };
   const handleHttp1: RequestListener = (request, response) => {
+    // Connect stops listening when the response closes. In a pipeline that is after Node has looked whether anybody does, and
+    // before it throws the error of a connection that has closed.
+    request.on("error", () => undefined);
     if (closing !== undefined) response.shouldKeepAlive = false;
     response.once("close", () => {
       if (closing !== undefined) setImmediate(() => http1.closeIdleConnections());
