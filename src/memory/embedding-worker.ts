@@ -59,7 +59,7 @@ export function startEmbeddingWorker(dependencies: {
   /** The version this server has moved each domain to. Once each: two servers with two models would fight. */
   const aligned = new Map<string, number>();
   /** Domains that something was wrong with, and until when they are left alone. */
-  const resting = new Map<string, { readonly until: number }>();
+  const resting = new Map<string, number>();
   let wake = () => {};
 
   const unsubscribe = embedder.onAvailable(() => {
@@ -125,6 +125,7 @@ export function startEmbeddingWorker(dependencies: {
         const startedAt = performance.now();
         if (await embedSome(turn)) due.add(turn.domain);
         else lookedMs += performance.now() - startedAt;
+        resting.delete(turn.domain);
       });
     }
     if (sweep) sweepMs = Math.round(Math.max(SWEEP_MS, Math.min(LEASE_MS, SWEEP_REST * lookedMs)));
@@ -132,22 +133,17 @@ export function startEmbeddingWorker(dependencies: {
 
   /** Lets a domain that fails rest, unless all would. */
   async function attempt(domain: string, work: () => Promise<void>): Promise<void> {
-    if ((resting.get(domain)?.until ?? 0) > performance.now()) return;
+    if ((resting.get(domain) ?? 0) > performance.now()) return;
     try {
       await work();
-      resting.delete(domain);
     } catch (error) {
       if (isAbort(error)) throw error;
       if (error instanceof ServiceError && error.reason === "DOMAIN_NOT_FOUND") return;
       if (error instanceof ServiceError && error.reason === "DATABASE_UNAVAILABLE") throw error;
       if (!resting.has(domain))
         logger.warn({ err: error, domain }, "embedding worker leaves a domain alone for a while");
-      rest(domain);
+      resting.set(domain, performance.now() + RETRY_MS);
     }
-  }
-
-  function rest(domain: string): void {
-    resting.set(domain, { until: performance.now() + RETRY_MS });
   }
 
   /** Moves the domain to the version of now if need be; undefined if there is nothing to look for in it. */
@@ -178,7 +174,6 @@ export function startEmbeddingWorker(dependencies: {
     if (left.length > 0) {
       // Of a server that stops, at once: others are waiting for work.
       await repository.postponeEmbedding(domain, left, stop.signal.aborted ? 0 : RETRY_MS, false);
-      rest(domain);
     }
     logger.debug({ domain, memories: memories.length - left.length }, "embedded pending memories");
     return true;
