@@ -10,6 +10,7 @@ import {
 } from "jose";
 import { ServiceError } from "../errors.ts";
 import type { Logger } from "../logger.ts";
+import { startOf } from "../start-of.ts";
 import type { Caller } from "./caller.ts";
 import { grantsFrom } from "./scopes.ts";
 
@@ -76,7 +77,7 @@ export function createJwtVerifier(options: {
     // jose looks only whether there is one.
     if (typeof sub !== "string") throw unauthenticated("the token is not valid", undefined);
     const caller = {
-      name: `jwt:${sub.slice(0, MAX_SUBJECT_LENGTH).toWellFormed()}`,
+      name: `jwt:${startOf(sub, MAX_SUBJECT_LENGTH)}`,
       ...grantsFrom(scopesOf(payload)),
     };
     const until = Math.min(exp * 1_000, now() + REMEMBERED_MS);
