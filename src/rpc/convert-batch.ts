@@ -65,11 +65,12 @@ export function batchCommandFromRequest(
 }
 
 export function batchResponseFrom(results: readonly (StoreResult | ServiceError)[]): BatchStoreResponse {
+  const outcomes = results.map((result) => (result instanceof ServiceError ? failure(result) : result));
   let bytes = 0;
-  for (const result of results) if (result instanceof ServiceError) bytes += bytesBeyondItem(failure(result));
+  for (const result of outcomes) if (!("outcome" in result)) bytes += bytesBeyondItem(result);
   return create(BatchStoreResponseSchema, {
-    results: results.map((result) => {
-      if (result instanceof ServiceError) return failure(result);
+    results: outcomes.map((result) => {
+      if (!("outcome" in result)) return result;
       const memory: Memory = { ...result.memory, content: "", metadata: {} };
       const size = memoryBytes(memory);
       if (bytes + size > MAX_LABELLED_BYTES) {
