@@ -9,7 +9,7 @@ export default defineConfig({
     exclude: [...configDefaults.exclude, ...(withServer ? [] : ["test/**/*.postgres.test.ts"])],
     // Two engines with a WebAssembly database each: more workers than cores only make every test slower.
     maxWorkers: 2,
-    testTimeout: 30_000,
+    testTimeout: 60_000,
     hookTimeout: 60_000,
   },
 });

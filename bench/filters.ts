@@ -4,7 +4,7 @@ import { migrate, sqlDirectory } from "../src/storage/migrations.ts";
 import { createPostgresMemoryRepository } from "../src/storage/postgres/memory-repository.ts";
 import { startFakeOllama } from "../test/fakes/ollama/index.ts";
 import { standInModels } from "../test/fakes/ollama/stand-in.ts";
-import { silentLogger } from "../test/support/databases.ts";
+import { silentLogger } from "../test/support/silent-logger.ts";
 import { createClusteredVectors, type RowVectors } from "./clustered-vectors.ts";
 import { type Engine, type EngineName, onEachEngine, versionOf } from "./engines.ts";
 import { collectVectors, nearestRows } from "./exact-search.ts";

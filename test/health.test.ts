@@ -3,8 +3,8 @@ import { watchHealth } from "../src/health.ts";
 import type { ServiceState } from "../src/rpc/health.ts";
 import type { DatabaseState } from "../src/storage/database/database.ts";
 import { databaseUnavailable } from "../src/storage/database/sqlstate.ts";
-import { silentLogger } from "./support/databases.ts";
 import { createScriptedEmbedder } from "./support/scripted-embedder.ts";
+import { silentLogger } from "./support/silent-logger.ts";
 
 const away = () => Promise.reject(databaseUnavailable(new Error("nobody listens")));
 const well = async () => ({ writable: true });

@@ -3,25 +3,24 @@ import { readConfig } from "../src/config.ts";
 import { StartupError } from "../src/errors.ts";
 import { openLocalClient } from "../src/open-local-client.ts";
 import { type FakeOllama, startFakeOllama } from "./fakes/ollama/index.ts";
-import { silentLogger } from "./support/databases.ts";
+import { createDataDirectory, type DataDirectory } from "./support/data-directory.ts";
 import { errorOf } from "./support/service.ts";
-import { temporaryDirectory } from "./support/temporary-directory.ts";
+import { silentLogger } from "./support/silent-logger.ts";
 
 let ollama: FakeOllama;
-let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
+let data: DataDirectory;
 
 beforeAll(async () => {
   ollama = await startFakeOllama();
-  directory = await temporaryDirectory();
+  data = await createDataDirectory();
 });
 
 afterAll(async () => {
   await ollama?.close();
-  await directory?.remove();
+  await data?.[Symbol.asyncDispose]();
 });
 
-const open = () =>
-  openLocalClient(readConfig({ MEMORY_DATA_DIR: directory.path, OLLAMA_API_URL: ollama.url }), silentLogger);
+const open = () => openLocalClient(readConfig({ ...data.env, OLLAMA_API_URL: ollama.url }), silentLogger);
 
 test("serves a directory to this process alone, and lets go of it", async () => {
   const local = await open();

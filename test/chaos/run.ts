@@ -4,13 +4,9 @@ import { createMemoryClient } from "memory-service-client";
 import { prepareText } from "../../src/embedding/model-profile.ts";
 import { profileForModel } from "../../src/embedding/model-profiles.ts";
 import { type FakeOllama, startFakeOllama } from "../fakes/ollama/index.ts";
+import { createDataDirectory } from "../support/data-directory.ts";
 import { type NativePostgres, startNativePostgres } from "../support/native-postgres.ts";
-import {
-  createDataDirectory,
-  type ServerProcess,
-  startProgram,
-  startServerProcess,
-} from "../support/server-process.ts";
+import { type ServerProcess, startProgram, startServerProcess } from "../support/server-process.ts";
 import { type Findings, findWrongs } from "./check.ts";
 import { notFoundByWords, readMemories } from "./found-memories.ts";
 import { createLedger } from "./ledger.ts";
@@ -166,7 +162,7 @@ function calmEmbedding(ollama: FakeOllama): (text: string) => Float32Array {
 
 async function createData(engine: ChaosOptions["engine"]) {
   if (engine === "embedded") {
-    const directory = await createDataDirectory();
+    const directory = await createDataDirectory({ empty: true });
     return { env: directory.env, [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose]() };
   }
   // Runs in two checkouts must not take each other's server away.

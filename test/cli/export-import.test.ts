@@ -3,13 +3,12 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { type FakeOllama, startFakeOllama } from "../fakes/ollama/index.ts";
+import { createDataDirectory, type ServerData } from "../support/data-directory.ts";
+import { serverEngines } from "../support/server-engines.ts";
 import {
-  createDataDirectory,
   openGrpcClient,
   runProgram,
-  type ServerData,
   type ServerProcess,
-  serverEngines,
   startProgram,
   startServerProcess,
 } from "../support/server-process.ts";

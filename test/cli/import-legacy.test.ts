@@ -5,11 +5,10 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { type FakeOllama, startFakeOllama } from "../fakes/ollama/index.ts";
 import { copyFixture, fixturesDirectory } from "../legacy/fixtures.ts";
 import { writeLegacyDirectory, writeMemories } from "../legacy/write-directory.ts";
+import { createDataDirectory, type ServerData } from "../support/data-directory.ts";
 import {
-  createDataDirectory,
   openGrpcClient,
   runProgram,
-  type ServerData,
   type ServerProcess,
   startServerProcess,
 } from "../support/server-process.ts";

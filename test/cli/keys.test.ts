@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { apiKeysFrom, findApiKey } from "../../src/security/api-keys.ts";
 import { startFakeOllama } from "../fakes/ollama/index.ts";
-import { createDataDirectory, runProgram, startServerProcess } from "../support/server-process.ts";
+import { createDataDirectory } from "../support/data-directory.ts";
+import { runProgram, startServerProcess } from "../support/server-process.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 
 test("create-key shows a key and its line once", async () => {

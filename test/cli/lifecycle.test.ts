@@ -4,7 +4,8 @@ import { describe, expect, test } from "vitest";
 import type { Check, Report } from "../../src/cli/doctor/check.ts";
 import { readMigrations, sqlDirectory } from "../../src/storage/migrations.ts";
 import { startFakeOllama } from "../fakes/ollama/index.ts";
-import { openGrpcClient, runProgram, serverEngines, startServerProcess } from "../support/server-process.ts";
+import { serverEngines } from "../support/server-engines.ts";
+import { openGrpcClient, runProgram, startServerProcess } from "../support/server-process.ts";
 
 type Environment = Readonly<Record<string, string>>;
 
@@ -50,7 +51,7 @@ describe.each(serverEngines())("on $name", ({ name, create }) => {
   test("from an empty database to a full one, migrate and doctor say what is there and change nothing", {
     timeout: 120_000,
   }, async () => {
-    await using data = await create();
+    await using data = await create({ empty: true });
     await using ollama = await startFakeOllama();
     // One below, so that making it would show.
     const directory = join(data.env.MEMORY_DATA_DIR ?? "", "data");

@@ -5,13 +5,8 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { formatList, formatMemory, formatSearch } from "../../src/cli/format-memories.ts";
 import { createProgress } from "../../src/cli/progress.ts";
 import { readLines } from "../../src/cli/read-lines.ts";
-import {
-  createDataDirectory,
-  runProgram,
-  type ServerData,
-  type ServerProcess,
-  startServerProcess,
-} from "../support/server-process.ts";
+import { createDataDirectory, type ServerData } from "../support/data-directory.ts";
+import { runProgram, type ServerProcess, startServerProcess } from "../support/server-process.ts";
 
 vi.setConfig({ testTimeout: 60_000 });
 

@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { connect } from "node:tls";
 import { expect, test } from "vitest";
 import { startFakeOllama } from "../fakes/ollama/index.ts";
-import { createDataDirectory, runProgram, startServerProcess } from "../support/server-process.ts";
+import { createDataDirectory } from "../support/data-directory.ts";
+import { runProgram, startServerProcess } from "../support/server-process.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 import { tlsFile, tlsPath } from "../support/tls.ts";
 

@@ -5,11 +5,12 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { type App, startApp } from "../../src/app.ts";
 import { readConfig } from "../../src/config.ts";
 import { type FakeOllama, startFakeOllama } from "../fakes/ollama/index.ts";
-import { silentLogger } from "../support/databases.ts";
 import { blockOf, readPage, runShell } from "../support/documents.ts";
 import { startNativePostgres } from "../support/native-postgres.ts";
 import { installPostgresTools } from "../support/postgres-tools.ts";
-import { type GrpcClient, openGrpcClient, postgresServers } from "../support/server-process.ts";
+import { embeddedServers, postgresServers } from "../support/server-engines.ts";
+import { type GrpcClient, openGrpcClient } from "../support/server-process.ts";
+import { silentLogger } from "../support/silent-logger.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 
 // What docs/operations.md says about backups, done as it says.
@@ -67,7 +68,7 @@ describe.each(postgresServers())("on $name", ({ create }) => {
   });
 });
 
-test("a copy of the embedded engine's directory is searched as before", async () => {
+test.each(embeddedServers())("a copy of the directory is searched as before, on $name", async () => {
   const data = join(directory.path, "data");
   const before = await withServer({ MEMORY_DATA_DIR: data }, async (client) => {
     await storeAll(client);

@@ -7,16 +7,12 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { openPostgresDatabase } from "../../src/storage/database/postgres-database.ts";
 import { type FakeOllama, startFakeOllama } from "../fakes/ollama/index.ts";
 import { writeLegacyDirectory } from "../legacy/write-directory.ts";
-import { silentLogger } from "../support/databases.ts";
 import { blockOf, blocksOf, readPage, root, runShell } from "../support/documents.ts";
 import { makeOldDomains } from "../support/old-postgres.ts";
 import { installPostgresTools } from "../support/postgres-tools.ts";
-import {
-  createDataDirectory,
-  openGrpcClient,
-  postgresServers,
-  startServerProcess,
-} from "../support/server-process.ts";
+import { embeddedServers, postgresServers } from "../support/server-engines.ts";
+import { openGrpcClient, startServerProcess } from "../support/server-process.ts";
+import { silentLogger } from "../support/silent-logger.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 
 // What docs/migration.md says, done as it says and in its order.
@@ -68,106 +64,111 @@ test("has no command that is not run here", () => {
   expect(page.text.match(/^ *```\w+$/gm)).toHaveLength(9 + 3);
 });
 
-test("a data directory moves in little by little, and back", async () => {
-  const old = await writeLegacyDirectory(
-    join(directory.path, "old"),
-    texts.map((content, n) => ({ id: `mem_175000000000${n}`, content })),
-    texts.map((content, n) => ({
-      text_id: `mem_175000000000${n}`,
-      content,
-      vector: [...ollama.embedding(content)],
-    })),
-  );
-  await using data = await createDataDirectory();
-  await using server = await startServerProcess({ env: { ...data.env, OLLAMA_API_URL: ollama.url } });
-  using grpc = openGrpcClient(server.url);
-  const { host, port } = new URL(server.url);
-  const env = { ...environment(), OLD_DATA: old, MEMORY_PORT: port };
-  const run = async (code = "") => await runShell(code, { directory: directory.path, env });
-  const insertIntoOld = (id: string, content: string) => {
-    using database = new DatabaseSync(join(old, "memory.db"));
-    const now = Date.now() / 1_000;
-    database
-      .prepare("insert into memories values (?, ?, ?, ?, ?)")
-      .run(id, content, `{"created_at": ${now}, "updated_at": ${now}}`, now, now);
-  };
-  const contentOf = async (id: string) => (await grpc.client.get({ id })).memory?.content;
-  /** What the block is for a client: its command, arguments and settings. */
-  const start = async (block: number, ...replaced: readonly (readonly [string, string])[]) => {
-    let json = blockOf(page, "json", block).replaceAll("127.0.0.1:50051", host);
-    for (const [was, is] of replaced) json = json.replaceAll(was, is);
-    const { command, args, env: own } = JSON.parse(json).mcpServers.memory;
-    const client = new Client({ name: "test", version: "1" });
-    await client.connect(
-      new StdioClientTransport({
-        command,
-        args,
-        env: { ...environment(), MCP_DATA_DIR: old, ...own },
-        stderr: "ignore",
-      }),
+test.each(embeddedServers())(
+  "a data directory moves in little by little, and back, on $name",
+  async ({ create }) => {
+    const old = await writeLegacyDirectory(
+      join(directory.path, "old"),
+      texts.map((content, n) => ({ id: `mem_175000000000${n}`, content })),
+      texts.map((content, n) => ({
+        text_id: `mem_175000000000${n}`,
+        content,
+        vector: [...ollama.embedding(content)],
+      })),
     );
-    return {
-      call: async (name: string, given: Record<string, unknown>) => {
-        const { structuredContent, isError, content } = await client.callTool({ name, arguments: given });
-        expect(isError, JSON.stringify(content)).not.toBe(true);
-        return (structuredContent as { result: unknown }).result;
-      },
-      [Symbol.asyncDispose]: () => client.close(),
+    await using data = await create();
+    await using server = await startServerProcess({ env: { ...data.env, OLLAMA_API_URL: ollama.url } });
+    using grpc = openGrpcClient(server.url);
+    const { host, port } = new URL(server.url);
+    const env = { ...environment(), OLD_DATA: old, MEMORY_PORT: port };
+    const run = async (code = "") => await runShell(code, { directory: directory.path, env });
+    const insertIntoOld = (id: string, content: string) => {
+      using database = new DatabaseSync(join(old, "memory.db"));
+      const now = Date.now() / 1_000;
+      database
+        .prepare("insert into memories values (?, ?, ?, ?, ?)")
+        .run(id, content, `{"created_at": ${now}, "updated_at": ${now}}`, now, now);
     };
-  };
+    const contentOf = async (id: string) => (await grpc.client.get({ id })).memory?.content;
+    /** What the block is for a client: its command, arguments and settings. */
+    const start = async (block: number, ...replaced: readonly (readonly [string, string])[]) => {
+      let json = blockOf(page, "json", block).replaceAll("127.0.0.1:50051", host);
+      for (const [was, is] of replaced) json = json.replaceAll(was, is);
+      const { command, args, env: own } = JSON.parse(json).mcpServers.memory;
+      const client = new Client({ name: "test", version: "1" });
+      await client.connect(
+        new StdioClientTransport({
+          command,
+          args,
+          env: { ...environment(), MCP_DATA_DIR: old, ...own },
+          stderr: "ignore",
+        }),
+      );
+      return {
+        call: async (name: string, given: Record<string, unknown>) => {
+          const { structuredContent, isError, content } = await client.callTool({ name, arguments: given });
+          expect(isError, JSON.stringify(content)).not.toBe(true);
+          return (structuredContent as { result: unknown }).result;
+        },
+        [Symbol.asyncDispose]: () => client.close(),
+      };
+    };
 
-  await run(backUp);
-  expect(await readdir(`${old}-backup`)).toEqual(await readdir(old));
-  const said = await run(allAtOnce);
-  expect(said).toContain("4 questions: the same memory at the top of 4;");
-  expect(await contentOf("mem_1750000000002")).toBe(texts[2]);
+    await run(backUp);
+    expect(await readdir(`${old}-backup`)).toEqual(await readdir(old));
+    const said = await run(allAtOnce);
+    expect(said).toContain("4 questions: the same memory at the top of 4;");
+    expect(await contentOf("mem_1750000000002")).toBe(texts[2]);
 
-  const fake = `'${process.execPath}' '${root}/test/fakes/old-mcp-server.ts' sqlite`;
-  const oldCommand = ["/home/me/local-memory-mcp/run_sqlite.sh", fake] as const;
-  let both: string;
-  {
-    await using adapter = await start(2, oldCommand);
-    both = String(
-      await adapter.call("store_memory", { content: "The lift is out of order", source: "notice" }),
-    );
-    expect(await contentOf(both)).toBe("The lift is out of order");
-    expect(
-      await adapter.call("update_memory", { memory_id: "mem_1750000000001", content: "Parking is free" }),
-    ).toBe(true);
-    expect(await adapter.call("search_memories", { query: "lift" })).toMatchObject([
-      { id: both, score: 0.4 },
-    ]);
-  }
-  insertIntoOld("mem_1750000000009", "Stored by somebody else");
-  await run(again);
-  expect(await contentOf("mem_1750000000009")).toBe("Stored by somebody else");
-  expect((await grpc.client.get({ id: both })).memory).toMatchObject({
-    source: "notice",
-    metadata: { legacy_import: { version: 2 } },
-  });
-  {
-    await using adapter = await start(2, oldCommand, ['"old"', '"new"']);
-    const found = await adapter.call("search_memories", { query: "the physician is unwell", limit: 1 });
-    expect(found).toMatchObject([{ content: "The doctor is ill" }]);
-    expect(await adapter.call("search_memories", { query: "parking", use_vector: false })).toMatchObject([
-      { content: "Parking is free" },
-    ]);
-  }
-  insertIntoOld("mem_1750000000010", "The last one");
-  await run(cutOver);
-  expect(await contentOf("mem_1750000000010")).toBe("The last one");
-  {
-    await using adapter = await start(0);
-    expect(await adapter.call("search_memories", { query: "lift", limit: 1 })).toMatchObject([{ id: both }]);
-  }
-  {
-    await using adapter = await start(1, ["/home/me/memories", join(directory.path, "own")]);
-    expect(await adapter.call("list_memory_domains", {})).toEqual(["default"]);
-  }
-  expect(await run(rollBack)).toMatch(/: 1 memor\w+ removed$/m);
-  await expect(contentOf("mem_1750000000010")).rejects.toThrow("not found");
-  expect(await contentOf("mem_1750000000009")).toBe("Stored by somebody else");
-});
+    const fake = `'${process.execPath}' '${root}/test/fakes/old-mcp-server.ts' sqlite`;
+    const oldCommand = ["/home/me/local-memory-mcp/run_sqlite.sh", fake] as const;
+    let both: string;
+    {
+      await using adapter = await start(2, oldCommand);
+      both = String(
+        await adapter.call("store_memory", { content: "The lift is out of order", source: "notice" }),
+      );
+      expect(await contentOf(both)).toBe("The lift is out of order");
+      expect(
+        await adapter.call("update_memory", { memory_id: "mem_1750000000001", content: "Parking is free" }),
+      ).toBe(true);
+      expect(await adapter.call("search_memories", { query: "lift" })).toMatchObject([
+        { id: both, score: 0.4 },
+      ]);
+    }
+    insertIntoOld("mem_1750000000009", "Stored by somebody else");
+    await run(again);
+    expect(await contentOf("mem_1750000000009")).toBe("Stored by somebody else");
+    expect((await grpc.client.get({ id: both })).memory).toMatchObject({
+      source: "notice",
+      metadata: { legacy_import: { version: 2 } },
+    });
+    {
+      await using adapter = await start(2, oldCommand, ['"old"', '"new"']);
+      const found = await adapter.call("search_memories", { query: "the physician is unwell", limit: 1 });
+      expect(found).toMatchObject([{ content: "The doctor is ill" }]);
+      expect(await adapter.call("search_memories", { query: "parking", use_vector: false })).toMatchObject([
+        { content: "Parking is free" },
+      ]);
+    }
+    insertIntoOld("mem_1750000000010", "The last one");
+    await run(cutOver);
+    expect(await contentOf("mem_1750000000010")).toBe("The last one");
+    {
+      await using adapter = await start(0);
+      expect(await adapter.call("search_memories", { query: "lift", limit: 1 })).toMatchObject([
+        { id: both },
+      ]);
+    }
+    {
+      await using adapter = await start(1, ["/home/me/memories", join(directory.path, "own")]);
+      expect(await adapter.call("list_memory_domains", {})).toEqual(["default"]);
+    }
+    expect(await run(rollBack)).toMatch(/: 1 memor\w+ removed$/m);
+    await expect(contentOf("mem_1750000000010")).rejects.toThrow("not found");
+    expect(await contentOf("mem_1750000000009")).toBe("Stored by somebody else");
+  },
+);
 
 describe.each(postgresServers())("on $name", ({ create }) => {
   test("the old PostgreSQL version is copied, taken over in place, and restored", async () => {

@@ -21,12 +21,9 @@ import {
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type FakeOllama, startFakeOllama } from "../fakes/ollama/index.ts";
 import { collect } from "../support/collect.ts";
-import {
-  type ServerData,
-  type ServerProcess,
-  serverEngines,
-  startServerProcess,
-} from "../support/server-process.ts";
+import type { ServerData } from "../support/data-directory.ts";
+import { serverEngines } from "../support/server-engines.ts";
+import { type ServerProcess, startServerProcess } from "../support/server-process.ts";
 
 interface StoreFields {
   readonly domain: string;

@@ -12,12 +12,8 @@ import {
 } from "../../src/generated/grpc/health/v1/health_pb.ts";
 import { startFakeOllama } from "../fakes/ollama/index.ts";
 import { startNativePostgres } from "../support/native-postgres.ts";
-import {
-  openGrpcClient,
-  postgresServers,
-  serverEngines,
-  startServerProcess,
-} from "../support/server-process.ts";
+import { postgresServers, serverEngines } from "../support/server-engines.ts";
+import { openGrpcClient, startServerProcess } from "../support/server-process.ts";
 
 const CLIENTS = 6;
 const DOMAIN = "restart";

@@ -4,12 +4,12 @@ import { v7 as uuidv7 } from "uuid";
 import { describe, expect, test } from "vitest";
 import { startFakeOllama } from "../fakes/ollama/index.ts";
 import { createRandom } from "../support/random.ts";
+import { serverEngines } from "../support/server-engines.ts";
 import {
   type GrpcClient,
   isConnectionLost,
   openGrpcClient,
   type ServerProcess,
-  serverEngines,
   startServerProcess,
 } from "../support/server-process.ts";
 
@@ -40,7 +40,7 @@ describe.each(serverEngines())("on $name", ({ create }) => {
     const load = startLoad(server, (index) => `${COMMON_WORD} ${index} ${word()} ${word()} ${word()}`);
     const killedAt: number[] = [];
     for (let kill = 0; kill < KILLS; kill++) {
-      killedAt.push(random.between(100, 900));
+      killedAt.push(random.between(50, 300));
       await load.acknowledges(killedAt.at(-1) ?? 0);
       await server.kill();
       server = servers.use(await startServerProcess({ env }));

@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
 import { openEmbeddedDatabase } from "../../src/storage/database/embedded-database.ts";
-import { migrated, silentLogger } from "../support/databases.ts";
-import { createDataDirectory, openGrpcClient, startServerProcess } from "../support/server-process.ts";
+import { createDataDirectory } from "../support/data-directory.ts";
+import { openGrpcClient, startServerProcess } from "../support/server-process.ts";
+import { silentLogger } from "../support/silent-logger.ts";
 
 const SLOW_SECONDS = 4;
 const WITHIN_MS = 100;
@@ -40,7 +41,6 @@ test("/livez answers within 100 ms while the embedded engine is busy for seconds
 /** A domain in which every insert computes for seconds, as making a large index does. */
 async function makeSlowDomain(directory: string): Promise<void> {
   const database = await openEmbeddedDatabase({ directory, logger: silentLogger });
-  await migrated(database);
   await database.execute(`
     select create_domain_memories_table('slow');
     create function compute() returns trigger language plpgsql as $$

@@ -4,13 +4,8 @@ import pg from "pg";
 import { describe, expect, test } from "vitest";
 import { sqlDirectory } from "../../src/storage/migrations.ts";
 import { startFakeOllama } from "../fakes/ollama/index.ts";
-import {
-  type GrpcClient,
-  openGrpcClient,
-  postgresServers,
-  serverEngines,
-  startServerProcess,
-} from "../support/server-process.ts";
+import { postgresServers, serverEngines } from "../support/server-engines.ts";
+import { type GrpcClient, openGrpcClient, startServerProcess } from "../support/server-process.ts";
 
 const PROCESSES = 10;
 const STORES = 50;

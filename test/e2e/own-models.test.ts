@@ -7,9 +7,10 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { startApp } from "../../src/app.ts";
 import { readConfig } from "../../src/config.ts";
 import { type FakeOllama, startFakeOllama } from "../fakes/ollama/index.ts";
-import { silentLogger } from "../support/databases.ts";
-import { type ServerData, serverEngines } from "../support/server-process.ts";
+import type { ServerData } from "../support/data-directory.ts";
+import { serverEngines } from "../support/server-engines.ts";
 import { errorOf } from "../support/service.ts";
+import { silentLogger } from "../support/silent-logger.ts";
 
 // For a busy machine: alone each takes seconds.
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });

@@ -3,7 +3,8 @@ import { Memory_Embedding_State as State } from "memory-service-client/memoryser
 import { SearchMode } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { describe, expect, test } from "vitest";
 import { startFakeOllama } from "../fakes/ollama/index.ts";
-import { postgresServers, type ServerProcess, startServerProcess } from "../support/server-process.ts";
+import { postgresServers } from "../support/server-engines.ts";
+import { type ServerProcess, startServerProcess } from "../support/server-process.ts";
 import { openTcpBalancer } from "../support/tcp-balancer.ts";
 
 const DOMAIN = "rolling";

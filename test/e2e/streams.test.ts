@@ -8,12 +8,11 @@ import { describe, expect, test } from "vitest";
 import { startFakeOllama } from "../fakes/ollama/index.ts";
 import { restOf } from "../support/collect.ts";
 import { readMemoryUse } from "../support/inspected-memory.ts";
+import { postgresServers, serverEngines } from "../support/server-engines.ts";
 import {
   type GrpcClient,
   openGrpcClient,
-  postgresServers,
   type ServerProcess,
-  serverEngines,
   startServerProcess,
 } from "../support/server-process.ts";
 import { storeMany } from "../support/store-many.ts";
@@ -145,10 +144,10 @@ describe.each(postgresServers())("cancelled on $name", ({ create }) => {
 });
 
 async function storeAll(client: GrpcClient, count: number): Promise<void> {
-  await storeMany(client, DOMAIN, count, (index) => {
-    const words = `${COMMON_WORD} number ${index} `;
-    return words.padEnd(CONTENT_BYTES, `${words}has ships and cranes. `);
-  });
+  // Long, but of few words: those are what storing takes its time for.
+  await storeMany(client, DOMAIN, count, (index) =>
+    `${COMMON_WORD} number ${index} `.padEnd(CONTENT_BYTES, "~ "),
+  );
 }
 
 async function countHits(stream: AsyncIterable<StreamSearchResponse>): Promise<number> {

@@ -9,15 +9,12 @@ import type { Database } from "../../src/storage/database/database.ts";
 import { openPostgresDatabase } from "../../src/storage/database/postgres-database.ts";
 import { createPostgresMemoryRepository } from "../../src/storage/postgres/memory-repository.ts";
 import { type FakeOllama, startFakeOllama } from "../fakes/ollama/index.ts";
-import { databaseEngines, empty, silentLogger } from "../support/databases.ts";
+import { createDataDirectory } from "../support/data-directory.ts";
+import { databaseEngines, empty } from "../support/databases.ts";
 import { makeOldDomains, type OldMemory, restoreDump } from "../support/old-postgres.ts";
-import {
-  createDataDirectory,
-  openGrpcClient,
-  postgresServers,
-  runProgram,
-  startServerProcess,
-} from "../support/server-process.ts";
+import { postgresServers } from "../support/server-engines.ts";
+import { openGrpcClient, runProgram, startServerProcess } from "../support/server-process.ts";
+import { silentLogger } from "../support/silent-logger.ts";
 
 vi.setConfig({ testTimeout: 120_000 });
 

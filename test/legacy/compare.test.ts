@@ -9,12 +9,8 @@ import { oldChunks } from "../../src/legacy/old-chunks.ts";
 import { openLegacySource } from "../../src/legacy/open-source.ts";
 import { MEMORIES } from "../../src/legacy/read-database.ts";
 import { keptText } from "../../src/legacy/stored-value.ts";
-import {
-  createDataDirectory,
-  openGrpcClient,
-  runProgram,
-  startServerProcess,
-} from "../support/server-process.ts";
+import { createDataDirectory } from "../support/data-directory.ts";
+import { openGrpcClient, runProgram, startServerProcess } from "../support/server-process.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 import { copyFixture, readTruth } from "./fixtures.ts";
 import { standInEmbedding, startStandInOllama } from "./stand-in-embedder.ts";

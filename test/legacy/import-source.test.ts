@@ -16,8 +16,9 @@ import { type Difference, verifySource } from "../../src/legacy/verify-source.ts
 import { waitForEmbeddings } from "../../src/legacy/wait-for-embeddings.ts";
 import { type LocalClient, openLocalClient } from "../../src/open-local-client.ts";
 import { type FakeOllama, startFakeOllama } from "../fakes/ollama/index.ts";
-import { silentLogger } from "../support/databases.ts";
-import { type ServerData, serverEngines } from "../support/server-process.ts";
+import type { ServerData } from "../support/data-directory.ts";
+import { serverEngines } from "../support/server-engines.ts";
+import { silentLogger } from "../support/silent-logger.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 import { FIXTURES, fixturesDirectory, readTruth } from "./fixtures.ts";
 import { type Row, writeLegacyDirectory, writeMemories } from "./write-directory.ts";
@@ -175,19 +176,6 @@ describe.each(serverEngines())("old data on $name", (engine) => {
     expect((await bring(path, target)).counts).toEqual({ unchanged: 7 });
   });
 
-  test("a text of 5 MB is brought, too, where messages are not bounded", async () => {
-    const content = Array.from({ length: 600_000 }, (_, n) => `word${n}`).join(" ");
-    const path = await writeLegacyDirectory(newPath(), [{ id: "large", content }]);
-    const target = targetOf("large");
-    const remote = await bring(path, { ...target, remote: true });
-    expect(remote.counts).toEqual({ rejected: 1 });
-    expect(remote.details[0]?.detail).toMatch(
-      /^has \d{7} bytes as a message, of which a server takes 4194304: /,
-    );
-    expect((await bring(path, target)).counts).toEqual({ created: 1 });
-    expect((await verify(path, target)).differences).toEqual([]);
-  });
-
   test("only what has changed since is brought again, and what was changed here stays", async () => {
     const rows = ["a", "b", "c", "d"].map((id) => ({ id, content: `content of ${id}` }));
     const path = await writeLegacyDirectory(newPath(), rows);
@@ -302,6 +290,20 @@ describe.each(serverEngines())("old data on $name", (engine) => {
     const { counts, details } = await bring(path, target);
     expect(counts).toEqual({ created: 1, duplicates: 1 });
     expect(details).toMatchObject([{ id: "b", what: "duplicate" }]);
+  });
+
+  // Last: embedding it would slow down what comes after it.
+  test("a text of 5 MB is brought, too, where messages are not bounded", async () => {
+    const content = Array.from({ length: 600_000 }, (_, n) => `word${n}`).join(" ");
+    const path = await writeLegacyDirectory(newPath(), [{ id: "large", content }]);
+    const target = targetOf("large");
+    const remote = await bring(path, { ...target, remote: true });
+    expect(remote.counts).toEqual({ rejected: 1 });
+    expect(remote.details[0]?.detail).toMatch(
+      /^has \d{7} bytes as a message, of which a server takes 4194304: /,
+    );
+    expect((await bring(path, target)).counts).toEqual({ created: 1 });
+    expect((await verify(path, target)).differences).toEqual([]);
   });
 });
 

@@ -5,14 +5,12 @@ import { Client } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { type FakeOllama, startFakeOllama } from "../fakes/ollama/index.ts";
+import type { ServerData } from "../support/data-directory.ts";
+import { embeddedServers, type ServerEngine, serverEngines } from "../support/server-engines.ts";
 import {
-  createDataDirectory,
   openGrpcClient,
   runProgram,
-  type ServerData,
-  type ServerEngine,
   type ServerProcess,
-  serverEngines,
   startServerProcess,
 } from "../support/server-process.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
@@ -274,30 +272,37 @@ describe.each(serverEngines().flatMap(waysOf))("$name", ({ open }) => {
   });
 });
 
-test("ends with its client, and leaves what was stored", async () => {
-  await using data = await createDataDirectory();
-  const first = await startAdapter([], data.env);
-  const id = await first.call("store_memory", { content: "The lift is out of order" });
-  await first.close();
-  await using second = await startAdapter([], data.env);
-  expect(await second.search({ query: "lift" })).toMatchObject([{ id }]);
-  // One process at a time has the directory.
-  const third = await runProgram(["mcp"], { env: data.env, stdin: "" });
-  expect(third).toMatchObject({
-    code: 1,
-    stdout: "",
-    stderr: expect.stringMatching(/^memory-service: .*\n$/),
-  });
-});
+test.each(embeddedServers())(
+  "ends with its client, and leaves what was stored, on $name",
+  async ({ create }) => {
+    await using data = await create();
+    const first = await startAdapter([], data.env);
+    const id = await first.call("store_memory", { content: "The lift is out of order" });
+    await first.close();
+    await using second = await startAdapter([], data.env);
+    expect(await second.search({ query: "lift" })).toMatchObject([{ id }]);
+    // One process at a time has the directory.
+    const third = await runProgram(["mcp"], { env: data.env, stdin: "" });
+    expect(third).toMatchObject({
+      code: 1,
+      stdout: "",
+      stderr: expect.stringMatching(/^memory-service: .*\n$/),
+    });
+  },
+);
 
-describe.each(["sqlite", "postgres"])("beside an old server on %s", (version) => {
+const oldVersions = embeddedServers().flatMap(({ create }) =>
+  ["sqlite", "postgres"].map((version) => ({ version, create })),
+);
+
+describe.each(oldVersions)("beside an old server on $version", ({ version, create }) => {
   const also = `${process.execPath} ${fakeOldServer} ${version}`;
   let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
   let data: ServerData;
   let server: ServerProcess;
   beforeAll(async () => {
     directory = await temporaryDirectory();
-    data = await createDataDirectory();
+    data = await create();
     server = await startServerProcess({ env: { ...data.env, OLLAMA_API_URL: ollama.url } });
   });
   afterAll(async () => {

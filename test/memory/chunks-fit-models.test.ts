@@ -4,7 +4,7 @@ import { createContentEmbedder } from "../../src/memory/content-embedder.ts";
 import type { MemoryRepository } from "../../src/storage/memory-repository.ts";
 import { startReadyBench } from "../embedding/with-fake.ts";
 import { specialTokens, tokenEnds } from "../fakes/ollama/tokens.ts";
-import { silentLogger } from "../support/databases.ts";
+import { silentLogger } from "../support/silent-logger.ts";
 
 const code = `export async function* readPages(url: URL, { signal }: Options = {}): AsyncGenerator<Page[]> {
   for (let page = 0; (page + 1) * 100 <= limit && !signal?.aborted; page++) {

@@ -3,13 +3,13 @@ import { type Embedder, EmbedError } from "../../src/embedding/embedder.ts";
 import { createContentEmbedder, embedBudget } from "../../src/memory/content-embedder.ts";
 import type { MemoryRepository } from "../../src/storage/memory-repository.ts";
 import { within } from "../../src/wait.ts";
-import { silentLogger } from "../support/databases.ts";
 import { domainRecord } from "../support/drafts.ts";
 import {
   createScriptedEmbedder,
   type ScriptedEmbedder,
   scriptedSpace,
 } from "../support/scripted-embedder.ts";
+import { silentLogger } from "../support/silent-logger.ts";
 
 /** As much of a repository as numbers embedding versions. */
 function createVersions() {

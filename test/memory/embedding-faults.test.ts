@@ -9,8 +9,9 @@ import type { Database } from "../../src/storage/database/database.ts";
 import type { MemoryRepository } from "../../src/storage/memory-repository.ts";
 import { createPostgresMemoryRepository } from "../../src/storage/postgres/memory-repository.ts";
 import { type FakeOllama, type FaultKind, startFakeOllama } from "../fakes/ollama/index.ts";
-import { databaseEngines, silentLogger } from "../support/databases.ts";
+import { databaseEngines } from "../support/databases.ts";
 import { newDomainName } from "../support/drafts.ts";
+import { silentLogger } from "../support/silent-logger.ts";
 import { searchCommand, storeCommand } from "../support/use-cases.ts";
 
 /** The embedder's pauses and time-outs take a twentieth of their time. */

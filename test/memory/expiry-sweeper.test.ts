@@ -3,8 +3,9 @@ import { type ExpirySweeper, startExpirySweeper } from "../../src/memory/expiry-
 import type { Database } from "../../src/storage/database/database.ts";
 import type { MemoryRepository } from "../../src/storage/memory-repository.ts";
 import { createPostgresMemoryRepository } from "../../src/storage/postgres/memory-repository.ts";
-import { databaseEngines, silentLogger } from "../support/databases.ts";
+import { databaseEngines } from "../support/databases.ts";
 import { newDomainName } from "../support/drafts.ts";
+import { silentLogger } from "../support/silent-logger.ts";
 
 const HOUR_MS = 3_600_000;
 

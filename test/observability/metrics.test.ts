@@ -14,7 +14,7 @@ import {
   startTestListener,
   type TestListener,
 } from "../rpc/plumbing/harness.ts";
-import { silentLogger } from "../support/databases.ts";
+import { silentLogger } from "../support/silent-logger.ts";
 
 type Sources = Parameters<typeof createMetrics>[0];
 

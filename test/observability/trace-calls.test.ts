@@ -7,7 +7,7 @@ import { Health } from "../../src/generated/grpc/health/v1/health_pb.ts";
 import { createTraceInterceptor } from "../../src/observability/trace-calls.ts";
 import { createErrorInterceptor } from "../../src/rpc/errors.ts";
 import { grpcTransport, send, sendJson, startTestListener, transports } from "../rpc/plumbing/harness.ts";
-import { silentLogger } from "../support/databases.ts";
+import { silentLogger } from "../support/silent-logger.ts";
 import { registerTracing, type TestTracing } from "./tracing.ts";
 
 const SERVER: SpanKind.SERVER = 1;

@@ -8,8 +8,9 @@ import { traceDatabase } from "../../src/observability/trace-database.ts";
 import type { Database } from "../../src/storage/database/database.ts";
 import { type FakeOllama, startFakeOllama } from "../fakes/ollama/index.ts";
 import { grpcTransport, send, sendJson } from "../rpc/plumbing/harness.ts";
-import { databaseEngines, empty, silentLogger } from "../support/databases.ts";
-import { temporaryDirectory } from "../support/temporary-directory.ts";
+import { createDataDirectory, type DataDirectory } from "../support/data-directory.ts";
+import { databaseEngines, empty } from "../support/databases.ts";
+import { silentLogger } from "../support/silent-logger.ts";
 import { registerTracing, type SpanTree, type TestTracing } from "./tracing.ts";
 
 let tracing: TestTracing;
@@ -82,20 +83,20 @@ describe.each(databaseEngines(empty))("a traced database on $name", ({ open }) =
 describe("a whole server", () => {
   let app: App;
   let ollama: FakeOllama;
-  let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
+  let data: DataDirectory;
 
   beforeAll(async () => {
     ollama = await startFakeOllama();
-    directory = await temporaryDirectory();
+    data = await createDataDirectory();
     app = await startApp(
-      readConfig({ MEMORY_PORT: "0", MEMORY_DATA_DIR: directory.path, OLLAMA_API_URL: ollama.url }),
+      readConfig({ MEMORY_PORT: "0", ...data.env, OLLAMA_API_URL: ollama.url }),
       silentLogger,
     );
   });
   afterAll(async () => {
     await app?.close();
     await ollama?.close();
-    await directory?.remove();
+    await data?.[Symbol.asyncDispose]();
   });
 
   const metric = async (line: string) =>

@@ -11,7 +11,7 @@ import { LIMITS } from "../../src/memory/limits.ts";
 import { createErrorInterceptor } from "../../src/rpc/errors.ts";
 import { startListener } from "../../src/rpc/listener.ts";
 import { cleanUp } from "../rpc/plumbing/harness.ts";
-import { silentLogger } from "../support/databases.ts";
+import { silentLogger } from "../support/silent-logger.ts";
 import { openTcpProxy } from "../support/tcp-proxy.ts";
 import { rejection } from "./harness.ts";
 

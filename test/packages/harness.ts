@@ -4,7 +4,7 @@ import { createMemoryClient, type MemoryClient, type MemoryClientOptions } from 
 import { MemoryService } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { afterEach, vi } from "vitest";
 import { createErrorInterceptor } from "../../src/rpc/errors.ts";
-import { silentLogger } from "../support/databases.ts";
+import { silentLogger } from "../support/silent-logger.ts";
 
 type Implementation = Partial<ServiceImpl<typeof MemoryService>>;
 

@@ -20,7 +20,8 @@ import { type AuditEntry, auditIntoFile, auditIntoLog } from "../../src/security
 import { grantsFrom } from "../../src/security/scopes.ts";
 import type { Database } from "../../src/storage/database/database.ts";
 import type { MemoryRepository } from "../../src/storage/memory-repository.ts";
-import { databaseEngines, silentLogger } from "../support/databases.ts";
+import { databaseEngines } from "../support/databases.ts";
+import { silentLogger } from "../support/silent-logger.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 import { createUseCases, type UseCases } from "../support/use-cases.ts";
 import { createLogRecorder } from "./plumbing/harness.ts";

@@ -17,8 +17,9 @@ import { createApiKey } from "../../src/security/api-keys.ts";
 import { type Authenticator, createAuthenticator } from "../../src/security/authenticator.ts";
 import type { Database } from "../../src/storage/database/database.ts";
 import { send, sendJson, transports } from "../rpc/plumbing/harness.ts";
-import { databaseEngines, silentLogger } from "../support/databases.ts";
+import { databaseEngines } from "../support/databases.ts";
 import { errorOf } from "../support/service.ts";
+import { silentLogger } from "../support/silent-logger.ts";
 import { createUseCases, type UseCases } from "../support/use-cases.ts";
 
 /** Alice's domains, and the scopes that open them and more which begin with `a-lab-`. */

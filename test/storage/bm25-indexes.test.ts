@@ -3,8 +3,8 @@ import type { Database } from "../../src/storage/database/database.ts";
 import type { MemoryRepository } from "../../src/storage/memory-repository.ts";
 import { migrate, sqlDirectory } from "../../src/storage/migrations.ts";
 import { createPostgresMemoryRepository } from "../../src/storage/postgres/memory-repository.ts";
-import { silentLogger } from "../support/databases.ts";
 import { draft } from "../support/drafts.ts";
+import { silentLogger } from "../support/silent-logger.ts";
 import { rankedEngines } from "../support/text-rankers.ts";
 
 const engines = (await rankedEngines()).filter(({ ranker }) => ranker === "bm25_index");
@@ -17,7 +17,8 @@ describe.each(engines.length > 0 ? engines : await rankedEngines())(
     let repository: MemoryRepository;
 
     beforeEach(async () => {
-      database = await open();
+      // The extension cannot be dropped twice in one session.
+      database = await open({ fresh: true });
       repository = createPostgresMemoryRepository(database);
       for (const name of ["first", "second"]) {
         await repository.createDomain(name, 3);

@@ -16,7 +16,8 @@ import {
   sqlDirectory,
 } from "../../src/storage/migrations.ts";
 import { createPostgresMemoryRepository } from "../../src/storage/postgres/memory-repository.ts";
-import { databaseEngines, silentLogger, urlOf } from "../support/databases.ts";
+import { databaseEngines, urlOf } from "../support/databases.ts";
+import { silentLogger } from "../support/silent-logger.ts";
 
 /** The longest name too: what an upgrade adds must fit. */
 const names = ["early", "m".repeat(40)] as const;

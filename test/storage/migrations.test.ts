@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { Database } from "../../src/storage/database/database.ts";
 import { migrate, pending } from "../../src/storage/migrations.ts";
-import { databaseEngines, empty, openSibling, silentLogger } from "../support/databases.ts";
+import { databaseEngines, empty, openSibling } from "../support/databases.ts";
+import { silentLogger } from "../support/silent-logger.ts";
 
 const users = { "000001_create_users.sql": "create table users (id int);\ninsert into users values (1);\n" };
 const names = { "000002_add_names.sql": "alter table users add column name text;\n" };

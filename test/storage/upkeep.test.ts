@@ -21,7 +21,7 @@ for (const { name, open } of databaseEngines()) {
       database?.query(
         {
           text: `insert into ${domain}_memories (id, content, metadata)
-            select gen_random_uuid()::text, repeat('word ', 100), '{}' from generate_series(1, $1::integer)`,
+            select gen_random_uuid()::text, repeat('-', 500), '{}' from generate_series(1, $1::integer)`,
         },
         [rows],
       );
@@ -47,7 +47,7 @@ test.each(embedded)(
     const query = (text: string) => database?.query({ text }, []);
     const vector = "(select array_agg(random() - 0.5) from generate_series(1, 64) where id = id)::vector";
     await query(`insert into ${memories} (id, content, metadata)
-    select i::text, repeat('word ', 200), '{}' from generate_series(1, 600) i`);
+    select i::text, repeat('word ', 200), '{}' from generate_series(1, 300) i`);
     await query(`update ${memories} set embedding = ${vector}`);
     await vacuumTables(database);
     const sizeOf = async () => {
@@ -68,7 +68,7 @@ test.each(embedded)(
       expect(Number(size) / Number(before[part]), part).toBeLessThan(2.2);
     }
     const [count] = (await query(`select count(*) as memories from ${memories}`)) as [{ memories: bigint }];
-    expect(count.memories).toBe(600n);
+    expect(count.memories).toBe(300n);
   },
 );
 
@@ -104,7 +104,7 @@ test.each(embedded)("a table whose counts were lost is looked at once, on $name"
   await createPostgresMemoryRepository(database).createDomain("lost", 3);
   await database.query({
     text: `insert into lost_memories (id, content, metadata)
-      select i::text, repeat('word ', 100), '{}' from generate_series(1, 1500) i`,
+      select i::text, repeat('-', 500), '{}' from generate_series(1, 1500) i`,
   });
   await vacuumTables(database);
   await database.query({ text: "select pg_stat_reset()" });

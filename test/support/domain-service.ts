@@ -4,7 +4,7 @@ import { createDomainUseCases, type DomainUseCases } from "../../src/memory/doma
 import { startTextReindexer, type TextReindexer } from "../../src/memory/text-reindexer.ts";
 import { createDomainService } from "../../src/rpc/domain-service.ts";
 import { createErrorInterceptor } from "../../src/rpc/errors.ts";
-import { silentLogger } from "./databases.ts";
+import { silentLogger } from "./silent-logger.ts";
 import type { UseCases } from "./use-cases.ts";
 
 /** DomainService as src/open-services.ts wires it, beside the use cases of memories, with their domain as the default one. */

@@ -9,7 +9,7 @@ import {
 import { LIMITS } from "../../src/memory/limits.ts";
 import { createErrorInterceptor } from "../../src/rpc/errors.ts";
 import { createMemoryService } from "../../src/rpc/memory-service.ts";
-import { silentLogger } from "./databases.ts";
+import { silentLogger } from "./silent-logger.ts";
 import type { UseCases } from "./use-cases.ts";
 
 /** The service as src/open-services.ts wires it, with the domain of the use cases as the default one. */

@@ -2,7 +2,8 @@ import pg from "pg";
 import type { Database } from "../../src/storage/database/database.ts";
 import type { TextRanker } from "../../src/storage/memory-repository.ts";
 import { readTextRanker } from "../../src/storage/postgres/search-text.ts";
-import { type DatabaseEngine, databaseEngines, migrated, testDatabaseUrl } from "./databases.ts";
+import { type DatabaseEngine, databaseEngines, migrated } from "./databases.ts";
+import { testDatabaseUrl } from "./postgres-server.ts";
 
 /** One way of ranking words on one engine. */
 export interface RankedEngine extends DatabaseEngine {

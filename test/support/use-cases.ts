@@ -15,9 +15,9 @@ import { createMemoryUseCases, type MemoryUseCases } from "../../src/memory/use-
 import type { Database } from "../../src/storage/database/database.ts";
 import type { MemoryRepository } from "../../src/storage/memory-repository.ts";
 import { createPostgresMemoryRepository } from "../../src/storage/postgres/memory-repository.ts";
-import { silentLogger } from "./databases.ts";
 import { newDomainName } from "./drafts.ts";
 import { createScriptedEmbedder, type ScriptedEmbedder } from "./scripted-embedder.ts";
+import { silentLogger } from "./silent-logger.ts";
 
 /** The use cases as src/open-services.ts wires them, on an embedder that a test holds in its hand. */
 export interface UseCases {

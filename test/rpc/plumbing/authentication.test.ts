@@ -24,8 +24,8 @@ import { createReflection } from "../../../src/rpc/reflection.ts";
 import { createServerService } from "../../../src/rpc/server-service.ts";
 import { createApiKey } from "../../../src/security/api-keys.ts";
 import { createAuthenticator } from "../../../src/security/authenticator.ts";
-import { silentLogger } from "../../support/databases.ts";
 import { collect } from "../../support/service.ts";
+import { silentLogger } from "../../support/silent-logger.ts";
 import {
   cleanUp,
   createLogRecorder,

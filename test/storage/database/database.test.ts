@@ -389,7 +389,7 @@ describe.each(databaseEngines(empty))("database contract on $name", (engine) => 
   });
 
   it("closes once, after what runs, and then refuses", async () => {
-    const own = await engine.open();
+    const own = await engine.open({ fresh: true });
     const running = own.query({ text: "select 1 as n" });
     const transaction = own.transaction(async (lent) => {
       await lent.query({ text: "select 1" });

@@ -13,7 +13,7 @@ import {
   type EmbeddedDatabase,
   openEmbeddedDatabase,
 } from "../../../src/storage/database/embedded-database.ts";
-import { silentLogger } from "../../support/databases.ts";
+import { silentLogger } from "../../support/silent-logger.ts";
 
 const source = new URL("../../../src/storage/database/", import.meta.url);
 

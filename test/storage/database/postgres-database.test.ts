@@ -6,7 +6,9 @@ import {
   type PostgresOptions,
 } from "../../../src/storage/database/postgres-database.ts";
 import { MAX_PREPARED_STATEMENTS } from "../../../src/storage/database/prepared-statements.ts";
-import { databaseEngines, empty, silentLogger, testDatabaseUrl, urlOf } from "../../support/databases.ts";
+import { databaseEngines, empty, urlOf } from "../../support/databases.ts";
+import { testDatabaseUrl } from "../../support/postgres-server.ts";
+import { silentLogger } from "../../support/silent-logger.ts";
 import { openTcpProxy, type TcpProxy } from "../../support/tcp-proxy.ts";
 
 async function rejection(promise: Promise<unknown>): Promise<unknown> {

@@ -1,0 +1,4 @@
+import type { Logger } from "../../src/logger.ts";
+
+/** A logger that keeps quiet. */
+export const silentLogger: Logger = { debug() {}, info() {}, warn() {}, error() {} };
