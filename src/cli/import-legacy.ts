@@ -1,4 +1,4 @@
-import { mkdir, realpath, writeFile } from "node:fs/promises";
+import { realpath, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { create, toJson } from "@bufbuild/protobuf";
 import { MemoryRecordSchema } from "memory-service-client/memoryservice/v1/memory_pb.js";
@@ -24,6 +24,7 @@ import { findRunDirectory, openRunDirectory, type RunDirectory } from "../legacy
 import { countPending, type Target } from "../legacy/target.ts";
 import { type Difference, verifySource } from "../legacy/verify-source.ts";
 import { waitForEmbeddings } from "../legacy/wait-for-embeddings.ts";
+import { makeDirectory } from "../make-directory.ts";
 import { DOMAIN_NAME } from "../memory/limits.ts";
 import { withTarget } from "./import-target.ts";
 import { createProgress, grouped, memoriesOf, type Progress } from "./progress.ts";
@@ -240,9 +241,12 @@ async function verify(source: LegacySource, call: Call): Promise<number> {
     const directory = resolve(
       call.report ?? `import-legacy-verify-${new Date().toISOString().replace(/\.\d+|[-:]/g, "")}`,
     );
-    await mkdir(directory, { recursive: true }).catch((error: Error) => {
-      throw new StartupError(`cannot write the report: ${error.message}; name another place with --report`);
-    });
+    try {
+      makeDirectory(directory);
+    } catch (error) {
+      const { message } = error as Error;
+      throw new StartupError(`cannot write the report: ${message}; name another place with --report`);
+    }
     const differences: Difference[] = [];
     const result = await verifySource(source, target, {
       onDifference: async (difference) => void differences.push(difference),

@@ -1,11 +1,10 @@
-import { existsSync } from "node:fs";
-import { join } from "node:path";
 import { createRouterTransport } from "@connectrpc/connect";
 import { createMemoryClient } from "memory-service-client";
 import { type Config, readConfig, SettingsError } from "../config.ts";
 import type { Target } from "../legacy/target.ts";
 import { openDatabase } from "../open-database.ts";
 import { openLocalClient } from "../open-local-client.ts";
+import { hasCluster } from "../storage/database/directory-lock.ts";
 import { pending, sqlDirectory } from "../storage/migrations.ts";
 import { databaseName } from "./addresses.ts";
 import { askServer } from "./ask-server.ts";
@@ -56,8 +55,7 @@ export async function withTarget<T>(
 
 /** Whether the database can be opened without writing to it. */
 async function isUpToDate(config: Config): Promise<boolean> {
-  if (config.postgres === undefined && !existsSync(join(config.settings.MEMORY_DATA_DIR, "postgres")))
-    return false;
+  if (config.postgres === undefined && !hasCluster(config.settings.MEMORY_DATA_DIR)) return false;
   const database = await openDatabase(config, warningsOnly);
   try {
     const { migrations, domains } = await pending(database, { directory: sqlDirectory });

@@ -1,8 +1,7 @@
-import { existsSync } from "node:fs";
-import { join } from "node:path";
 import { type Config, readConfig } from "../config.ts";
 import { openDatabase } from "../open-database.ts";
 import type { Database } from "../storage/database/database.ts";
+import { hasCluster } from "../storage/database/directory-lock.ts";
 import * as migrations from "../storage/migrations.ts";
 import { warningsOnly } from "./log.ts";
 
@@ -38,8 +37,7 @@ function isNothing(work: migrations.MigrationWork<unknown>): boolean {
 
 async function readPending(config: Config): Promise<migrations.MigrationWork<migrations.Migration>> {
   // Opening would make it.
-  const absent =
-    config.postgres === undefined && !existsSync(join(config.settings.MEMORY_DATA_DIR, "postgres"));
+  const absent = config.postgres === undefined && !hasCluster(config.settings.MEMORY_DATA_DIR);
   if (absent) return { migrations: await migrations.readMigrations(directory), domains: [] };
   return await withDatabase(config, (database) => migrations.pending(database, { directory }));
 }

@@ -1,9 +1,10 @@
 import { randomBytes } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { mkdir, open, readdir, readFile, rename, stat } from "node:fs/promises";
+import { open, readdir, readFile, rename, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { createInterface } from "node:readline/promises";
 import { StartupError } from "../errors.ts";
+import { makeDirectory } from "../make-directory.ts";
 
 /** What a run is, so that it can go on after an interruption, and be rolled back. */
 export interface RunState {
@@ -57,7 +58,7 @@ export async function openRunDirectory(
     if (found !== undefined) return directoryOf(found.path, found.state, true);
     const state = { run: newRunId(), ...what, startTime: new Date().toISOString(), complete: false };
     const path = resolve(given ?? `${PREFIX}${state.run}`);
-    await mkdir(path, { recursive: true });
+    makeDirectory(path);
     await writeWhole(join(path, STATE_FILE), json(state));
     return directoryOf(path, state, false);
   } catch (error) {

@@ -245,6 +245,11 @@ describe("refuses in one sentence, and writes nothing", () => {
       async () => [small, "--report", join(small, "memory.db", "report")],
       /^memory-service: cannot write the report of the import: .*; name another place with --report\n$/,
     ],
+    [
+      "a place for the report where no directory can be made",
+      async () => [small, "--report", "/proc/nowhere/report"],
+      /^memory-service: cannot write the report of the import: .*; name another place with --report\n$/,
+    ],
   ])("%s", async (_, args, sentence) => {
     const { code, stdout, stderr } = await importLegacy(await args(), "refused");
     expect({ code, stdout }).toEqual({ code: 1, stdout: "" });

@@ -1,12 +1,12 @@
 import { accessSync, constants, existsSync, statSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { dirname, resolve } from "node:path";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Config, SettingValues } from "../../config.ts";
 import { ServiceError, StartupError } from "../../errors.ts";
 import type { Logger } from "../../logger.ts";
 import type { Database } from "../../storage/database/database.ts";
 import { DatabaseError } from "../../storage/database/database.ts";
-import { DirectoryInUseError } from "../../storage/database/directory-lock.ts";
+import { DirectoryInUseError, hasCluster } from "../../storage/database/directory-lock.ts";
 import { openEmbeddedDatabase } from "../../storage/database/embedded-database.ts";
 import { openPostgresDatabase, type PostgresAddress } from "../../storage/database/postgres-database.ts";
 import { SQLSTATE, sqlstateOf } from "../../storage/database/sqlstate.ts";
@@ -74,7 +74,7 @@ async function inspectEmbedded(
     return { checks: [problem("database", detail, remedy)], domains: [] };
   }
   const around = [durability, await checkDisk(existing)];
-  if (!existsSync(join(directory, "postgres"))) {
+  if (!hasCluster(directory)) {
     const empty = ok(
       "database",
       `embedded engine; there is no data in ${directory} yet, the first start makes it`,

@@ -1,6 +1,7 @@
-import { accessSync, constants, existsSync, mkdirSync, readFileSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { accessSync, constants, existsSync, readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { StartupError } from "../../errors.ts";
+import { makeDirectory } from "../../make-directory.ts";
 
 /** The PostgreSQL version inside PGlite, which alone can open a data directory made by it. */
 export const EMBEDDED_POSTGRES_MAJOR = 18;
@@ -23,7 +24,7 @@ export class DirectoryInUseError extends StartupError {}
  */
 export function lockDirectory(directory: string): DirectoryLock {
   try {
-    makeDirectory(resolve(directory));
+    makeDirectory(resolve(directory), 0o700);
     accessSync(directory, constants.R_OK | constants.W_OK | constants.X_OK);
   } catch (error) {
     throw new StartupError(`the data directory ${directory} cannot be written (${codeOf(error)})`, {
@@ -58,11 +59,14 @@ export function lockDirectory(directory: string): DirectoryLock {
   };
 }
 
-/** Makes a directory and those above it. Node's own `recursive` never returns where none can be made, as in /proc. */
-function makeDirectory(path: string): void {
-  if (existsSync(path)) return;
-  if (!existsSync(dirname(path))) makeDirectory(dirname(path));
-  mkdirSync(path, { mode: 0o700 });
+/** The directory's PostgreSQL cluster, made by the first start. */
+export function clusterOf(directory: string): string {
+  return join(directory, "postgres");
+}
+
+/** False: opening the directory would make its database. */
+export function hasCluster(directory: string): boolean {
+  return existsSync(clusterOf(directory));
 }
 
 /** @throws StartupError if the cluster was made by another PostgreSQL version than the embedded one. */

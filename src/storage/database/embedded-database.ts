@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { extname, join } from "node:path";
+import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
 import { StartupError } from "../../errors.ts";
 import type { Logger } from "../../logger.ts";
@@ -15,7 +15,7 @@ import type {
   Row,
   Statement,
 } from "./database.ts";
-import { assertUsableCluster, type DirectoryLock, lockDirectory } from "./directory-lock.ts";
+import { assertUsableCluster, clusterOf, type DirectoryLock, lockDirectory } from "./directory-lock.ts";
 import { type DiskWatch, freeBytesOf, watchDiskSpace } from "./disk-space.ts";
 import type {
   EmbeddedCommand,
@@ -64,7 +64,7 @@ export async function openEmbeddedDatabase(options: EmbeddedOptions): Promise<Em
   const { directory, loadDataDir, logger } = options;
   const lock = directory === undefined ? undefined : lockDirectory(directory);
   try {
-    const cluster = directory === undefined ? undefined : join(directory, "postgres");
+    const cluster = directory === undefined ? undefined : clusterOf(directory);
     if (cluster !== undefined && existsSync(cluster)) assertUsableCluster(cluster);
     const worker = await startWorker({ directory: cluster, dataDirectory: loadDataDir });
     const freeBytes =
