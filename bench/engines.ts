@@ -2,11 +2,11 @@ import { randomUUID } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import pg from "pg";
 import { readConfig } from "../src/config.ts";
 import { StartupError } from "../src/errors.ts";
 import { openDatabase } from "../src/open-database.ts";
 import type { Database } from "../src/storage/database/database.ts";
+import { administer, databaseUrl } from "../test/support/postgres-server.ts";
 import { silentLogger } from "../test/support/silent-logger.ts";
 
 export type EngineName = "embedded" | "postgres";
@@ -81,26 +81,15 @@ async function createEmbedded(): Promise<Engine> {
 async function createOnServer(serverUrl: string): Promise<Engine> {
   const name = `memory_bench_${randomUUID().replaceAll("-", "")}`;
   await administer(serverUrl, `create database ${name}`);
-  const url = new URL(serverUrl);
-  url.pathname = `/${name}`;
-  const environment = { DATABASE_URL: url.href };
+  const url = databaseUrl(serverUrl, name);
+  const environment = { DATABASE_URL: url };
   return {
     name: "postgres",
     environment,
-    url: url.href,
+    url,
     open: () => openDatabase(readConfig(environment), silentLogger),
     remove: () => administer(serverUrl, `drop database if exists ${name} with (force)`),
   };
-}
-
-async function administer(url: string, statement: string): Promise<void> {
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
-  try {
-    await client.query(statement);
-  } finally {
-    await client.end();
-  }
 }
 
 /** `PostgreSQL 18.6, pgvector 0.8.7` */
