@@ -13,6 +13,7 @@ import {
   type EmbeddedDatabase,
   openEmbeddedDatabase,
 } from "../../../src/storage/database/embedded-database.ts";
+import { createDataDirectory } from "../../support/data-directory.ts";
 import { silentLogger } from "../../support/silent-logger.ts";
 
 const source = new URL("../../../src/storage/database/", import.meta.url);
@@ -112,13 +113,15 @@ describe("the embedded database", () => {
   });
 
   it("refuses a directory that is open already, until it is closed", async () => {
-    const first = await open();
-    await expect(open()).rejects.toMatchObject({
+    await using data = await createDataDirectory();
+    const openIt = () => openEmbeddedDatabase({ directory: data.directory, logger: silentLogger });
+    const first = await openIt();
+    await expect(openIt()).rejects.toMatchObject({
       name: "StartupError",
-      message: expect.stringContaining(`the data directory ${directory} is in use by another process`),
+      message: expect.stringContaining(`the data directory ${data.directory} is in use by another process`),
     });
     await first.close();
-    await (await open()).close();
+    await (await openIt()).close();
   });
 
   it("refuses a directory of another process, and has it again with every row after that was killed", async () => {
