@@ -6,7 +6,7 @@ import { readConfig } from "../src/config.ts";
 import { StartupError } from "../src/errors.ts";
 import { openDatabase } from "../src/open-database.ts";
 import type { Database } from "../src/storage/database/database.ts";
-import { administer, databaseUrl } from "../test/support/postgres-server.ts";
+import { administer, databaseUrl } from "../test/support/administer.ts";
 import { silentLogger } from "../test/support/silent-logger.ts";
 
 export type EngineName = "embedded" | "postgres";

@@ -1,8 +1,8 @@
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { databaseUrl } from "../support/administer.ts";
 import { expectRefusal } from "../support/expect-refusal.ts";
 import { type NativePostgres, startNativePostgres } from "../support/native-postgres.ts";
-import { databaseUrl } from "../support/postgres-server.ts";
 import { postgresServers } from "../support/server-engines.ts";
 import { runProgram, startServerProcess } from "../support/server-process.ts";
 

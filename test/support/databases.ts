@@ -7,8 +7,9 @@ import { type EmbeddedDatabase, openEmbeddedDatabase } from "../../src/storage/d
 import { openPostgresDatabase } from "../../src/storage/database/postgres-database.ts";
 import { databaseUnavailable } from "../../src/storage/database/sqlstate.ts";
 import { migrate, sqlDirectory } from "../../src/storage/migrations.ts";
+import { administer, databaseUrl } from "./administer.ts";
 import { keptState, stateHash } from "./kept-state.ts";
-import { administer, databaseUrl, isServerOnly, testDatabaseUrl } from "./postgres-server.ts";
+import { isServerOnly, testDatabaseUrl } from "./postgres-server.ts";
 import { silentLogger } from "./silent-logger.ts";
 
 /** One engine that a contract suite runs on. */

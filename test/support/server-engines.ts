@@ -1,5 +1,6 @@
+import { administer, databaseUrl } from "./administer.ts";
 import { createDataDirectory, type ServerData } from "./data-directory.ts";
-import { administer, databaseUrl, isServerOnly, testDatabaseUrl } from "./postgres-server.ts";
+import { isServerOnly, testDatabaseUrl } from "./postgres-server.ts";
 
 /** One engine to run server processes on. */
 export interface ServerEngine {

@@ -3,7 +3,8 @@ import { checkServer, compareVersions } from "../../../src/storage/database/chec
 import type { Database } from "../../../src/storage/database/database.ts";
 import { openPostgresDatabase } from "../../../src/storage/database/postgres-database.ts";
 import { mapDatabaseError } from "../../../src/storage/database/sqlstate.ts";
-import { databaseUrl, testDatabaseUrl } from "../../support/postgres-server.ts";
+import { databaseUrl } from "../../support/administer.ts";
+import { testDatabaseUrl } from "../../support/postgres-server.ts";
 import { silentLogger } from "../../support/silent-logger.ts";
 
 /** A server that answers the check's question with these facts. */
