@@ -1,7 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import pg from "pg";
-import { afterAll } from "vitest";
 import type { Database } from "../../src/storage/database/database.ts";
 import { type EmbeddedDatabase, openEmbeddedDatabase } from "../../src/storage/database/embedded-database.ts";
 import { openPostgresDatabase } from "../../src/storage/database/postgres-database.ts";
@@ -54,12 +53,13 @@ export function databaseEngines(prepare: Prepare = migrated): DatabaseEngine[] {
   return engines;
 }
 
+/** Engines of this process that no test uses at the moment, by what they were prepared with. They end with the process. */
+const idleEngines = new Map<Prepare, EmbeddedDatabase[]>();
+
 function embeddedEngine(prepare: Prepare): DatabaseEngine {
   let dump: Promise<ArrayBuffer> | undefined;
-  const idle: EmbeddedDatabase[] = [];
-  afterAll(async () => {
-    await Promise.all(idle.splice(0).map((database) => database.close()));
-  });
+  const idle = idleEngines.get(prepare) ?? [];
+  idleEngines.set(prepare, idle);
   return {
     name: "embedded",
     engine: "embedded",
@@ -80,7 +80,9 @@ function embeddedEngine(prepare: Prepare): DatabaseEngine {
  */
 async function isMadeAnew(database: EmbeddedDatabase, prepare: Prepare): Promise<boolean> {
   try {
-    await database.execute("drop schema public cascade; create schema public");
+    await database.execute(
+      "select pg_advisory_unlock_all(); reset all; drop schema public cascade; create schema public",
+    );
     await prepare(database);
     return true;
   } catch {
