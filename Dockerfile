@@ -23,7 +23,7 @@ COPY proto/memoryservice proto/memoryservice
 COPY sql sql
 COPY LICENSE ./
 # Where the embedded engine keeps its data when no PostgreSQL is configured.
-RUN mkdir /data && chown node:node /data
+RUN mkdir -m 700 /data && chown node:node /data
 VOLUME /data
 USER node
 # In a container, loopback reaches nobody: who may reach the port is decided by how it is published. The server refuses

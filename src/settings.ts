@@ -257,7 +257,7 @@ export const SETTINGS = {
   }),
   MEMORY_CREATE_DOMAINS: boolean({
     default: true,
-    description: "Whether Store makes a domain that does not exist.",
+    description: "Whether Store, BatchStore and Import make a domain that does not exist.",
   }),
   MEMORY_MAX_DOMAINS: integer({
     default: 0,
@@ -265,7 +265,7 @@ export const SETTINGS = {
     max: 100_000,
     unit: "domains",
     description:
-      "Most domains that Store and CreateDomain may make, those that exist counted; 0: any number.",
+      "Most domains that may be made, by CreateDomain or by storing, those that exist counted; 0: any number.",
   }),
   OLLAMA_API_URL: url({ default: "http://127.0.0.1:11434", description: "Where Ollama answers." }),
   OLLAMA_EMBEDDING_MODEL: text({ default: "nomic-embed-text", description: "Embedding model." }),

@@ -24,7 +24,7 @@ export const VERSIONS = "memory_versions";
 export const CHECKPOINTS = "checkpoints";
 
 /** What every version of the old system has. */
-export const COLUMNS = ["id", "content", "metadata", "created_at", "updated_at"] as const;
+const COLUMNS = ["id", "content", "metadata", "created_at", "updated_at"] as const;
 
 /**
  * Opens a copy of the old database, after which an interrupted write is rolled back or finished, and checks it.

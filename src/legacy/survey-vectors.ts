@@ -8,7 +8,7 @@ import { type FaissIndex, openFaissIndex } from "./read-index.ts";
 import { readMembers } from "./read-members.ts";
 import { keptText, type StoredValue } from "./stored-value.ts";
 
-export const INDEX_FILE = "faiss_index.bin";
+const INDEX_FILE = "faiss_index.bin";
 export const CHUNKS_FILE = "faiss_metadata.json";
 
 /** How good the old vectors of a memory are. */

@@ -25,7 +25,7 @@ export function createDomainOpener(dependencies: {
     if (!dependencies.createDomains) {
       throw new ServiceError(
         "DOMAIN_NOT_FOUND",
-        `domain "${name}" not found, and Store may not create it: call DomainService.CreateDomain`,
+        `domain "${name}" not found, and storing may not create it: call DomainService.CreateDomain`,
         { metadata: { domain: name } },
       );
     }

@@ -87,7 +87,7 @@ export function connectErrorFrom(error: unknown, signal?: AbortSignal): ConnectE
 }
 
 /** True if an error says that something is wrong with the server: its cause belongs into the log. */
-export function isUnexpected(error: ConnectError): boolean {
+function isUnexpected(error: ConnectError): boolean {
   return (
     (error.code === Code.Internal || error.code === Code.Unknown || error.code === Code.DataLoss) &&
     error.cause !== undefined

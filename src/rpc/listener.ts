@@ -31,7 +31,7 @@ export interface ListenerOptions extends Omit<HttpHandlerOptions, "shutdownSigna
   readonly timeouts?: Partial<ListenerTimeouts>;
 }
 
-/** All in milliseconds. None of them ends a stream that is merely quiet or long. */
+/** All in milliseconds. None of them but `requestMs` ends a stream that is merely quiet or long. */
 export interface ListenerTimeouts {
   /** From connecting to the bytes that tell HTTP/1.1 from HTTP/2, or to the end of the TLS handshake. */
   readonly firstBytesMs: number;

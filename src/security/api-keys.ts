@@ -24,7 +24,7 @@ const MAX_KEYS = 1_000;
 const fieldNames: readonly string[] = ["name", "hash", "scopes", "expires"];
 
 /**
- * Reads keys from a text of JSON lines, each as `apiKeyLine` writes it; empty lines and lines that begin with # are left
+ * Reads keys from a text of JSON lines, each as `createApiKey` writes it; empty lines and lines that begin with # are left
  * out.
  *
  * @throws Error that says which line is wrong, and never shows what stands in it.

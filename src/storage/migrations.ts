@@ -108,7 +108,7 @@ export async function migrate(database: Database, options: MigrateOptions): Prom
 }
 
 /**
- * What `migrate` would do, in order; migrations that are pending may make further domains outdated. Changes nothing.
+ * What `migrate` would do but for BM25 indexes, which a database can be without; in order. Migrations that are pending may make further domains outdated. Changes nothing.
  *
  * @throws StartupError as `migrate` does.
  */
@@ -140,7 +140,7 @@ export function describePending({ migrations, domains }: MigrationWork<Migration
 
 /**
  * A script for psql that does what `migrate` does with these migrations, including the record of it and the upgrade
- * of domains. It takes no lock: run it while no server starts.
+ * of domains, but makes no BM25 index. It takes no lock: run it while no server starts.
  */
 export function scriptOf(migrations: readonly Migration[]): string {
   const parts = migrations.map(({ id, name, checksum, script, inTransaction }) => {

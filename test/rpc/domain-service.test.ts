@@ -118,7 +118,7 @@ describe.each(databaseEngines())("DomainService on $name", ({ open }) => {
       const refusal = {
         code: Code.ResourceExhausted,
         reason: "DOMAIN_LIMIT_REACHED",
-        metadata: { limit: String(maxDomains) },
+        metadata: { max_domains: String(maxDomains) },
       };
       expect(await errorOf(limited.client.createDomain({ name: newDomainName() }))).toMatchObject(refusal);
       expect(await errorOf(createServiceClient(limitedUseCases).store({ content: "a" }))).toMatchObject(

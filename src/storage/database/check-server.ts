@@ -4,9 +4,9 @@ import type { Database } from "./database.ts";
 import { SQLSTATE, sqlstateOf } from "./sqlstate.ts";
 
 /** The oldest PostgreSQL the service runs on. */
-export const MIN_POSTGRES_MAJOR = 15;
+const MIN_POSTGRES_MAJOR = 15;
 /** The first pgvector with iterative index scans, without which a filtered search loses results. */
-export const MIN_PGVECTOR = "0.8.0";
+const MIN_PGVECTOR = "0.8.0";
 /** Older versions have known faults when an HNSW index is vacuumed or built in parallel. */
 export const RECOMMENDED_PGVECTOR = "0.8.4";
 

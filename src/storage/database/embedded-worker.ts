@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { rename, rm } from "node:fs/promises";
+import { chmod, mkdir, rename, rm } from "node:fs/promises";
 import { parentPort, workerData } from "node:worker_threads";
 import { messages, PGlite, protocol } from "@electric-sql/pglite";
 import { pg_textsearch } from "@electric-sql/pglite-pg_textsearch";
@@ -36,6 +36,9 @@ const textSearchSettings = {
 
 const { serialize } = protocol;
 
+/** PGlite's files are open to everybody: what is in the way of others is the directory around them. */
+const OWNER_ALONE = 0o700;
+
 async function openCluster(data: EmbeddedWorkerData): Promise<PGlite> {
   const directory = data.directory;
   if (directory === undefined) return await openPglite(undefined, data.dataDirectory);
@@ -43,8 +46,12 @@ async function openCluster(data: EmbeddedWorkerData): Promise<PGlite> {
     // Making a cluster is not atomic: done beside and renamed, a process killed meanwhile leaves no half of one.
     const unfinished = `${directory}.unfinished`;
     await rm(unfinished, { recursive: true, force: true });
+    await mkdir(unfinished, { mode: OWNER_ALONE });
     await (await openPglite(unfinished, undefined)).close();
     await rename(unfinished, directory);
+  } else {
+    // Earlier versions let others in. One that belongs to somebody else is left as its owner has it.
+    await chmod(directory, OWNER_ALONE).catch(() => {});
   }
   return await openPglite(directory, undefined);
 }

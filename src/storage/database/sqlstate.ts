@@ -33,9 +33,9 @@ export const SQLSTATE = {
 } as const;
 
 /** How long a caller should wait before it asks an absent database again. */
-export const DATABASE_RETRY_AFTER_MS = 1_000;
+const DATABASE_RETRY_AFTER_MS = 1_000;
 /** How long a caller should wait when the database is there and busy. */
-export const OVERLOAD_RETRY_AFTER_MS = 500;
+const OVERLOAD_RETRY_AFTER_MS = 500;
 /** A conflict is over as soon as the other transaction is. */
 export const CONFLICT_RETRY_AFTER_MS = 50;
 
@@ -118,7 +118,7 @@ export function isConnectionLost(error: unknown): boolean {
 }
 
 /** True if the statement cannot have reached the server. */
-export function isNotSent(error: unknown): boolean {
+function isNotSent(error: unknown): boolean {
   const code = stringProperty(error, "code");
   if (code === "ECONNREFUSED" || code === "ENOTFOUND" || code === "EAI_AGAIN") return true;
   return error instanceof Error && notSentMessages.test(error.message);

@@ -89,7 +89,7 @@ export async function createDomain(
       "DOMAIN_LIMIT_REACHED",
       `there are ${maxDomains} domains already, and may be no more`,
       {
-        metadata: { domain: name, limit: String(maxDomains) },
+        metadata: { domain: name, max_domains: String(maxDomains) },
       },
     );
   }

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { EventEmitter, once } from "node:events";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -32,6 +32,10 @@ async function runUntilLine(directory: string, script: string) {
   const lines = createInterface({ input: child.stdout });
   const [line] = await Promise.race([once(lines, "line"), closed.then(() => [stderr])]);
   return { child, lines, closed, line: String(line), stderr: () => stderr };
+}
+
+async function modeOf(path: string): Promise<number> {
+  return (await stat(path)).mode & 0o777;
 }
 
 /** Stops the engine before it can answer to what has just been sent. */
@@ -98,12 +102,21 @@ describe("the embedded database", () => {
     const first = await open();
     await first.execute("create table t (id int); insert into t values (1)");
     await first.close();
+    expect(await modeOf(join(directory, "postgres"))).toBe(0o700);
     const second = await open();
     expect(await second.query({ text: "select id from t" })).toEqual([{ id: 1 }]);
     expect(
       await second.query({ text: "select current_setting('server_version_num')::int / 10000 as major" }),
     ).toEqual([{ major: EMBEDDED_POSTGRES_MAJOR }]);
     await second.close();
+  });
+
+  it("lets nobody else into data that an earlier version has left open", async () => {
+    await using data = await createDataDirectory();
+    const cluster = join(data.directory, "postgres");
+    for (const path of [data.directory, cluster]) await chmod(path, 0o755);
+    await (await openEmbeddedDatabase({ directory: data.directory, logger: silentLogger })).close();
+    expect(await modeOf(cluster)).toBe(0o700);
   });
 
   it("brings pgvector and pg_textsearch", async () => {

@@ -1279,7 +1279,7 @@ export enum SearchInfo_TextRanker {
   UNSPECIFIED = 0,
 
   /**
-   * PostgreSQL's ts_rank.
+   * PostgreSQL's ts_rank. Not sent by this version.
    *
    * @generated from enum value: TEXT_RANKER_TS_RANK = 1;
    */
