@@ -5,7 +5,7 @@ const withServer = process.env.TEST_DATABASE_URL !== undefined;
 const exclude = [...configDefaults.exclude, ...(withServer ? [] : ["test/**/*.postgres.test.ts"])];
 
 /** These leave nothing behind in their process, and most of them open a database: one for all saves a fifth of their time. */
-const inSharedProcesses = "test/{memory,rpc,security,storage}/**/*.test.ts";
+const inSharedProcesses = "test/{memory,rpc,storage}/**/*.test.ts";
 
 export default defineConfig({
   test: {

@@ -131,7 +131,7 @@ describe.each(await rankedEngines())(
       await insert("pending", "apple");
       await repository.insert(
         domain,
-        draft({ id: "gone", content: "apple", expiry: { kind: "at", time: microsecondsFromNow(-1) } }),
+        draft({ id: "gone", content: "apple", expiry: { kind: "at", time: microsecondsFromNow(-3_600) } }),
       );
       expect(await idsOf("apple")).toEqual(["pending"]);
     });
