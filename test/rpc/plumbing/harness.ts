@@ -8,7 +8,7 @@ import {
   createGrpcWebTransport,
   Http2SessionManager,
 } from "@connectrpc/connect-node";
-import { afterEach, expect } from "vitest";
+import { expect, onTestFinished } from "vitest";
 import type { Logger } from "../../../src/logger.ts";
 import { LIMITS } from "../../../src/memory/limits.ts";
 import { createErrorInterceptor } from "../../../src/rpc/errors.ts";
@@ -50,16 +50,11 @@ export function createLogRecorder(): LogRecorder {
 
 export type TestListener = Listener & LogRecorder;
 
-const cleanups: (() => Promise<void> | void)[] = [];
-
 /** Runs after the test, last registered first. */
 export function cleanUp(work: () => Promise<void> | void): void {
-  cleanups.push(work);
+  // Not from a hook of this module: where files share a process, only the first that imports it would have that.
+  onTestFinished(work);
 }
-
-afterEach(async () => {
-  for (let work = cleanups.pop(); work !== undefined; work = cleanups.pop()) await work();
-});
 
 /** Starts a listener on a free port; the test fails if a connection is still open when its clients are gone. */
 export async function startTestListener(
