@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 
 /**
@@ -8,7 +8,7 @@ import { dirname } from "node:path";
  * @throws the system's error if one cannot be made.
  */
 export function makeDirectory(path: string, mode = 0o777): void {
-  if (existsSync(path)) return;
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return;
   if (!existsSync(dirname(path))) makeDirectory(dirname(path), mode);
   mkdirSync(path, { mode });
 }

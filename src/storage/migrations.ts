@@ -108,7 +108,8 @@ export async function migrate(database: Database, options: MigrateOptions): Prom
 }
 
 /**
- * What `migrate` would do but for BM25 indexes, which a database can be without; in order. Migrations that are pending may make further domains outdated. Changes nothing.
+ * What `migrate` would do but for BM25 indexes, which a database can be without; in order. Migrations that are pending
+ * may make further domains outdated. Changes nothing.
  *
  * @throws StartupError as `migrate` does.
  */

@@ -246,6 +246,11 @@ describe("refuses in one sentence, and writes nothing", () => {
       /^memory-service: cannot write the report of the import: .*; name another place with --report\n$/,
     ],
     [
+      "a file in the place of the report of a verification",
+      async () => [small, "--verify", "--report", join(small, "memory.db")],
+      /^memory-service: cannot write the report: .*; name another place with --report\n$/,
+    ],
+    [
       "a place for the report where no directory can be made",
       async () => [small, "--report", "/proc/nowhere/report"],
       /^memory-service: cannot write the report of the import: .*; name another place with --report\n$/,
