@@ -1,5 +1,5 @@
 import type { Database } from "../src/storage/database/database.ts";
-import { domainTables } from "../src/storage/postgres/domain-tables.ts";
+import { domainTables } from "../src/storage/postgres/domains/domain-tables.ts";
 import { createMemoryClient, type MemoryClient } from "./client.ts";
 import { type Collection, type CollectionLine, domainName, memoryId, readCollections } from "./collection.ts";
 import { type Engine, type EngineName, onEachEngine, versionOf } from "./engines.ts";

@@ -2,11 +2,11 @@ import { randomUUID } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { readConfig } from "../src/config.ts";
-import { StartupError } from "../src/errors.ts";
-import { openDatabase } from "../src/open-database.ts";
+import { readConfig } from "../src/app/config.ts";
+import { openDatabase } from "../src/app/open-database.ts";
+import { StartupError } from "../src/memory/model/errors.ts";
 import type { Database } from "../src/storage/database/database.ts";
-import { administer, databaseUrl } from "../test/support/administer.ts";
+import { administer, databaseUrl } from "../test/support/postgres/administer.ts";
 import { silentLogger } from "../test/support/silent-logger.ts";
 
 export type EngineName = "embedded" | "postgres";

@@ -1,9 +1,9 @@
-import type { Filter } from "../src/memory/filter.ts";
-import { candidateDepth } from "../src/memory/rank.ts";
-import { migrate, sqlDirectory } from "../src/storage/migrations.ts";
+import { startFakeOllama } from "../qa/fakes/ollama/index.ts";
+import { standInModels } from "../qa/fakes/ollama/stand-in.ts";
+import type { Filter } from "../src/memory/model/filter.ts";
+import { candidateDepth } from "../src/memory/search/fuse-scores.ts";
+import { migrate, sqlDirectory } from "../src/storage/migrations/migrations.ts";
 import { createPostgresMemoryRepository } from "../src/storage/postgres/memory-repository.ts";
-import { startFakeOllama } from "../test/fakes/ollama/index.ts";
-import { standInModels } from "../test/fakes/ollama/stand-in.ts";
 import { silentLogger } from "../test/support/silent-logger.ts";
 import { createClusteredVectors, type RowVectors } from "./clustered-vectors.ts";
 import { type Engine, type EngineName, onEachEngine, versionOf } from "./engines.ts";

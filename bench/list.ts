@@ -1,10 +1,10 @@
 import { parseArgs } from "node:util";
-import { createList } from "../src/memory/list.ts";
-import { createPageTokens } from "../src/memory/page-token.ts";
+import { createList } from "../src/memory/read/list.ts";
+import { createPageTokens } from "../src/memory/read/page-token.ts";
 import type { Database } from "../src/storage/database/database.ts";
 import { openEmbeddedDatabase } from "../src/storage/database/embedded-database.ts";
 import { openPostgresDatabase } from "../src/storage/database/postgres-database.ts";
-import { migrate, sqlDirectory } from "../src/storage/migrations.ts";
+import { migrate, sqlDirectory } from "../src/storage/migrations/migrations.ts";
 import { createPostgresMemoryRepository } from "../src/storage/postgres/memory-repository.ts";
 
 // Lists a domain page by page while others insert and delete, and says whether a memory that stayed was missed or

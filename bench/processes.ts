@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { readStartFlags } from "../test/support/start-flags.ts";
+import { readStartFlags } from "../test/support/server/start-flags.ts";
 
 /** A program of this repository, running in a process of its own. */
 export interface Program {
@@ -40,7 +40,7 @@ export async function startServer(
 
 /** Starts the fake Ollama on a free port: its vectors are made from words, at a fraction of a model's cost. */
 export async function startFakeOllamaProcess(): Promise<Program> {
-  return await startProgram([pathOf("../test/fakes/ollama/main.ts")], { FAKE_OLLAMA_PORT: "0" }, (line) => {
+  return await startProgram([pathOf("../qa/fakes/ollama/main.ts")], { FAKE_OLLAMA_PORT: "0" }, (line) => {
     return /^(http:\S+) is a fake Ollama/.exec(line)?.[1];
   });
 }

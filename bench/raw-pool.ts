@@ -1,6 +1,6 @@
 import pg from "pg";
 import { vectorBytes } from "../src/storage/database/wire-values.ts";
-import { domainTables } from "../src/storage/postgres/domain-tables.ts";
+import { domainTables } from "../src/storage/postgres/domains/domain-tables.ts";
 import { type LoadResult, measureLoad } from "./measure.ts";
 
 /** One way of asking the vector index without the server. */

@@ -1,8 +1,8 @@
 import { SearchMode } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import { type FakeOllama, startFakeOllama } from "../qa/fakes/ollama/index.ts";
+import { standInModels } from "../qa/fakes/ollama/stand-in.ts";
 import { prepareText } from "../src/embedding/model-profile.ts";
 import { profileForModel } from "../src/embedding/model-profiles.ts";
-import { type FakeOllama, startFakeOllama } from "../test/fakes/ollama/index.ts";
-import { standInModels } from "../test/fakes/ollama/stand-in.ts";
 import { createMemoryClient, type MemoryClient } from "./client.ts";
 import { type Engine, type EngineName, onEachEngine, versionOf } from "./engines.ts";
 import { collectVectors, nearestRows, rowOf, type VectorTable } from "./exact-search.ts";

@@ -1,4 +1,4 @@
-import { stopWords } from "../test/fakes/ollama/words.ts";
+import { stopWords } from "../qa/fakes/ollama/words.ts";
 
 /** Memories and questions as a benchmark needs them: the same for the same seed and number, as many as wanted. */
 export interface TextSource {

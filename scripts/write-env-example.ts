@@ -1,9 +1,9 @@
 import { writeFileSync } from "node:fs";
-import { SETTINGS, type Setting } from "../src/settings.ts";
+import { SETTINGS, type Setting } from "../src/app/settings.ts";
 
 const head = `# Settings of Memory Service, all of them, at their defaults. Copy this file to .env and uncomment what should differ.
 # Docker Compose reads .env by itself; a shell does with: set -a; . ./.env; set +a
-# Written by scripts/write-env-example.ts from src/settings.ts.
+# Written by scripts/write-env-example.ts from src/app/settings.ts.
 `;
 
 /** The text of .env.example. */

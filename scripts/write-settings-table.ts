@@ -1,5 +1,5 @@
 import { readFileSync, writeFileSync } from "node:fs";
-import { SETTINGS, type Setting } from "../src/settings.ts";
+import { SETTINGS, type Setting } from "../src/app/settings.ts";
 
 /** The table of settings, as Markdown. */
 export function settingsTable(): string {

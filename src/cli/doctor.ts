@@ -1,4 +1,4 @@
-import { readConfig } from "../config.ts";
+import { readConfig } from "../app/config.ts";
 import { diagnose } from "./doctor/diagnose.ts";
 import { formatReport } from "./doctor/format-report.ts";
 

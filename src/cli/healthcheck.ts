@@ -1,5 +1,5 @@
-import { readConfig, SettingsError } from "../config.ts";
-import { askServer } from "./ask-server.ts";
+import { readConfig, SettingsError } from "../app/config.ts";
+import { askServer } from "./client/ask-server.ts";
 
 /** Less than the usual time-out of a container's health check, which is 30 s. */
 const TIMEOUT_MS = 5_000;

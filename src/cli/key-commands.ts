@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { SCOPE_GRAMMAR } from "../security/scopes.ts";
+import { SCOPE_GRAMMAR } from "../auth/scopes.ts";
 import type { CreateKeyOptions } from "./keys.ts";
 
 /** The commands that make credentials; they ask no server. */

@@ -1,5 +1,5 @@
 import { appendFile, readFile } from "node:fs/promises";
-import { apiKeysFrom, createApiKey } from "../security/api-keys.ts";
+import { apiKeysFrom, createApiKey } from "../auth/api-keys.ts";
 import { UsageError } from "./usage-error.ts";
 
 export interface CreateKeyOptions {

@@ -1,6 +1,6 @@
 import { type Logger, pino } from "pino";
-import type { SettingValues } from "../config.ts";
-import type { Logger as ServiceLogger } from "../logger.ts";
+import type { SettingValues } from "../app/config.ts";
+import type { Logger as ServiceLogger } from "../util/logger.ts";
 import { createLineFormatter } from "./log-line.ts";
 
 /** Where log lines go: JSON for machines, lines for people on a terminal. */

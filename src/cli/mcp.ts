@@ -1,15 +1,15 @@
 import { once } from "node:events";
 import { StdioServerTransport, serveStdio } from "@modelcontextprotocol/server/stdio";
-import { readConfig } from "../config.ts";
-import { createBothTools } from "../mcp/both-tools.ts";
+import { readConfig } from "../app/config.ts";
+import { openLocalClient } from "../app/open-local-client.ts";
+import { createBothTools } from "../legacy/mcp/dual-write-tools.ts";
+import { createOldServerTools } from "../legacy/mcp/old-server-tools.ts";
 import { createMcpServer } from "../mcp/mcp-server.ts";
-import { createOldServerTools } from "../mcp/old-server-tools.ts";
 import { createServiceTools } from "../mcp/service-tools.ts";
-import { openLocalClient } from "../open-local-client.ts";
-import { readVersion } from "../version.ts";
+import { readVersion } from "../util/package-version.ts";
+import { openServerClient, serverUrl } from "./client/server-client.ts";
 import { createErrorLogger } from "./log.ts";
 import { renamesFrom } from "./renames.ts";
-import { openServerClient, serverUrl } from "./server-client.ts";
 import { UsageError } from "./usage-error.ts";
 
 export interface McpOptions {

@@ -1,8 +1,8 @@
-import { type Config, readConfig } from "../config.ts";
-import { openDatabase } from "../open-database.ts";
+import { type Config, readConfig } from "../app/config.ts";
+import { openDatabase } from "../app/open-database.ts";
 import type { Database } from "../storage/database/database.ts";
 import { hasCluster } from "../storage/database/directory-lock.ts";
-import * as migrations from "../storage/migrations.ts";
+import * as migrations from "../storage/migrations/migrations.ts";
 import { warningsOnly } from "./log.ts";
 
 const { sqlDirectory: directory } = migrations;

@@ -1,11 +1,11 @@
 import { Command, CommanderError } from "commander";
-import { SettingsError } from "../config.ts";
-import { ServiceError, StartupError } from "../errors.ts";
-import { SETTINGS, type Setting } from "../settings.ts";
+import { SettingsError } from "../app/config.ts";
+import { SETTINGS, type Setting } from "../app/settings.ts";
+import { addMovingCommands } from "../legacy/commands/migration-commands.ts";
+import { ServiceError, StartupError } from "../memory/model/errors.ts";
 import { DatabaseError } from "../storage/database/database.ts";
 import { addKeyCommands } from "./key-commands.ts";
-import { addMemoryCommands } from "./memory-commands.ts";
-import { addMovingCommands } from "./moving-commands.ts";
+import { addMemoryCommands } from "./memories/memory-commands.ts";
 import { UsageError } from "./usage-error.ts";
 import { versions } from "./versions.ts";
 

@@ -1,10 +1,10 @@
 import { once } from "node:events";
-import { startApp } from "../app.ts";
-import { readConfig } from "../config.ts";
-import { readVersion } from "../version.ts";
-import { databaseName, hostAndPort, withoutSecrets } from "./addresses.ts";
+import { readConfig } from "../app/config.ts";
+import { startApp } from "../app/start-app.ts";
+import { readVersion } from "../util/package-version.ts";
+import { databaseName, hostAndPort, withoutSecrets } from "./client/addresses.ts";
 import { createLogger } from "./log.ts";
-import { describeStray, strayVariables } from "./stray-variables.ts";
+import { describeStray, strayVariables } from "./unknown-settings.ts";
 
 /**
  * Runs the server until SIGTERM or SIGINT; a second signal ends it at once.

@@ -1,5 +1,5 @@
 import { existsSync, readFileSync } from "node:fs";
-import { readVersion } from "../version.ts";
+import { readVersion } from "../util/package-version.ts";
 
 /** A line each for the program, Node and the package of the contract. */
 export function versions(): string {

@@ -1,5 +1,5 @@
 import { type Clock, sleep } from "./clock.ts";
-import { OllamaError } from "./ollama-errors.ts";
+import { OllamaError } from "./ollama/ollama-errors.ts";
 
 export interface RetryOptions {
   readonly clock: Clock;

@@ -1,6 +1,6 @@
 import { type CallToolResult, McpServer, ResourceTemplate } from "@modelcontextprotocol/server";
 import { z } from "zod";
-import { DEFAULT_LIMIT } from "../memory/limits.ts";
+import { DEFAULT_LIMIT } from "../memory/model/limits.ts";
 import type { FoundMemory, MemoryTools } from "./memory-tools.ts";
 
 /** What an assistant may leave out, or send as null. */

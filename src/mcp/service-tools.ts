@@ -4,7 +4,7 @@ import {
   ListRequest_OrderBy as OrderBy,
   SearchMode,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
-import { DEFAULT_LIMIT, LIMITS } from "../memory/limits.ts";
+import { DEFAULT_LIMIT, LIMITS } from "../memory/model/limits.ts";
 import type { FoundMemory, MemoryTools, StoreArguments } from "./memory-tools.ts";
 
 const CALL_TIMEOUT_MS = 30_000;

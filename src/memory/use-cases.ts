@@ -1,20 +1,20 @@
-import type { Logger } from "../logger.ts";
-import type { MemoryRepository } from "../storage/memory-repository.ts";
-import { type BatchStore, createBatchStore } from "./batch-store.ts";
-import type { ContentEmbedder } from "./content-embedder.ts";
-import { createDelete, type Delete } from "./delete.ts";
-import { createDeleteMatching, type DeleteMatching } from "./delete-matching.ts";
-import { createDomainOpener } from "./domain-opener.ts";
-import { createExport, type Export } from "./export.ts";
-import { createGet, type Get } from "./get.ts";
-import { createImport, type Import } from "./import.ts";
-import { createList, type List } from "./list.ts";
-import { createPageTokens } from "./page-token.ts";
-import { createRetryFailed, type RetryFailed } from "./retry-failed.ts";
-import { createSearch, type Search } from "./search.ts";
-import { createStore, type Store } from "./store.ts";
-import { createTimelyEmbedder } from "./timely-embedding.ts";
-import { createUpdate, type Update } from "./update.ts";
+import type { Logger } from "../util/logger.ts";
+import { createDomainOpener } from "./domains/domain-opener.ts";
+import type { ContentEmbedder } from "./embed/content-embedder.ts";
+import { createTimelyEmbedder } from "./embed/inline-embedder.ts";
+import { createRetryFailed, type RetryFailed } from "./embed/retry-failed.ts";
+import type { MemoryRepository } from "./model/memory-repository.ts";
+import { createExport, type Export } from "./read/export.ts";
+import { createGet, type Get } from "./read/get.ts";
+import { createList, type List } from "./read/list.ts";
+import { createPageTokens } from "./read/page-token.ts";
+import { createSearch, type Search } from "./search/search.ts";
+import { type BatchStore, createBatchStore } from "./write/batch-store.ts";
+import { createDelete, type Delete } from "./write/delete.ts";
+import { createDeleteMatching, type DeleteMatching } from "./write/delete-matching.ts";
+import { createImport, type Import } from "./write/import.ts";
+import { createStore, type Store } from "./write/store.ts";
+import { createUpdate, type Update } from "./write/update.ts";
 
 /** Everything that callers can do with memories. */
 export interface MemoryUseCases {

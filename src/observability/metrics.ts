@@ -1,8 +1,8 @@
 import { collectDefaultMetrics, Gauge, Registry } from "prom-client";
-import type { OllamaEmbedder } from "../embedding/ollama-embedder.ts";
-import type { Logger } from "../logger.ts";
+import type { OllamaEmbedder } from "../embedding/ollama/ollama-embedder.ts";
+import type { MemoryRepository } from "../memory/model/memory-repository.ts";
 import type { ConnectionCounts } from "../storage/database/database.ts";
-import type { MemoryRepository } from "../storage/memory-repository.ts";
+import type { Logger } from "../util/logger.ts";
 import { type FinishedCall, registerCallMetrics } from "./call-metrics.ts";
 import { countEmbedder } from "./embedder-metrics.ts";
 import { registerExpiryMetrics } from "./expiry-metrics.ts";

@@ -1,5 +1,5 @@
 import { Gauge, type Registry } from "prom-client";
-import type { Logger } from "../logger.ts";
+import type { Logger } from "../util/logger.ts";
 
 /** Domain and its pending memories. */
 export type PendingCounts = ReadonlyMap<string, number>;

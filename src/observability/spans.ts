@@ -8,7 +8,7 @@ import {
   trace,
 } from "@opentelemetry/api";
 import { EmbedError } from "../embedding/embedder.ts";
-import { isAbort, ServiceError } from "../errors.ts";
+import { isAbort, ServiceError } from "../memory/model/errors.ts";
 import { DatabaseError } from "../storage/database/database.ts";
 
 /** What a CLIENT span is called and says. */

@@ -21,7 +21,7 @@ import {
   trace,
 } from "@opentelemetry/api";
 import { kCall } from "../rpc/call-log.ts";
-import { connectErrorFrom } from "../rpc/errors.ts";
+import { connectErrorFrom } from "../rpc/interceptors/errors.ts";
 import { failSpan } from "./spans.ts";
 
 /** Codes that blame the server; the others are the client's affair and leave its span without an error. */

@@ -1,5 +1,5 @@
 import { Counter, type Registry } from "prom-client";
-import type { MemoryRepository } from "../storage/memory-repository.ts";
+import type { MemoryRepository } from "../memory/model/memory-repository.ts";
 
 /**
  * Registers the metrics of the embedding worker.

@@ -6,7 +6,7 @@ import {
   type StreamSearchRequest,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { ServerService } from "memory-service-client/memoryservice/v1/server_service_pb.js";
-import type { AccessLevel } from "../security/scopes.ts";
+import type { AccessLevel } from "../auth/scopes.ts";
 
 /**
  * What a method needs: a level in each domain that its request names, decided before anything is looked up.

@@ -5,7 +5,7 @@ import {
   MemoryService,
   StoreOutcome,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
-import { startOf } from "../start-of.ts";
+import { startOf } from "../util/truncate-text.ts";
 
 /** What goes into the line, beside who and when. */
 export type AuditFacts = Readonly<Record<string, unknown>>;

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { type Code, type ContextValues, createContextKey } from "@connectrpc/connect";
 import { codeToString } from "@connectrpc/connect/protocol-connect";
-import type { Logger } from "../logger.ts";
+import type { Logger } from "../util/logger.ts";
 
 /** What handlers add to the access log, beside `domain` and `hits` whatever helps an operator; never content. */
 export interface CallFacts {

@@ -1,5 +1,5 @@
 import { type ContextValues, createContextKey } from "@connectrpc/connect";
-import { ANYBODY, type Caller } from "../security/caller.ts";
+import { ANYBODY, type Caller } from "../auth/caller.ts";
 
 /** Who makes the call; anybody where no credentials are needed. */
 export const kCaller = createContextKey<Caller>(ANYBODY, { description: "caller" });

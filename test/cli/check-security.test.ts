@@ -2,10 +2,10 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
+import { readConfig } from "../../src/app/config.ts";
+import { createApiKey } from "../../src/auth/api-keys.ts";
 import { checkSecurity } from "../../src/cli/doctor/check-security.ts";
-import { readConfig } from "../../src/config.ts";
-import { createApiKey } from "../../src/security/api-keys.ts";
-import { tlsPath } from "../support/tls.ts";
+import { tlsPath } from "../support/server/tls.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "memory-service-"));
 afterAll(() => rmSync(directory, { recursive: true }));

@@ -1,10 +1,10 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { envExample } from "../../scripts/write-env-example.ts";
-import { databaseName, isRemote, withoutSecrets } from "../../src/cli/addresses.ts";
-import { describeStray, strayVariables } from "../../src/cli/stray-variables.ts";
-import { readConfig, SettingsError } from "../../src/config.ts";
-import { SETTINGS } from "../../src/settings.ts";
+import { readConfig, SettingsError } from "../../src/app/config.ts";
+import { SETTINGS } from "../../src/app/settings.ts";
+import { databaseName, isRemote, withoutSecrets } from "../../src/cli/client/addresses.ts";
+import { describeStray, strayVariables } from "../../src/cli/unknown-settings.ts";
 
 const open = { MEMORY_ALLOW_UNAUTHENTICATED: "true" };
 

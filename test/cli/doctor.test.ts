@@ -1,5 +1,7 @@
 import { describe, expect, test } from "vitest";
-import type { ServerAnswer } from "../../src/cli/ask-server.ts";
+import { startFakeOllama } from "../../qa/fakes/ollama/index.ts";
+import { readConfig } from "../../src/app/config.ts";
+import type { ServerAnswer } from "../../src/cli/client/ask-server.ts";
 import type { Check, DomainReport } from "../../src/cli/doctor/check.ts";
 import { checkDomains } from "../../src/cli/doctor/check-domains.ts";
 import { checkEmbedder } from "../../src/cli/doctor/check-embedder.ts";
@@ -10,10 +12,8 @@ import { checkProgram } from "../../src/cli/doctor/check-program.ts";
 import { checkServer } from "../../src/cli/doctor/check-server.ts";
 import { checkIndexes, inspectDomains } from "../../src/cli/doctor/inspect-domains.ts";
 import { inspectStorage } from "../../src/cli/doctor/inspect-storage.ts";
-import { readConfig } from "../../src/config.ts";
 import type { Database, Row } from "../../src/storage/database/database.ts";
-import { startFakeOllama } from "../fakes/ollama/index.ts";
-import { databaseEngines } from "../support/databases.ts";
+import { databaseEngines } from "../support/postgres/databases.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 
 /** A database that answers each statement with the rows of the first pattern in it. */

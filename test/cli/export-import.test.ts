@@ -2,16 +2,16 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { type FakeOllama, startFakeOllama } from "../fakes/ollama/index.ts";
-import { createDataDirectory, type ServerData } from "../support/data-directory.ts";
-import { serverEngines } from "../support/server-engines.ts";
+import { type FakeOllama, startFakeOllama } from "../../qa/fakes/ollama/index.ts";
+import { createDataDirectory, type ServerData } from "../support/postgres/data-directory.ts";
+import { serverEngines } from "../support/server/server-engines.ts";
 import {
   openGrpcClient,
   runProgram,
   type ServerProcess,
   startProgram,
   startServerProcess,
-} from "../support/server-process.ts";
+} from "../support/server/server-process.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 
 vi.setConfig({ testTimeout: 120_000 });

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { parseExportLine } from "../../src/cli/export-line.ts";
+import { parseExportLine } from "../../src/cli/memories/export-line.ts";
 
 const kinds = ["blank", "header", "record", "summary", "bad"];
 

@@ -2,16 +2,16 @@ import { createHash } from "node:crypto";
 import { chmod, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { type FakeOllama, startFakeOllama } from "../fakes/ollama/index.ts";
+import { type FakeOllama, startFakeOllama } from "../../qa/fakes/ollama/index.ts";
 import { copyFixture, fixturesDirectory } from "../legacy/fixtures.ts";
 import { writeLegacyDirectory, writeMemories } from "../legacy/write-directory.ts";
-import { createDataDirectory, type ServerData } from "../support/data-directory.ts";
+import { createDataDirectory, type ServerData } from "../support/postgres/data-directory.ts";
 import {
   openGrpcClient,
   runProgram,
   type ServerProcess,
   startServerProcess,
-} from "../support/server-process.ts";
+} from "../support/server/server-process.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });

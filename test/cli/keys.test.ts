@@ -1,10 +1,10 @@
 import { readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { apiKeysFrom, findApiKey } from "../../src/security/api-keys.ts";
-import { startFakeOllama } from "../fakes/ollama/index.ts";
-import { createDataDirectory } from "../support/data-directory.ts";
-import { runProgram, startServerProcess } from "../support/server-process.ts";
+import { startFakeOllama } from "../../qa/fakes/ollama/index.ts";
+import { apiKeysFrom, findApiKey } from "../../src/auth/api-keys.ts";
+import { createDataDirectory } from "../support/postgres/data-directory.ts";
+import { runProgram, startServerProcess } from "../support/server/server-process.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 
 test("create-key shows a key and its line once", async () => {

@@ -1,11 +1,11 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { startFakeOllama } from "../../qa/fakes/ollama/index.ts";
 import type { Check, Report } from "../../src/cli/doctor/check.ts";
-import { readMigrations, sqlDirectory } from "../../src/storage/migrations.ts";
-import { startFakeOllama } from "../fakes/ollama/index.ts";
-import { serverEngines } from "../support/server-engines.ts";
-import { openGrpcClient, runProgram, startServerProcess } from "../support/server-process.ts";
+import { readMigrations, sqlDirectory } from "../../src/storage/migrations/migrations.ts";
+import { serverEngines } from "../support/server/server-engines.ts";
+import { openGrpcClient, runProgram, startServerProcess } from "../support/server/server-process.ts";
 
 type Environment = Readonly<Record<string, string>>;
 

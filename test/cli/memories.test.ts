@@ -2,11 +2,11 @@ import { create } from "@bufbuild/protobuf";
 import { MemorySchema } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import { SearchResponseSchema } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { formatList, formatMemory, formatSearch } from "../../src/cli/format-memories.ts";
-import { createProgress } from "../../src/cli/progress.ts";
-import { readLines } from "../../src/cli/read-lines.ts";
-import { createDataDirectory, type ServerData } from "../support/data-directory.ts";
-import { runProgram, type ServerProcess, startServerProcess } from "../support/server-process.ts";
+import { formatList, formatMemory, formatSearch } from "../../src/cli/memories/format-memories.ts";
+import { createProgress } from "../../src/cli/memories/progress.ts";
+import { readLines } from "../../src/cli/memories/read-lines.ts";
+import { createDataDirectory, type ServerData } from "../support/postgres/data-directory.ts";
+import { runProgram, type ServerProcess, startServerProcess } from "../support/server/server-process.ts";
 
 vi.setConfig({ testTimeout: 60_000 });
 

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
-import { startFakeOllama } from "../fakes/ollama/index.ts";
-import { createDataDirectory } from "../support/data-directory.ts";
-import { runProgram, startServerProcess } from "../support/server-process.ts";
+import { startFakeOllama } from "../../qa/fakes/ollama/index.ts";
+import { createDataDirectory } from "../support/postgres/data-directory.ts";
+import { runProgram, startServerProcess } from "../support/server/server-process.ts";
 import { startRefusingPostgres } from "./refusing-postgres.ts";
 
 const SECRET = "hunter2";

@@ -2,11 +2,11 @@ import { copyFile, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { connect } from "node:tls";
 import { expect, test } from "vitest";
-import { startFakeOllama } from "../fakes/ollama/index.ts";
-import { createDataDirectory } from "../support/data-directory.ts";
-import { runProgram, startServerProcess } from "../support/server-process.ts";
+import { startFakeOllama } from "../../qa/fakes/ollama/index.ts";
+import { createDataDirectory } from "../support/postgres/data-directory.ts";
+import { runProgram, startServerProcess } from "../support/server/server-process.ts";
+import { tlsFile, tlsPath } from "../support/server/tls.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
-import { tlsFile, tlsPath } from "../support/tls.ts";
 
 /** The serial number of the certificate that is shown now. */
 function serialAt(port: number): Promise<string> {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { runProgram } from "../support/server-process.ts";
+import { runProgram } from "../support/server/server-process.ts";
 
 const COMMANDS =
   "serve, migrate, doctor, version, healthcheck, create-key, store, search, get, list, delete, domains, export, import, import-legacy, adopt, mcp or compare";

@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { parseDockerfile } from "../../scripts/check-dockerfile/parse-dockerfile.ts";
-import { readConfig } from "../../src/config.ts";
-import { SETTINGS } from "../../src/settings.ts";
+import { readConfig } from "../../src/app/config.ts";
+import { SETTINGS } from "../../src/app/settings.ts";
 import { RECOMMENDED_PGVECTOR } from "../../src/storage/database/check-server.ts";
 import { type ComposeMap, type ComposeValue, readCompose } from "./read-compose.ts";
 

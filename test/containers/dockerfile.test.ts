@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { copyContext, readIgnoreRules } from "../../scripts/check-dockerfile/build-context.ts";
 import { checkSources } from "../../scripts/check-dockerfile/check-sources.ts";
 import { parseDockerfile } from "../../scripts/check-dockerfile/parse-dockerfile.ts";
-import { readStartFlags } from "../support/start-flags.ts";
+import { readStartFlags } from "../support/server/start-flags.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 

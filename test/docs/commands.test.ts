@@ -4,9 +4,9 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { Memory_Embedding_State as State } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { type FakeOllama, startFakeOllama } from "../fakes/ollama/index.ts";
+import { type FakeOllama, startFakeOllama } from "../../qa/fakes/ollama/index.ts";
 import { blockOf, blocksOf, readPage, root, runShell, runTypeScript } from "../support/documents.ts";
-import { openGrpcClient, type ServerProcess, startServerProcess } from "../support/server-process.ts";
+import { openGrpcClient, type ServerProcess, startServerProcess } from "../support/server/server-process.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 
 // In the order in which a reader runs them, on one server: what one stores, the next finds.

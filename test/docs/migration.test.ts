@@ -4,14 +4,14 @@ import { DatabaseSync } from "node:sqlite";
 import { Client } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { type FakeOllama, startFakeOllama } from "../../qa/fakes/ollama/index.ts";
 import { openPostgresDatabase } from "../../src/storage/database/postgres-database.ts";
-import { type FakeOllama, startFakeOllama } from "../fakes/ollama/index.ts";
 import { writeLegacyDirectory } from "../legacy/write-directory.ts";
 import { blockOf, blocksOf, readPage, root, runShell } from "../support/documents.ts";
-import { makeOldDomains } from "../support/old-postgres.ts";
-import { installPostgresTools } from "../support/postgres-tools.ts";
-import { embeddedServers, postgresServers } from "../support/server-engines.ts";
-import { openGrpcClient, startServerProcess } from "../support/server-process.ts";
+import { makeOldDomains } from "../support/postgres/old-postgres.ts";
+import { installPostgresTools } from "../support/postgres/postgres-tools.ts";
+import { embeddedServers, postgresServers } from "../support/server/server-engines.ts";
+import { openGrpcClient, startServerProcess } from "../support/server/server-process.ts";
 import { silentLogger } from "../support/silent-logger.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 
@@ -120,7 +120,7 @@ test.each(embeddedServers())(
     expect(said).toContain("4 questions: the same memory at the top of 4;");
     expect(await contentOf("mem_1750000000002")).toBe(texts[2]);
 
-    const fake = `'${process.execPath}' '${root}/test/fakes/old-mcp-server.ts' sqlite`;
+    const fake = `'${process.execPath}' '${root}/qa/fakes/old-mcp-server.ts' sqlite`;
     const oldCommand = ["/home/me/local-memory-mcp/run_sqlite.sh", fake] as const;
     let both: string;
     {

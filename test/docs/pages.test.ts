@@ -4,7 +4,7 @@ import { ErrorReason } from "memory-service-client/memoryservice/v1/error_reason
 import { describe, expect, test } from "vitest";
 import { apiReference } from "../../scripts/write-api-reference.ts";
 import { withSettingsTable } from "../../scripts/write-settings-table.ts";
-import { SETTINGS } from "../../src/settings.ts";
+import { SETTINGS } from "../../src/app/settings.ts";
 import { type Page, pages, readPage, root } from "../support/documents.ts";
 
 const all = pages();

@@ -4,8 +4,8 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { withSettingsTable } from "../../scripts/write-settings-table.ts";
-import { type App, startApp } from "../../src/app.ts";
-import { readConfig } from "../../src/config.ts";
+import { readConfig } from "../../src/app/config.ts";
+import { type App, startApp } from "../../src/app/start-app.ts";
 import { silentLogger } from "../support/silent-logger.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 

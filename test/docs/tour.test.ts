@@ -2,9 +2,9 @@ import { DomainService } from "memory-service-client/memoryservice/v1/domain_ser
 import { MemoryService } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { ServerService } from "memory-service-client/memoryservice/v1/server_service_pb.js";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
-import { createDataDirectory, type ServerData } from "../support/data-directory.ts";
 import { blockOf, readPage, runShell, runTypeScript } from "../support/documents.ts";
-import { type ServerProcess, startServerProcess } from "../support/server-process.ts";
+import { createDataDirectory, type ServerData } from "../support/postgres/data-directory.ts";
+import { type ServerProcess, startServerProcess } from "../support/server/server-process.ts";
 
 vi.setConfig({ testTimeout: 120_000 });
 

@@ -19,11 +19,11 @@ import {
   StreamSearchResponseSchema,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type FakeOllama, startFakeOllama } from "../fakes/ollama/index.ts";
+import { type FakeOllama, startFakeOllama } from "../../qa/fakes/ollama/index.ts";
 import { collect } from "../support/collect.ts";
-import type { ServerData } from "../support/data-directory.ts";
-import { serverEngines } from "../support/server-engines.ts";
-import { type ServerProcess, startServerProcess } from "../support/server-process.ts";
+import type { ServerData } from "../support/postgres/data-directory.ts";
+import { serverEngines } from "../support/server/server-engines.ts";
+import { type ServerProcess, startServerProcess } from "../support/server/server-process.ts";
 
 interface StoreFields {
   readonly domain: string;

@@ -5,15 +5,15 @@ import { SearchMode } from "memory-service-client/memoryservice/v1/memory_servic
 import pg from "pg";
 import { v7 as uuidv7 } from "uuid";
 import { describe, expect, test } from "vitest";
+import { startFakeOllama } from "../../qa/fakes/ollama/index.ts";
 import { ErrorInfoSchema, RetryInfoSchema } from "../../src/generated/google/rpc/error_details_pb.ts";
 import {
   Health,
   HealthCheckResponse_ServingStatus as ServingStatus,
 } from "../../src/generated/grpc/health/v1/health_pb.ts";
-import { startFakeOllama } from "../fakes/ollama/index.ts";
-import { startNativePostgres } from "../support/native-postgres.ts";
-import { postgresServers, serverEngines } from "../support/server-engines.ts";
-import { openGrpcClient, startServerProcess } from "../support/server-process.ts";
+import { startNativePostgres } from "../support/postgres/native-postgres.ts";
+import { postgresServers, serverEngines } from "../support/server/server-engines.ts";
+import { openGrpcClient, startServerProcess } from "../support/server/server-process.ts";
 
 const CLIENTS = 6;
 const DOMAIN = "restart";

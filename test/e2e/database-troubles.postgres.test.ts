@@ -2,9 +2,9 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ErrorInfoSchema, RetryInfoSchema } from "../../src/generated/google/rpc/error_details_pb.ts";
-import type { ServerData } from "../support/data-directory.ts";
-import { postgresServers } from "../support/server-engines.ts";
-import { openGrpcClient, type ServerProcess, startServerProcess } from "../support/server-process.ts";
+import type { ServerData } from "../support/postgres/data-directory.ts";
+import { postgresServers } from "../support/server/server-engines.ts";
+import { openGrpcClient, type ServerProcess, startServerProcess } from "../support/server/server-process.ts";
 
 interface Trouble {
   readonly name: string;

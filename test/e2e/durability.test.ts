@@ -2,16 +2,16 @@ import { Memory_Embedding_State } from "memory-service-client/memoryservice/v1/m
 import { SearchMode } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { v7 as uuidv7 } from "uuid";
 import { describe, expect, test } from "vitest";
-import { startFakeOllama } from "../fakes/ollama/index.ts";
+import { startFakeOllama } from "../../qa/fakes/ollama/index.ts";
 import { createRandom } from "../support/random.ts";
-import { serverEngines } from "../support/server-engines.ts";
+import { serverEngines } from "../support/server/server-engines.ts";
 import {
   type GrpcClient,
   isConnectionLost,
   openGrpcClient,
   type ServerProcess,
   startServerProcess,
-} from "../support/server-process.ts";
+} from "../support/server/server-process.ts";
 
 const CLIENTS = 8;
 const KILLS = 5;

@@ -4,9 +4,9 @@ import {
   SearchMode,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { describe, expect, test } from "vitest";
-import { startFakeOllama } from "../fakes/ollama/index.ts";
-import { serverEngines } from "../support/server-engines.ts";
-import { type GrpcClient, openGrpcClient, startServerProcess } from "../support/server-process.ts";
+import { startFakeOllama } from "../../qa/fakes/ollama/index.ts";
+import { serverEngines } from "../support/server/server-engines.ts";
+import { type GrpcClient, openGrpcClient, startServerProcess } from "../support/server/server-process.ts";
 
 const DOMAIN = "clinic";
 const CONTENT = "The physician is unwell";

@@ -6,13 +6,13 @@ import {
 import { describe, expect, test, vi } from "vitest";
 import { ErrorInfoSchema } from "../../src/generated/google/rpc/error_details_pb.ts";
 import { collect, restOf } from "../support/collect.ts";
-import { serverEngines } from "../support/server-engines.ts";
+import { serverEngines } from "../support/server/server-engines.ts";
 import {
   type GrpcClient,
   openGrpcClient,
   type ServerProcess,
   startServerProcess,
-} from "../support/server-process.ts";
+} from "../support/server/server-process.ts";
 import { storeMany } from "../support/store-many.ts";
 
 vi.setConfig({ testTimeout: 120_000 });

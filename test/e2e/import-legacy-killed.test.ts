@@ -2,10 +2,10 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
-import { type FakeOllama, startFakeOllama } from "../fakes/ollama/index.ts";
+import { type FakeOllama, startFakeOllama } from "../../qa/fakes/ollama/index.ts";
 import { writeLegacyDirectory } from "../legacy/write-directory.ts";
-import { createDataDirectory } from "../support/data-directory.ts";
-import { runProgram, startProgram } from "../support/server-process.ts";
+import { createDataDirectory } from "../support/postgres/data-directory.ts";
+import { runProgram, startProgram } from "../support/server/server-process.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 
 vi.setConfig({ testTimeout: 600_000, hookTimeout: 60_000 });

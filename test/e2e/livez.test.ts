@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { openEmbeddedDatabase } from "../../src/storage/database/embedded-database.ts";
-import { createDataDirectory } from "../support/data-directory.ts";
-import { openGrpcClient, startServerProcess } from "../support/server-process.ts";
+import { createDataDirectory } from "../support/postgres/data-directory.ts";
+import { openGrpcClient, startServerProcess } from "../support/server/server-process.ts";
 import { silentLogger } from "../support/silent-logger.ts";
 
 const SLOW_SECONDS = 4;

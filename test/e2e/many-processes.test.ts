@@ -2,10 +2,10 @@ import { readdir } from "node:fs/promises";
 import { SearchMode } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import pg from "pg";
 import { describe, expect, test } from "vitest";
-import { sqlDirectory } from "../../src/storage/migrations.ts";
-import { startFakeOllama } from "../fakes/ollama/index.ts";
-import { postgresServers, serverEngines } from "../support/server-engines.ts";
-import { type GrpcClient, openGrpcClient, startServerProcess } from "../support/server-process.ts";
+import { startFakeOllama } from "../../qa/fakes/ollama/index.ts";
+import { sqlDirectory } from "../../src/storage/migrations/migrations.ts";
+import { postgresServers, serverEngines } from "../support/server/server-engines.ts";
+import { type GrpcClient, openGrpcClient, startServerProcess } from "../support/server/server-process.ts";
 
 const PROCESSES = 10;
 const STORES = 50;

@@ -4,12 +4,12 @@ import { DomainService } from "memory-service-client/memoryservice/v1/domain_ser
 import { Memory_Embedding_State as State } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import { MemoryService, SearchMode } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { startApp } from "../../src/app.ts";
-import { readConfig } from "../../src/config.ts";
-import { type FakeOllama, startFakeOllama } from "../fakes/ollama/index.ts";
-import type { ServerData } from "../support/data-directory.ts";
-import { serverEngines } from "../support/server-engines.ts";
-import { errorOf } from "../support/service.ts";
+import { type FakeOllama, startFakeOllama } from "../../qa/fakes/ollama/index.ts";
+import { readConfig } from "../../src/app/config.ts";
+import { startApp } from "../../src/app/start-app.ts";
+import { errorOf } from "../support/in-process/service.ts";
+import type { ServerData } from "../support/postgres/data-directory.ts";
+import { serverEngines } from "../support/server/server-engines.ts";
 import { silentLogger } from "../support/silent-logger.ts";
 
 // For a busy machine: alone each takes seconds.

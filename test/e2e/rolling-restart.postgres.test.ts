@@ -2,10 +2,10 @@ import { createMemoryClient, createMemoryId, type MemoryClient } from "memory-se
 import { Memory_Embedding_State as State } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import { SearchMode } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { describe, expect, test } from "vitest";
-import { startFakeOllama } from "../fakes/ollama/index.ts";
-import { postgresServers } from "../support/server-engines.ts";
-import { type ServerProcess, startServerProcess } from "../support/server-process.ts";
-import { openTcpBalancer } from "../support/tcp-balancer.ts";
+import { startFakeOllama } from "../../qa/fakes/ollama/index.ts";
+import { postgresServers } from "../support/server/server-engines.ts";
+import { type ServerProcess, startServerProcess } from "../support/server/server-process.ts";
+import { openTcpBalancer } from "../support/server/tcp-balancer.ts";
 
 const DOMAIN = "rolling";
 /** In every text, so that one search finds them all. */

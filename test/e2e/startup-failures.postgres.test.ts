@@ -1,10 +1,10 @@
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { databaseUrl } from "../support/administer.ts";
 import { expectRefusal } from "../support/expect-refusal.ts";
-import { type NativePostgres, startNativePostgres } from "../support/native-postgres.ts";
-import { postgresServers } from "../support/server-engines.ts";
-import { runProgram, startServerProcess } from "../support/server-process.ts";
+import { databaseUrl } from "../support/postgres/administer.ts";
+import { type NativePostgres, startNativePostgres } from "../support/postgres/native-postgres.ts";
+import { postgresServers } from "../support/server/server-engines.ts";
+import { runProgram, startServerProcess } from "../support/server/server-process.ts";
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 120_000 });
 

@@ -1,9 +1,9 @@
 import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
 import { expect, test, vi } from "vitest";
-import { createDataDirectory } from "../support/data-directory.ts";
 import { expectRefusal } from "../support/expect-refusal.ts";
-import { runProgram, startServerProcess } from "../support/server-process.ts";
+import { createDataDirectory } from "../support/postgres/data-directory.ts";
+import { runProgram, startServerProcess } from "../support/server/server-process.ts";
 
 // Several first starts of the embedded engine on a busy machine.
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 120_000 });

@@ -5,16 +5,16 @@ import {
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import pg from "pg";
 import { describe, expect, test } from "vitest";
-import { startFakeOllama } from "../fakes/ollama/index.ts";
+import { startFakeOllama } from "../../qa/fakes/ollama/index.ts";
 import { restOf } from "../support/collect.ts";
-import { readMemoryUse } from "../support/inspected-memory.ts";
-import { postgresServers, serverEngines } from "../support/server-engines.ts";
+import { readMemoryUse } from "../support/server/inspected-memory.ts";
+import { postgresServers, serverEngines } from "../support/server/server-engines.ts";
 import {
   type GrpcClient,
   openGrpcClient,
   type ServerProcess,
   startServerProcess,
-} from "../support/server-process.ts";
+} from "../support/server/server-process.ts";
 import { storeMany } from "../support/store-many.ts";
 
 const DOMAIN = "streams";

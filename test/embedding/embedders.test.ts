@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { createEmbedders, type ModelChoice } from "../../src/embedding/embedders.ts";
-import { createScriptedEmbedder } from "../support/scripted-embedder.ts";
+import { createScriptedEmbedder } from "../support/in-process/scripted-embedder.ts";
 
 const usual: ModelChoice = { embeddingModel: undefined, requestedDimensions: undefined };
 const small: ModelChoice = { embeddingModel: "all-minilm", requestedDimensions: undefined };

@@ -1,4 +1,4 @@
-import type { Logger } from "../../src/logger.ts";
+import type { Logger } from "../../src/util/logger.ts";
 
 export interface LogLine {
   readonly level: keyof Logger;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { OllamaError, type RetryAdvice } from "../../src/embedding/ollama-errors.ts";
+import { OllamaError, type RetryAdvice } from "../../src/embedding/ollama/ollama-errors.ts";
 import { withRetries } from "../../src/embedding/retry.ts";
 import { createManualClock } from "./manual-clock.ts";
 import { until } from "./with-fake.ts";

@@ -1,10 +1,10 @@
 import { onTestFinished } from "vitest";
+import { type FakeOllama, type FakeOllamaOptions, startFakeOllama } from "../../qa/fakes/ollama/index.ts";
 import {
   createOllamaEmbedder,
   type OllamaEmbedder,
   type OllamaEmbedderOptions,
-} from "../../src/embedding/ollama-embedder.ts";
-import { type FakeOllama, type FakeOllamaOptions, startFakeOllama } from "../fakes/ollama/index.ts";
+} from "../../src/embedding/ollama/ollama-embedder.ts";
 import { createManualClock, type ManualClock } from "./manual-clock.ts";
 import { createRecordingLogger, type RecordingLogger } from "./recording-logger.ts";
 

@@ -1,10 +1,10 @@
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { convertRow, hashOf, originalRow, renamedId } from "../../src/legacy/convert-row.ts";
-import { openLegacySource } from "../../src/legacy/open-source.ts";
-import type { LegacyRow } from "../../src/legacy/read-database.ts";
-import { type StoredValue, textValue } from "../../src/legacy/stored-value.ts";
-import { MEMORY_ID } from "../../src/memory/limits.ts";
+import { convertRow, hashOf, originalRow, renamedId } from "../../src/legacy/import/convert-row.ts";
+import { type StoredValue, textValue } from "../../src/legacy/import/stored-value.ts";
+import { openLegacySource } from "../../src/legacy/readers/open-source.ts";
+import type { LegacyRow } from "../../src/legacy/readers/read-database.ts";
+import { MEMORY_ID } from "../../src/memory/model/limits.ts";
 import { FIXTURES, fixturesDirectory } from "./fixtures.ts";
 
 const never = new AbortController().signal;

@@ -6,9 +6,9 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { copyDatabase } from "../../src/legacy/copy-database.ts";
-import { openLegacyDatabase } from "../../src/legacy/read-database.ts";
-import { keptText } from "../../src/legacy/stored-value.ts";
+import { keptText } from "../../src/legacy/import/stored-value.ts";
+import { copyDatabase } from "../../src/legacy/readers/copy-database.ts";
+import { openLegacyDatabase } from "../../src/legacy/readers/read-database.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 import { copyFixture } from "./fixtures.ts";
 

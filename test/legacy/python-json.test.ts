@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { parsePythonJson, pythonFloat, pythonJson } from "../../src/legacy/python-json.ts";
+import { parsePythonJson, pythonFloat, pythonJson } from "../../src/legacy/readers/python-json.ts";
 import { FIXTURES, readTruth } from "./fixtures.ts";
 
 describe("what JSON and PostgreSQL do not hold is replaced, and named", () => {

@@ -2,12 +2,12 @@ import { createHash } from "node:crypto";
 import { truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { copyDatabase } from "../../src/legacy/copy-database.ts";
-import { oldChunks } from "../../src/legacy/old-chunks.ts";
-import { openLegacyDatabase } from "../../src/legacy/read-database.ts";
-import { openFaissIndex } from "../../src/legacy/read-index.ts";
-import { type Member, readMembers } from "../../src/legacy/read-members.ts";
-import { keptText } from "../../src/legacy/stored-value.ts";
+import { keptText } from "../../src/legacy/import/stored-value.ts";
+import { copyDatabase } from "../../src/legacy/readers/copy-database.ts";
+import { oldChunks } from "../../src/legacy/readers/old-chunks.ts";
+import { openLegacyDatabase } from "../../src/legacy/readers/read-database.ts";
+import { openFaissIndex } from "../../src/legacy/readers/read-index.ts";
+import { type Member, readMembers } from "../../src/legacy/readers/read-members.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 import { copyFixture, FIXTURES, fixturesDirectory, readTruth } from "./fixtures.ts";
 

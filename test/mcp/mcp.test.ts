@@ -4,21 +4,21 @@ import { fileURLToPath } from "node:url";
 import { Client } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { type FakeOllama, startFakeOllama } from "../fakes/ollama/index.ts";
-import type { ServerData } from "../support/data-directory.ts";
-import { embeddedServers, type ServerEngine, serverEngines } from "../support/server-engines.ts";
+import { type FakeOllama, startFakeOllama } from "../../qa/fakes/ollama/index.ts";
+import type { ServerData } from "../support/postgres/data-directory.ts";
+import { embeddedServers, type ServerEngine, serverEngines } from "../support/server/server-engines.ts";
 import {
   openGrpcClient,
   runProgram,
   type ServerProcess,
   startServerProcess,
-} from "../support/server-process.ts";
+} from "../support/server/server-process.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 
 vi.setConfig({ testTimeout: 120_000 });
 
 const main = fileURLToPath(new URL("../../src/main.ts", import.meta.url));
-const fakeOldServer = fileURLToPath(new URL("../fakes/old-mcp-server.ts", import.meta.url));
+const fakeOldServer = fileURLToPath(new URL("../../qa/fakes/old-mcp-server.ts", import.meta.url));
 
 let ollama: FakeOllama;
 beforeAll(async () => {

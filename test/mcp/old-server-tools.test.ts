@@ -1,8 +1,8 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { createOldServerTools } from "../../src/mcp/old-server-tools.ts";
-import { cleanUp } from "../rpc/plumbing/harness.ts";
+import { createOldServerTools } from "../../src/legacy/mcp/old-server-tools.ts";
+import { cleanUp } from "../server/harness.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 
 /** Answers the greeting, and that it cannot tell its tools; ends with its input. Its process id goes into a file. */

@@ -1,19 +1,13 @@
 import { createClient } from "@connectrpc/connect";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { EmbedError } from "../../src/embedding/embedder.ts";
-import type { OllamaEmbedder } from "../../src/embedding/ollama-embedder.ts";
-import { ServiceError } from "../../src/errors.ts";
+import type { OllamaEmbedder } from "../../src/embedding/ollama/ollama-embedder.ts";
 import { Health } from "../../src/generated/grpc/health/v1/health_pb.ts";
+import { ServiceError } from "../../src/memory/model/errors.ts";
 import { createMetrics, type Metrics } from "../../src/observability/metrics.ts";
 import { noteCall } from "../../src/rpc/call-log.ts";
-import { createErrorInterceptor } from "../../src/rpc/errors.ts";
-import {
-  grpcTransport,
-  send,
-  sendJson,
-  startTestListener,
-  type TestListener,
-} from "../rpc/plumbing/harness.ts";
+import { createErrorInterceptor } from "../../src/rpc/interceptors/errors.ts";
+import { grpcTransport, send, sendJson, startTestListener, type TestListener } from "../server/harness.ts";
 import { silentLogger } from "../support/silent-logger.ts";
 
 type Sources = Parameters<typeof createMetrics>[0];

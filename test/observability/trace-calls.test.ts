@@ -2,11 +2,11 @@ import { once } from "node:events";
 import { Code, ConnectError, createClient, createContextValues, type Transport } from "@connectrpc/connect";
 import { type SpanKind, SpanStatusCode, trace } from "@opentelemetry/api";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { ServiceError } from "../../src/errors.ts";
 import { Health } from "../../src/generated/grpc/health/v1/health_pb.ts";
+import { ServiceError } from "../../src/memory/model/errors.ts";
 import { createTraceInterceptor } from "../../src/observability/trace-calls.ts";
-import { createErrorInterceptor } from "../../src/rpc/errors.ts";
-import { grpcTransport, send, sendJson, startTestListener, transports } from "../rpc/plumbing/harness.ts";
+import { createErrorInterceptor } from "../../src/rpc/interceptors/errors.ts";
+import { grpcTransport, send, sendJson, startTestListener, transports } from "../server/harness.ts";
 import { silentLogger } from "../support/silent-logger.ts";
 import { registerTracing, type TestTracing } from "./tracing.ts";
 

@@ -2,9 +2,9 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { MemoryServiceError, memoryServiceErrorFrom } from "memory-service-client";
 import { ErrorReason } from "memory-service-client/memoryservice/v1/error_reason_pb.js";
 import { describe, expect, test } from "vitest";
-import { ServiceError } from "../../src/errors.ts";
 import { ErrorInfoSchema } from "../../src/generated/google/rpc/error_details_pb.ts";
-import { codeByReason, connectErrorFrom } from "../../src/rpc/errors.ts";
+import { ServiceError } from "../../src/memory/model/errors.ts";
+import { codeByReason, connectErrorFrom } from "../../src/rpc/interceptors/errors.ts";
 import { clientOf, rejection } from "./harness.ts";
 
 /** What a client makes of an error that a handler has thrown. */

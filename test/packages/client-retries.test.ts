@@ -2,7 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { StoreRequestSchema } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { describe, expect, test, vi } from "vitest";
-import { type ErrorReason, ServiceError } from "../../src/errors.ts";
+import { type ErrorReason, ServiceError } from "../../src/memory/model/errors.ts";
 import { clientOf, failingStore, rejection, stopClock } from "./harness.ts";
 
 const fast = { retry: { firstDelayMs: 0 } };

@@ -3,7 +3,7 @@ import { createRouterTransport } from "@connectrpc/connect";
 import { createMemoryClient, type MemoryClient, type MemoryClientOptions } from "memory-service-client";
 import { MemoryService } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { afterEach, vi } from "vitest";
-import { createErrorInterceptor } from "../../src/rpc/errors.ts";
+import { createErrorInterceptor } from "../../src/rpc/interceptors/errors.ts";
 import { silentLogger } from "../support/silent-logger.ts";
 
 type Implementation = Partial<ServiceImpl<typeof MemoryService>>;

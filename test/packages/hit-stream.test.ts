@@ -2,7 +2,7 @@ import { Code, ConnectError, type HandlerContext } from "@connectrpc/connect";
 import type { HitStream } from "memory-service-client";
 import { SearchMode } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { expect, test, vi } from "vitest";
-import { ServiceError } from "../../src/errors.ts";
+import { ServiceError } from "../../src/memory/model/errors.ts";
 import { clientOf, rejection, stopClock } from "./harness.ts";
 
 const info = { item: { case: "info" as const, value: { modeUsed: SearchMode.TEXT } } };

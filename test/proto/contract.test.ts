@@ -24,7 +24,7 @@ import {
   ServerService,
 } from "memory-service-client/memoryservice/v1/server_service_pb.js";
 import { describe, expect, test } from "vitest";
-import { codeByReason } from "../../src/rpc/errors.ts";
+import { codeByReason } from "../../src/rpc/interceptors/errors.ts";
 
 const protoDirectory = join(import.meta.dirname, "../../proto");
 

@@ -4,7 +4,7 @@ import {
   DEFAULT_DOMAIN_SETTINGS,
   type DomainRecord,
   type MemoryDraft,
-} from "../../src/storage/memory-repository.ts";
+} from "../../src/memory/model/memory-repository.ts";
 
 /** A memory to be written, pending and due at once, with whatever a test cares about. */
 export function draft(fields: Partial<MemoryDraft> = {}): MemoryDraft {

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
-import type { Filter, MetadataTest, NumberRange, TimeRange } from "../../src/memory/filter.ts";
-import type { EmbeddingStatus, JsonObject, JsonValue, Microseconds } from "../../src/memory/memory.ts";
+import type { Filter, MetadataTest, NumberRange, TimeRange } from "../../src/memory/model/filter.ts";
+import type { EmbeddingStatus, JsonObject, JsonValue, Microseconds } from "../../src/memory/model/memory.ts";
 
 /** What a filter looks at, as the row holds it: the reserved keys are within `metadata`, and may hold anything. */
 export interface FilteredRow {

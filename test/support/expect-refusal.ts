@@ -1,5 +1,5 @@
 import { expect } from "vitest";
-import { runProgram } from "./server-process.ts";
+import { runProgram } from "./server/server-process.ts";
 
 /** The server cannot start with things as they are. */
 const EXIT_FAILURE = 1;

@@ -1,4 +1,4 @@
-import type { Logger } from "../../src/logger.ts";
+import type { Logger } from "../../src/util/logger.ts";
 
 /** A logger that keeps quiet. */
 export const silentLogger: Logger = { debug() {}, info() {}, warn() {}, error() {} };

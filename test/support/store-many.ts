@@ -1,4 +1,4 @@
-import type { GrpcClient } from "./server-process.ts";
+import type { GrpcClient } from "./server/server-process.ts";
 
 /** Of one call. */
 const MEMORIES = 100;

@@ -1,8 +1,8 @@
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { type Domain, DomainService } from "memory-service-client/memoryservice/v1/domain_service_pb.js";
-import type { SettingValues } from "../../config.ts";
-import { readClientTls } from "../client-tls.ts";
+import type { SettingValues } from "../../app/config.ts";
+import { readClientTls } from "../client/client-tls.ts";
 import type { InspectedDomain } from "./inspect-domains.ts";
 
 /** Counting every memory of a large domain takes a while. */

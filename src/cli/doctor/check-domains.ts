@@ -1,4 +1,4 @@
-import { memoriesOf } from "../progress.ts";
+import { memoriesOf } from "../memories/progress.ts";
 import { type Check, warning } from "./check.ts";
 import type { EmbedderFindings } from "./check-embedder.ts";
 import type { InspectedDomain } from "./inspect-domains.ts";

@@ -1,8 +1,8 @@
-import type { SettingValues } from "../../config.ts";
+import type { SettingValues } from "../../app/config.ts";
+import { readOwnProfiles } from "../../embedding/configured-profiles.ts";
 import type { EmbeddingSpace } from "../../embedding/embedder.ts";
-import { createOllamaClient, type OllamaClient } from "../../embedding/ollama-client.ts";
-import { OllamaError } from "../../embedding/ollama-errors.ts";
-import { readOwnProfiles } from "../../embedding/own-profiles.ts";
+import { createOllamaClient, type OllamaClient } from "../../embedding/ollama/ollama-client.ts";
+import { OllamaError } from "../../embedding/ollama/ollama-errors.ts";
 import { type Check, ok, problem, warning } from "./check.ts";
 
 /** What was found of Ollama and the model. */

@@ -1,6 +1,6 @@
-import type { Logger } from "../../logger.ts";
 import { checkServer, compareVersions, RECOMMENDED_PGVECTOR } from "../../storage/database/check-server.ts";
 import type { Database } from "../../storage/database/database.ts";
+import type { Logger } from "../../util/logger.ts";
 import { type Check, ok, warning } from "./check.ts";
 import { formatBytes } from "./check-disk.ts";
 

@@ -1,6 +1,6 @@
-import { StartupError } from "../../errors.ts";
+import { StartupError } from "../../memory/model/errors.ts";
 import type { Database } from "../../storage/database/database.ts";
-import { describePending, pending, sqlDirectory } from "../../storage/migrations.ts";
+import { describePending, pending, sqlDirectory } from "../../storage/migrations/migrations.ts";
 import { type Check, ok, problem, warning } from "./check.ts";
 
 /** Checks whether the database fits the program; `migrates`: whether a start would apply what is pending. */

@@ -1,6 +1,6 @@
-import type { SettingValues } from "../../config.ts";
+import type { SettingValues } from "../../app/config.ts";
 import type { Database } from "../../storage/database/database.ts";
-import { isRemote } from "../addresses.ts";
+import { isRemote } from "../client/addresses.ts";
 import { type Check, ok, problem, warning } from "./check.ts";
 
 interface ServerFacts extends Readonly<Record<string, unknown>> {

@@ -1,8 +1,8 @@
-import type { Config } from "../../config.ts";
-import { SETTINGS } from "../../settings.ts";
-import { readVersion } from "../../version.ts";
-import { isRemote } from "../addresses.ts";
-import { strayVariables } from "../stray-variables.ts";
+import type { Config } from "../../app/config.ts";
+import { SETTINGS } from "../../app/settings.ts";
+import { readVersion } from "../../util/package-version.ts";
+import { isRemote } from "../client/addresses.ts";
+import { strayVariables } from "../unknown-settings.ts";
 import { type Check, ok, warning } from "./check.ts";
 
 /** Checks what needs no look outside: versions and settings. */

@@ -1,12 +1,12 @@
 import { X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import type { SettingValues } from "../../config.ts";
-import { isLoopbackHost } from "../../loopback.ts";
-import { apiKeysFrom } from "../../security/api-keys.ts";
-import { keysFrom } from "../../security/jwt.ts";
-import { needsCredentials } from "../../security/settings.ts";
-import { assertUsable } from "../../security/tls.ts";
-import { hostAndPort } from "../addresses.ts";
+import type { SettingValues } from "../../app/config.ts";
+import { apiKeysFrom } from "../../auth/api-keys.ts";
+import { keysFrom } from "../../auth/jwt.ts";
+import { needsCredentials } from "../../auth/settings.ts";
+import { assertUsable } from "../../auth/tls.ts";
+import { isLoopbackHost } from "../../util/loopback.ts";
+import { hostAndPort } from "../client/addresses.ts";
 import { type Check, ok, problem, warning } from "./check.ts";
 
 const DAY_MS = 86_400_000;

@@ -1,4 +1,4 @@
-import type { ServerAnswer } from "../ask-server.ts";
+import type { ServerAnswer } from "../client/ask-server.ts";
 import { type Check, ok, problem, warning } from "./check.ts";
 
 /** Judges what was found where the server should be; undefined: its port is not known. */

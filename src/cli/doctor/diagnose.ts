@@ -1,5 +1,5 @@
-import type { Config } from "../../config.ts";
-import { askServer, type ServerAnswer } from "../ask-server.ts";
+import type { Config } from "../../app/config.ts";
+import { askServer, type ServerAnswer } from "../client/ask-server.ts";
 import type { Report } from "./check.ts";
 import { checkDomains } from "./check-domains.ts";
 import { checkEmbedder } from "./check-embedder.ts";

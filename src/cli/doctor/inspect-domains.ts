@@ -1,7 +1,7 @@
-import { ServiceError } from "../../errors.ts";
+import { ServiceError } from "../../memory/model/errors.ts";
 import { DatabaseError, type Queryable } from "../../storage/database/database.ts";
-import { SQLSTATE, sqlstateOf } from "../../storage/database/sqlstate.ts";
-import { domainTables, isAlive } from "../../storage/postgres/domain-tables.ts";
+import { SQLSTATE, sqlstateOf } from "../../storage/database/errors.ts";
+import { domainTables, isAlive } from "../../storage/postgres/domains/domain-tables.ts";
 import { type Check, type DomainReport, problem, warning } from "./check.ts";
 
 /** A domain with what checks need beside the report. */

@@ -1,7 +1,7 @@
-import { StartupError } from "../../errors.ts";
-import type { LegacySource } from "../open-source.ts";
-import { MEMORIES } from "../read-database.ts";
-import { keptText } from "../stored-value.ts";
+import { StartupError } from "../../memory/model/errors.ts";
+import { keptText } from "../import/stored-value.ts";
+import type { LegacySource } from "../readers/open-source.ts";
+import { MEMORIES } from "../readers/read-database.ts";
 import type { CompareQuery } from "./query.ts";
 
 /** A memory of an old answer. */

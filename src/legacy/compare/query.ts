@@ -1,9 +1,9 @@
 import { readFile } from "node:fs/promises";
 import { z } from "zod";
-import { StartupError } from "../../errors.ts";
-import type { LegacySource } from "../open-source.ts";
-import { MEMORIES } from "../read-database.ts";
-import { keptText } from "../stored-value.ts";
+import { StartupError } from "../../memory/model/errors.ts";
+import { keptText } from "../import/stored-value.ts";
+import type { LegacySource } from "../readers/open-source.ts";
+import { MEMORIES } from "../readers/read-database.ts";
 
 /** A question for both sides. */
 export interface CompareQuery {

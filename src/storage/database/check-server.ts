@@ -1,7 +1,7 @@
-import { ServiceError, StartupError } from "../../errors.ts";
-import type { Logger } from "../../logger.ts";
+import { ServiceError, StartupError } from "../../memory/model/errors.ts";
+import type { Logger } from "../../util/logger.ts";
 import type { Database } from "./database.ts";
-import { SQLSTATE, sqlstateOf } from "./sqlstate.ts";
+import { SQLSTATE, sqlstateOf } from "./errors.ts";
 
 /** The oldest PostgreSQL the service runs on. */
 const MIN_POSTGRES_MAJOR = 15;

@@ -1,6 +1,6 @@
 /**
  * Settings that every connection of both engines starts with. How deep a search goes into an index is none of them: it
- * sets that for itself, by the size of the domain (src/storage/postgres/find-nearest.ts).
+ * sets that for itself, by the size of the domain (src/storage/postgres/search/find-nearest.ts).
  */
 export const connectionSettings: Readonly<Record<string, string>> = {
   TimeZone: "UTC",

@@ -34,7 +34,7 @@ export interface Queryable {
   /**
    * Runs one statement and returns its rows.
    *
-   * @throws ServiceError with the reasons of src/storage/database/sqlstate.ts (DATABASE_UNAVAILABLE, CONFLICT,
+   * @throws ServiceError with the reasons of src/storage/database/errors.ts (DATABASE_UNAVAILABLE, CONFLICT,
    * OVERLOADED, ...); DatabaseError, with its SQLSTATE, for what the caller has to interpret (unique violation,
    * undefined table ...).
    */

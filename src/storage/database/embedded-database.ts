@@ -2,9 +2,9 @@ import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
-import { StartupError } from "../../errors.ts";
-import type { Logger } from "../../logger.ts";
-import { untilAborted } from "../../wait.ts";
+import { StartupError } from "../../memory/model/errors.ts";
+import type { Logger } from "../../util/logger.ts";
+import { untilAborted } from "../../util/wait.ts";
 import type {
   ConnectionCounts,
   Database,
@@ -26,15 +26,9 @@ import type {
   EmbeddedWorkerData,
   TextRows,
 } from "./embedded-messages.ts";
+import { databaseUnavailable, EngineLostError, mapDatabaseError, mapSentError, SQLSTATE } from "./errors.ts";
 import { ExclusiveQueue } from "./exclusive-queue.ts";
 import { assertStatementName } from "./prepared-statements.ts";
-import {
-  databaseUnavailable,
-  EngineLostError,
-  mapDatabaseError,
-  mapSentError,
-  SQLSTATE,
-} from "./sqlstate.ts";
 import { type Connection, lend, runTransaction } from "./transaction.ts";
 import { textParserOf, wireValueFrom } from "./wire-values.ts";
 

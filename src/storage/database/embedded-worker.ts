@@ -14,8 +14,8 @@ import type {
   EmbeddedWorkerData,
   TextRows,
 } from "./embedded-messages.ts";
+import { SQLSTATE } from "./errors.ts";
 import { MAX_PREPARED_STATEMENTS } from "./prepared-statements.ts";
-import { SQLSTATE } from "./sqlstate.ts";
 import type { WireValue } from "./wire-values.ts";
 
 /**

@@ -1,9 +1,9 @@
 import pg from "pg";
-import { untilAborted } from "../../wait.ts";
+import { untilAborted } from "../../util/wait.ts";
 import type { Parameter, Row, Statement } from "./database.ts";
+import { SQLSTATE, sqlstateOf } from "./errors.ts";
 import { sendCancelRequest } from "./postgres-cancel.ts";
 import { assertStatementName, MAX_PREPARED_STATEMENTS } from "./prepared-statements.ts";
-import { SQLSTATE, sqlstateOf } from "./sqlstate.ts";
 import type { Connection } from "./transaction.ts";
 import { wireValueFrom } from "./wire-values.ts";
 

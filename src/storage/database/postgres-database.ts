@@ -1,5 +1,5 @@
 import pg from "pg";
-import type { Logger } from "../../logger.ts";
+import type { Logger } from "../../util/logger.ts";
 import { connectionSettings } from "./connection-settings.ts";
 import type {
   ConnectionCounts,
@@ -11,8 +11,8 @@ import type {
   Row,
   Statement,
 } from "./database.ts";
+import { databaseOverloaded, databaseUnavailable, mapDatabaseError, mapSentError } from "./errors.ts";
 import { PostgresConnection } from "./postgres-connection.ts";
-import { databaseOverloaded, databaseUnavailable, mapDatabaseError, mapSentError } from "./sqlstate.ts";
 import { lend, runTransaction } from "./transaction.ts";
 import { textParserOf } from "./wire-values.ts";
 

@@ -1,7 +1,7 @@
-import { untilAborted } from "../../wait.ts";
+import { untilAborted } from "../../util/wait.ts";
 import type { Parameter, Queryable, QueryOptions, Row, Statement } from "./database.ts";
 import { DatabaseError } from "./database.ts";
-import { isConnectionLost, mapDatabaseError, outcomeUnknown, SQLSTATE } from "./sqlstate.ts";
+import { isConnectionLost, mapDatabaseError, outcomeUnknown, SQLSTATE } from "./errors.ts";
 
 /** One connection of an engine, which runs one statement after the other. */
 export interface Connection {

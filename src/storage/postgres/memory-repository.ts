@@ -1,16 +1,13 @@
-import { domainNotFound, ServiceError } from "../../errors.ts";
-import { type Database, DatabaseError, type Queryable, type QueryOptions } from "../database/database.ts";
-import { SQLSTATE } from "../database/sqlstate.ts";
+import { domainNotFound, ServiceError } from "../../memory/model/errors.ts";
 import {
   type DomainRecord,
   type MemoryDraft,
   type MemoryRepository,
   StaleDomainError,
   type StoreEntry,
-} from "../memory-repository.ts";
-import { changeMemory } from "./change-memory.ts";
-import { countMatching, deleteMatching } from "./delete-matching.ts";
-import { deleteMemoryAt } from "./delete-memory.ts";
+} from "../../memory/model/memory-repository.ts";
+import { type Database, DatabaseError, type Queryable, type QueryOptions } from "../database/database.ts";
+import { SQLSTATE } from "../database/errors.ts";
 import {
   changeDimensions,
   createDomain,
@@ -23,26 +20,34 @@ import {
   selectTextSearchConfigs,
   setEmbeddingVersion,
   updateDomain,
-} from "./domain-catalogue.ts";
-import { createDomainSizes } from "./domain-size.ts";
-import { fetchMemories } from "./fetch-memories.ts";
-import { listMemories } from "./list-memories.ts";
-import { measureDomain } from "./measure-domain.ts";
-import { readPageTokenKey } from "./page-token-key.ts";
-import { claimPending, postponeEmbedding, writeEmbedding, writeFailure } from "./pending-embeddings.ts";
-import { readAgeAndImportance } from "./read-age-and-importance.ts";
-import { readEmbeddings } from "./read-embeddings.ts";
-import { readHitEmbeddings } from "./read-hit-embeddings.ts";
-import { readMemory } from "./read-memory.ts";
-import { readQueryTerms } from "./read-query-terms.ts";
-import { reindexWords, selectReindexing } from "./reindex-words.ts";
-import { retryFailed } from "./retry-failed.ts";
-import { searchSemantic } from "./search-semantic.ts";
-import { createTextSearch } from "./search-text.ts";
-import { type EntryResult, storeInDomain } from "./store-many.ts";
-import { sweepExpired } from "./sweep-expired.ts";
-import { replaceChunks } from "./write-chunks.ts";
-import { insertMemory } from "./write-memory.ts";
+} from "./domains/domain-catalogue.ts";
+import { createDomainSizes } from "./domains/domain-size.ts";
+import { measureDomain } from "./domains/measure-domain.ts";
+import { readPageTokenKey } from "./domains/page-token-key.ts";
+import { reindexWords, selectReindexing } from "./domains/reindex-text.ts";
+import {
+  claimPending,
+  postponeEmbedding,
+  writeEmbedding,
+  writeFailure,
+} from "./embeddings/pending-embeddings.ts";
+import { readEmbeddings } from "./embeddings/read-embeddings.ts";
+import { retryFailed } from "./embeddings/retry-failed.ts";
+import { changeMemory } from "./memories/change-memory.ts";
+import { countMatching, deleteMatching } from "./memories/delete-matching.ts";
+import { deleteMemoryAt } from "./memories/delete-memory.ts";
+import { listMemories } from "./memories/list-memories.ts";
+import { readMemory } from "./memories/read-memory.ts";
+import { type EntryResult, storeInDomain } from "./memories/store-many.ts";
+import { sweepExpired } from "./memories/sweep-expired.ts";
+import { replaceChunks } from "./memories/write-chunks.ts";
+import { insertMemory } from "./memories/write-memory.ts";
+import { fetchMemories } from "./search/fetch-memories.ts";
+import { readAgeAndImportance } from "./search/read-age-and-importance.ts";
+import { readHitEmbeddings } from "./search/read-hit-embeddings.ts";
+import { readQueryTerms } from "./search/read-query-terms.ts";
+import { searchSemantic } from "./search/search-semantic.ts";
+import { createTextSearch } from "./search/search-text.ts";
 
 /** How long a domain's record is believed: its version may be moved by another server. */
 const DOMAIN_CACHE_MS = 5_000;

@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { checkServer, compareVersions } from "../../../src/storage/database/check-server.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
+import { mapDatabaseError } from "../../../src/storage/database/errors.ts";
 import { openPostgresDatabase } from "../../../src/storage/database/postgres-database.ts";
-import { mapDatabaseError } from "../../../src/storage/database/sqlstate.ts";
-import { databaseUrl } from "../../support/administer.ts";
-import { testDatabaseUrl } from "../../support/postgres-server.ts";
+import { databaseUrl } from "../../support/postgres/administer.ts";
+import { testDatabaseUrl } from "../../support/postgres/postgres-server.ts";
 import { silentLogger } from "../../support/silent-logger.ts";
 
 /** A server that answers the check's question with these facts. */

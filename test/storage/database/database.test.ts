@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Database, Parameter } from "../../../src/storage/database/database.ts";
-import { databaseEngines, empty } from "../../support/databases.ts";
+import { databaseEngines, empty } from "../../support/postgres/databases.ts";
 
 /** Rejection of the promise, for errors that are compared by several properties. */
 async function rejection(promise: Promise<unknown>): Promise<unknown> {

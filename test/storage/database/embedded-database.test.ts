@@ -13,7 +13,7 @@ import {
   type EmbeddedDatabase,
   openEmbeddedDatabase,
 } from "../../../src/storage/database/embedded-database.ts";
-import { createDataDirectory } from "../../support/data-directory.ts";
+import { createDataDirectory } from "../../support/postgres/data-directory.ts";
 import { silentLogger } from "../../support/silent-logger.ts";
 
 const source = new URL("../../../src/storage/database/", import.meta.url);

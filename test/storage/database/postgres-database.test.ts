@@ -6,10 +6,10 @@ import {
   type PostgresOptions,
 } from "../../../src/storage/database/postgres-database.ts";
 import { MAX_PREPARED_STATEMENTS } from "../../../src/storage/database/prepared-statements.ts";
-import { databaseEngines, empty, urlOf } from "../../support/databases.ts";
-import { testDatabaseUrl } from "../../support/postgres-server.ts";
+import { databaseEngines, empty, urlOf } from "../../support/postgres/databases.ts";
+import { testDatabaseUrl } from "../../support/postgres/postgres-server.ts";
+import { openTcpProxy, type TcpProxy } from "../../support/server/tcp-proxy.ts";
 import { silentLogger } from "../../support/silent-logger.ts";
-import { openTcpProxy, type TcpProxy } from "../../support/tcp-proxy.ts";
 
 async function rejection(promise: Promise<unknown>): Promise<unknown> {
   return promise.then(

@@ -1,0 +1,74 @@
+import { createRandom } from "../../test/support/random.ts";
+import type { Fault } from "../fakes/ollama/index.ts";
+import { FAULTS } from "./faults.ts";
+
+/** What happens around the clients. */
+export type Incident =
+  /** The server process, by SIGKILL; it is started again at once. First, if that is set, one that is killed so soon. */
+  | { readonly kind: "kill"; readonly againAfterMs: number | undefined }
+  /** PostgreSQL, as in a crash; it is started again after so long. */
+  | { readonly kind: "stop"; readonly awayMs: number }
+  /** The embedder, until the next of these. */
+  | { readonly kind: "fault"; readonly fault: Fault };
+
+/** An incident and when it is due. */
+export interface Due {
+  /** When so many operations have ended. */
+  readonly at: number;
+  readonly incident: Incident;
+}
+
+/** How many of each. */
+export interface Trouble {
+  readonly kills: number;
+  readonly stops: number;
+  readonly faults: number;
+  /** Until which share of the operations a model fails on some texts. */
+  readonly poisonUntil: number;
+}
+
+const LONGEST_STOP_MS = 1_500;
+/** About what a start takes. */
+const LONGEST_START_MS = 2_000;
+
+/** All incidents in their order, spread over the operations. The same seed makes the same schedule. */
+export function planIncidents(trouble: Trouble, operations: number, seed: number): Due[] {
+  const { kills, stops } = trouble;
+  const faults = Math.min(trouble.faults, FAULTS.length);
+  const random = createRandom(seed);
+  const count = kills + stops + faults;
+  const others = shuffle(
+    [
+      ...Array.from({ length: kills }, (_, n) => {
+        const againAfterMs = n % 3 === 0 ? random.between(0, LONGEST_START_MS) : undefined;
+        return { kind: "kill", againAfterMs } as const;
+      }),
+      ...Array.from({ length: stops }, () => {
+        return { kind: "stop", awayMs: random.between(0, LONGEST_STOP_MS) } as const;
+      }),
+    ],
+    random.between,
+  );
+  const faulty = shuffle(
+    FAULTS.slice(0, faults).map((fault) => ({ kind: "fault", fault }) as const),
+    random.between,
+  );
+  const places = new Set(shuffle([...Array(count).keys()], random.between).slice(0, others.length));
+  const spacing = operations / (count + 1);
+  return Array.from({ length: count }, (_, n) => {
+    const incident = (places.has(n) ? others : faulty).shift();
+    if (incident === undefined) throw new Error("fewer incidents than counted");
+    return { at: Math.round((n + random.between(50, 130) / 100) * spacing), incident };
+  });
+}
+
+function shuffle<T>(items: readonly T[], between: (min: number, max: number) => number): T[] {
+  const shuffled = [...items];
+  for (let last = shuffled.length - 1; last > 0; last--) {
+    const other = between(0, last);
+    const [a, b] = [shuffled[last], shuffled[other]] as [T, T];
+    shuffled[last] = b;
+    shuffled[other] = a;
+  }
+  return shuffled;
+}

@@ -1,0 +1,91 @@
+import { needsCredentials, securityProblems } from "../auth/settings.ts";
+import { readOwnProfiles } from "../embedding/configured-profiles.ts";
+import { StartupError } from "../memory/model/errors.ts";
+import type { PostgresAddress } from "../storage/database/postgres-database.ts";
+import { isLoopbackHost } from "../util/loopback.ts";
+import { SETTINGS, type Setting, type SettingName } from "./settings.ts";
+
+type Value<N extends SettingName> = (typeof SETTINGS)[N] extends Setting<infer T> & { default: infer D }
+  ? D extends undefined
+    ? T | undefined
+    : T
+  : never;
+
+/** Every setting with its value; undefined where it is unset and has no default. */
+export type SettingValues = { readonly [N in SettingName]: Value<N> };
+
+/** A setting is not valid, or two contradict each other: bad usage, not a failure. */
+export class SettingsError extends StartupError {}
+
+export interface Config {
+  readonly settings: SettingValues;
+  /** Undefined: the embedded engine in MEMORY_DATA_DIR. */
+  readonly postgres: PostgresAddress | undefined;
+}
+
+/**
+ * Reads the environment. An empty variable is an unset one.
+ *
+ * @throws SettingsError that lists every problem, each with the variable and what is allowed.
+ */
+export function readConfig(environment: Readonly<Record<string, string | undefined>>): Config {
+  const problems: string[] = [];
+  const values: Record<string, unknown> = {};
+  for (const [name, setting] of Object.entries<Setting<unknown>>(SETTINGS)) {
+    const given = environment[name] || undefined;
+    const text = given ?? setting.default;
+    const value = text === undefined ? undefined : setting.parse(text);
+    if (text !== undefined && value === undefined) {
+      // The value of a URL that cannot be read may still hold a password.
+      const secret = setting.kind === "secret" || (setting.kind === "url" && text.includes("@"));
+      problems.push(`${name} must be ${setting.allowed}${secret ? "" : `, is ${JSON.stringify(text)}`}`);
+    }
+    values[name] = value;
+  }
+  const settings = values as SettingValues;
+
+  const postgresVariables = Object.keys(SETTINGS).filter(
+    (name) => name.startsWith("POSTGRES_") && environment[name],
+  );
+  if (environment.DATABASE_URL && postgresVariables.length > 0) {
+    problems.push(`DATABASE_URL and ${postgresVariables.join(", ")} are both set: keep one of the two ways`);
+  }
+  if (
+    settings.MEMORY_HOST &&
+    !isLoopbackHost(settings.MEMORY_HOST) &&
+    settings.MEMORY_ALLOW_UNAUTHENTICATED === false &&
+    !needsCredentials(settings) &&
+    settings.MEMORY_TLS_CLIENT_CA_FILE === undefined
+  ) {
+    problems.push(
+      `MEMORY_HOST=${settings.MEMORY_HOST} is reachable from other machines, and there is no authentication: ` +
+        "keep 127.0.0.1, set MEMORY_API_KEYS_FILE, MEMORY_JWT_ISSUER or MEMORY_TLS_CLIENT_CA_FILE, or set MEMORY_ALLOW_UNAUTHENTICATED=true " +
+        "if the network is trusted",
+    );
+  }
+  problems.push(...securityProblems(settings));
+  const profiles = readOwnProfiles(settings.MEMORY_MODEL_PROFILES);
+  problems.push(...profiles.problems.map((problem) => `MEMORY_MODEL_PROFILES ${problem}`));
+  if (problems.length > 0) {
+    throw new SettingsError(
+      problems.length === 1 && problems[0] !== undefined
+        ? problems[0]
+        : `${problems.length} settings are not valid:\n${problems.map((line) => `  - ${line}`).join("\n")}`,
+    );
+  }
+
+  return Object.freeze({
+    settings: Object.freeze(settings),
+    postgres: settings.DATABASE_URL
+      ? { connectionString: settings.DATABASE_URL }
+      : postgresVariables.length > 0
+        ? {
+            host: settings.POSTGRES_HOST ?? "127.0.0.1",
+            port: settings.POSTGRES_PORT,
+            database: settings.POSTGRES_DB,
+            user: settings.POSTGRES_USER,
+            password: settings.POSTGRES_PASSWORD,
+          }
+        : undefined,
+  });
+}

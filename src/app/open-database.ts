@@ -1,0 +1,38 @@
+import { checkServer } from "../storage/database/check-server.ts";
+import type { Database } from "../storage/database/database.ts";
+import { openEmbeddedDatabase } from "../storage/database/embedded-database.ts";
+import { openPostgresDatabase } from "../storage/database/postgres-database.ts";
+import type { Logger } from "../util/logger.ts";
+import type { Config } from "./config.ts";
+
+/**
+ * Opens the engine that the configuration selects.
+ *
+ * @throws StartupError with one sentence for the operator.
+ */
+export async function openDatabase({ settings, postgres }: Config, logger: Logger): Promise<Database> {
+  if (postgres === undefined) {
+    const directory = settings.MEMORY_DATA_DIR;
+    const database = await openEmbeddedDatabase({ directory, logger });
+    logger.info(
+      { directory },
+      "embedded engine: survives a killed process, not a power cut; for durability configure PostgreSQL",
+    );
+    return database;
+  }
+  const database = await openPostgresDatabase({
+    connection: postgres,
+    poolSize: settings.MEMORY_POOL_SIZE,
+    statementTimeoutMs: settings.MEMORY_STATEMENT_TIMEOUT_MS,
+    preparedStatements: settings.MEMORY_PREPARED_STATEMENTS,
+    logger,
+  });
+  try {
+    const versions = await checkServer(database, { logger });
+    logger.info({ ...versions }, "connected to PostgreSQL");
+    return database;
+  } catch (error) {
+    await database.close();
+    throw error;
+  }
+}

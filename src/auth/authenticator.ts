@@ -1,0 +1,120 @@
+import type { Config } from "../app/config.ts";
+import { ServiceError, StartupError } from "../memory/model/errors.ts";
+import type { Logger } from "../util/logger.ts";
+import { isLoopbackHost } from "../util/loopback.ts";
+import { apiKeysFrom, findApiKey } from "./api-keys.ts";
+import type { Caller } from "./caller.ts";
+import { createJwtVerifier, type JwtVerifier, type KeyFinder, keysFrom, remoteKeys } from "./jwt.ts";
+import { needsCredentials } from "./settings.ts";
+import { watchFiles } from "./watched-files.ts";
+
+/** Tells who makes a call. */
+export interface Authenticator {
+  /**
+   * @param authorization the header of that name, `Bearer` and an API key or a token.
+   * @throws ServiceError UNAUTHENTICATED; AUTHENTICATION_UNAVAILABLE if that cannot be told now.
+   */
+  authenticate(authorization: string | undefined): Caller | Promise<Caller>;
+  close(): void;
+}
+
+/**
+ * Creates what the settings ask for; undefined if they ask for no credentials. Files are read again when they change.
+ *
+ * @throws StartupError if keys cannot be read.
+ */
+export async function createAuthenticator(
+  settings: Config["settings"],
+  logger: Logger,
+): Promise<Authenticator | undefined> {
+  if (!needsCredentials(settings)) return undefined;
+  const closers: (() => void)[] = [];
+  const keys = await readApiKeys(settings, logger, closers);
+  const jwt = await readJwt(settings, logger, closers);
+  return {
+    authenticate(authorization) {
+      const credential = credentialFrom(authorization);
+      // No key has a dot in it, and every token has two.
+      if (credential.includes(".") && jwt !== undefined) return jwt.verify(credential);
+      const key = findApiKey(keys(), credential);
+      if (key === undefined) throw unauthenticated("the credentials are not valid");
+      if (key.expires !== undefined && key.expires <= Date.now()) {
+        throw unauthenticated("the API key has expired");
+      }
+      return key.caller;
+    },
+    close() {
+      for (const close of closers) close();
+    },
+  };
+}
+
+async function readApiKeys(settings: Config["settings"], logger: Logger, closers: (() => void)[]) {
+  const { MEMORY_API_KEYS: text = "", MEMORY_API_KEYS_FILE: path } = settings;
+  const what = "the API keys";
+  if (path === undefined) {
+    try {
+      const keys = apiKeysFrom(text);
+      return () => keys;
+    } catch (error) {
+      const problem = error instanceof Error ? error.message : String(error);
+      throw new StartupError(`${what} in MEMORY_API_KEYS cannot be used: ${problem}`, { cause: error });
+    }
+  }
+  const watched = await watchFiles({
+    paths: [path],
+    what,
+    parse: ([contents]) => apiKeysFrom(String(contents)),
+    logger,
+  });
+  closers.push(() => watched.close());
+  return () => watched.current();
+}
+
+async function readJwt(
+  settings: Config["settings"],
+  logger: Logger,
+  closers: (() => void)[],
+): Promise<JwtVerifier | undefined> {
+  const { MEMORY_JWT_ISSUER: issuer, MEMORY_JWT_AUDIENCE: audience } = settings;
+  const { MEMORY_JWT_JWKS_URL: url, MEMORY_JWT_KEY_FILE: path } = settings;
+  if (issuer === undefined || audience === undefined) return undefined;
+  if (url !== undefined) {
+    warnOfPlainText(url, logger);
+    return createJwtVerifier({ issuer, audience, findKey: remoteKeys(url, logger) });
+  }
+  if (path === undefined) return undefined;
+  const create = (findKey: KeyFinder) => createJwtVerifier({ issuer, audience, findKey });
+  const watched = await watchFiles({
+    paths: [path],
+    what: "the key of tokens",
+    // A new verifier remembers no token that the old key signed.
+    parse: ([contents]) => create(keysFrom(String(contents))),
+    logger,
+  });
+  closers.push(() => watched.close());
+  return { verify: (token) => watched.current().verify(token) };
+}
+
+function warnOfPlainText(url: string, logger: Logger): void {
+  const { protocol, hostname } = new URL(url);
+  if (protocol === "https:" || isLoopbackHost(hostname)) return;
+  logger.warn(
+    {},
+    "the keys that tokens are checked with arrive in plain text: who can exchange them on their way may do everything; set MEMORY_JWT_JWKS_URL to https",
+  );
+}
+
+/** @throws ServiceError UNAUTHENTICATED */
+function credentialFrom(authorization: string | undefined): string {
+  if (authorization === undefined) {
+    throw unauthenticated("the call has no credentials: send them as authorization: Bearer KEY");
+  }
+  const credential = /^bearer +([\x21-\x7e]+) *$/i.exec(authorization)?.[1];
+  if (credential === undefined) throw unauthenticated("the credentials are not valid");
+  return credential;
+}
+
+function unauthenticated(message: string): ServiceError {
+  return new ServiceError("UNAUTHENTICATED", message);
+}

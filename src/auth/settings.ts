@@ -1,0 +1,35 @@
+import type { SettingValues } from "../app/config.ts";
+
+/** True if the settings ask for credentials of callers. */
+export function needsCredentials(settings: SettingValues): boolean {
+  return (
+    settings.MEMORY_API_KEYS !== undefined ||
+    settings.MEMORY_API_KEYS_FILE !== undefined ||
+    settings.MEMORY_JWT_ISSUER !== undefined
+  );
+}
+
+/** What contradicts itself, or is half of something. */
+export function securityProblems(settings: SettingValues): string[] {
+  const problems: string[] = [];
+  const isSet = (name: keyof SettingValues) => settings[name] !== undefined;
+  const needs = (name: keyof SettingValues, other: keyof SettingValues) => {
+    if (isSet(name) && !isSet(other)) problems.push(`${name} is set without ${other}, set both or none`);
+  };
+  if (isSet("MEMORY_API_KEYS") && isSet("MEMORY_API_KEYS_FILE")) {
+    problems.push("MEMORY_API_KEYS and MEMORY_API_KEYS_FILE are both set: keep one of the two ways");
+  }
+  needs("MEMORY_TLS_CERT_FILE", "MEMORY_TLS_KEY_FILE");
+  needs("MEMORY_TLS_KEY_FILE", "MEMORY_TLS_CERT_FILE");
+  needs("MEMORY_TLS_CLIENT_CA_FILE", "MEMORY_TLS_CERT_FILE");
+  needs("MEMORY_CLIENT_CERT_FILE", "MEMORY_CLIENT_KEY_FILE");
+  needs("MEMORY_CLIENT_KEY_FILE", "MEMORY_CLIENT_CERT_FILE");
+  needs("MEMORY_JWT_ISSUER", "MEMORY_JWT_AUDIENCE");
+  needs("MEMORY_JWT_AUDIENCE", "MEMORY_JWT_ISSUER");
+  needs("MEMORY_JWT_JWKS_URL", "MEMORY_JWT_ISSUER");
+  needs("MEMORY_JWT_KEY_FILE", "MEMORY_JWT_ISSUER");
+  if (isSet("MEMORY_JWT_ISSUER") && isSet("MEMORY_JWT_JWKS_URL") === isSet("MEMORY_JWT_KEY_FILE")) {
+    problems.push("MEMORY_JWT_ISSUER needs one of MEMORY_JWT_JWKS_URL and MEMORY_JWT_KEY_FILE");
+  }
+  return problems;
+}

@@ -1,0 +1,82 @@
+import { once } from "node:events";
+import { toJson } from "@bufbuild/protobuf";
+import type { MemoryClient } from "memory-service-client";
+import {
+  type ExportRequest,
+  ExportResponseSchema,
+} from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import { StartupError } from "../../memory/model/errors.ts";
+import { filterFrom } from "../client/request-options.ts";
+import { serverUrl, withClient } from "../client/server-client.ts";
+import { whenInterrupted } from "../when-interrupted.ts";
+import { createProgress, memoriesOf } from "./progress.ts";
+
+export interface ExportOptions {
+  readonly server?: string;
+  readonly domain?: string;
+  readonly filter?: string;
+  readonly embeddings?: boolean;
+  readonly cursor?: string;
+}
+
+/**
+ * Writes a domain to standard output: one ExportResponse a line in protobuf's JSON form, without its cursor, which says
+ * nothing on another server.
+ */
+export async function exportDomain(options: ExportOptions): Promise<void> {
+  const request = {
+    domain: options.domain ?? "",
+    includeEmbeddings: options.embeddings ?? false,
+    cursor: options.cursor ?? "",
+    ...(options.filter === undefined ? {} : { filter: filterFrom(options.filter) }),
+  };
+  await withClient(await serverUrl(options.server), async (client) => {
+    const interrupted = whenInterrupted();
+    const progress = createProgress();
+    const started = performance.now();
+    const total = await memoriesToExport(client, request);
+    let { cursor } = request;
+    let records = 0;
+    let complete = false;
+    try {
+      for await (const response of client.memories.export(request, { signal: interrupted.signal })) {
+        const after = response.cursor;
+        response.cursor = "";
+        // The file has its own date, and two exports of the same memories are the same file.
+        if (response.item.case === "header") delete response.item.value.exportTime;
+        await write(`${JSON.stringify(toJson(ExportResponseSchema, response))}\n`);
+        if (response.item.case === "record") {
+          cursor = after;
+          progress.show(memoriesOf(++records), records, total);
+        }
+        complete = response.item.case === "summary";
+      }
+      if (!complete) throw new StartupError("the server ended the export early");
+    } catch (error) {
+      progress.end();
+      const goOn = cursor === "" ? "" : `; to go on, append what this writes: --cursor ${cursor}`;
+      console.error(`memory-service: the export is not complete after ${memoriesOf(records)}${goOn}`);
+      throw interrupted.signal.aborted ? new StartupError("interrupted") : error;
+    } finally {
+      interrupted.end();
+      progress.end();
+    }
+    const seconds = ((performance.now() - started) / 1_000).toFixed(1);
+    console.error(`exported ${memoriesOf(records)} in ${seconds} s`);
+  });
+}
+
+/** For a bar only: counting takes a while. */
+async function memoriesToExport(
+  { domains }: MemoryClient["raw"],
+  { domain, filter, cursor }: Partial<ExportRequest>,
+): Promise<number | undefined> {
+  if (!process.stderr.isTTY || filter !== undefined || cursor) return undefined;
+  const answer = await domains.getDomain({ name: domain ?? "" }).catch(() => undefined);
+  return answer?.domain === undefined ? undefined : Number(answer.domain.memoryCount);
+}
+
+/** At the pace of whoever reads. */
+async function write(text: string): Promise<void> {
+  if (!process.stdout.write(text)) await once(process.stdout, "drain");
+}

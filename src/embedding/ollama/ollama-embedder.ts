@@ -1,0 +1,196 @@
+import type { Logger } from "../../util/logger.ts";
+import { untilAborted } from "../../util/wait.ts";
+import type { CircuitState } from "../circuit-breaker.ts";
+import { type Clock, systemClock } from "../clock.ts";
+import { type Embedder, type EmbeddingRole, type EmbeddingSpace, EmbedError } from "../embedder.ts";
+import { type ModelProfile, prepareText, shortenedTo } from "../model-profile.ts";
+import { profileForModel } from "../model-profiles.ts";
+import { createQueryCache } from "../query-cache.ts";
+import { withRetries } from "../retry.ts";
+import { createScheduler } from "../scheduler.ts";
+import { createOllamaClient, KEEP_ALIVE_SECONDS } from "./ollama-client.ts";
+import { OllamaError } from "./ollama-errors.ts";
+import { CANARY, PROBE_TEXTS, watchModel } from "./watch-model.ts";
+
+export interface OllamaEmbedderOptions {
+  /** Base URL: `http://127.0.0.1:11434`. */
+  readonly url: string;
+  readonly model: string;
+  /** Download the model if Ollama lacks it. */
+  readonly pull: boolean;
+  readonly logger: Logger;
+  /** How to speak to the model. Default: the built-in profile for its name. */
+  readonly profile?: ModelProfile;
+  /** Length of the embeddings to make, which the model must be trained for. Default: that of the profile. */
+  readonly dimensions?: number;
+  readonly clock?: Clock;
+  /** From 0 to below 1, for the jitter of retries. Default Math.random. */
+  readonly random?: () => number;
+  /** For a call to a loaded model, plus one millisecond for each character. Default 30,000. */
+  readonly warmTimeoutMs?: number;
+  /** For calls that need no model. Default 5,000. */
+  readonly metadataTimeoutMs?: number;
+}
+
+/** The embedder with figures for metrics. */
+export interface OllamaEmbedder extends Embedder {
+  readonly profile: ModelProfile;
+  stats(): { readonly circuit: CircuitState; readonly waitingTexts: number; readonly cachedQueries: number };
+}
+
+/** For a call that may have to load the model first. */
+const COLD_TIMEOUT_MS = 120_000;
+
+const MS_PER_CHARACTER = 1;
+
+/** `fetch` itself gives up after 300 s without headers. */
+const MAX_TIMEOUT_MS = 280_000;
+
+/**
+ * Embeds with a model served by Ollama. Returns at once: Ollama is looked at in the background, again and again,
+ * so that the embedder becomes usable by itself whenever Ollama and its model do.
+ *
+ * @throws TypeError if `url` is no http or https URL. Nothing else: an embedder that is away is no reason not to start.
+ */
+export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbedder {
+  const { logger, clock = systemClock, warmTimeoutMs = 30_000 } = options;
+  const own = options.profile ?? profileForModel(options.model);
+  const profile = options.dimensions === undefined ? own : shortenedTo(own, options.dimensions);
+  const client = createOllamaClient({ ...options, profile, clock });
+  const cache = createQueryCache();
+  const scheduler = createScheduler({ run });
+  const lifetime = new AbortController();
+  const watch = watchModel({
+    client,
+    model: options.model,
+    profile,
+    nativeDimensions: own.shortenTo === undefined ? own.dimensions : undefined,
+    pull: options.pull,
+    logger,
+    clock,
+    coldTimeoutMs: COLD_TIMEOUT_MS,
+    signal: lifetime.signal,
+    onSpace: () => cache.clear(),
+  });
+
+  function closedError(): EmbedError {
+    return new EmbedError("unavailable", "the embedder is closed");
+  }
+
+  /** Embeds one batch for the scheduler. */
+  async function run(texts: readonly string[], role: EmbeddingRole): Promise<readonly Float32Array[]> {
+    for (;;) {
+      const before = watch.space;
+      if (before === undefined || watch.phase !== "ready") throw watch.failure();
+      const embeddings = await attempt(texts, before, role === "document" || texts.length > 1);
+      // Another model answered under the same name while this was under way: whose embeddings these are is unknown.
+      if (watch.space !== before) continue;
+      if (role === "query")
+        for (const [i, embedding] of embeddings.entries()) cache.set(before, texts[i] ?? "", embedding);
+      return embeddings;
+    }
+  }
+
+  async function attempt(
+    texts: readonly string[],
+    within: EmbeddingSpace,
+    withCanary: boolean,
+  ): Promise<Float32Array[]> {
+    const length = texts.reduce((sum, text) => sum + text.length, 0);
+    let stale = false;
+    try {
+      return await withRetries(
+        async () => {
+          try {
+            const timeoutMs = Math.min(MAX_TIMEOUT_MS, loadedTimeoutMs() + length * MS_PER_CHARACTER);
+            if (!withCanary) return await sendCounted(texts, timeoutMs, within);
+            const embeddings = await sendCounted([CANARY, ...texts], timeoutMs, within);
+            return embeddings.slice(1);
+          } catch (error) {
+            if (!(error instanceof OllamaError)) throw error;
+            if (error.retry === "now" && !stale) stale = true;
+            else watch.failed(error);
+            throw error;
+          }
+        },
+        { ...options, clock, mayRetry: () => watch.phase === "ready", signal: lifetime.signal },
+      );
+    } catch (error) {
+      if (!(error instanceof OllamaError)) throw error;
+      const unclear = error.suspect || (error.kind === "rejected" && texts.length === 1);
+      if (!unclear) throw error;
+      // Is it the text or the model? A harmless text tells.
+      try {
+        await sendCounted(PROBE_TEXTS, loadedTimeoutMs(), within);
+      } catch (second) {
+        if (!(second instanceof OllamaError)) throw second;
+        watch.broken(second);
+        throw new EmbedError("unavailable", second.message, { cause: error });
+      }
+      throw new EmbedError("rejected", error.message, { cause: error });
+    }
+  }
+
+  function loadedTimeoutMs(): number {
+    const loaded = clock.now() - watch.answeredAt < KEEP_ALIVE_SECONDS * 1_000;
+    return loaded ? warmTimeoutMs : COLD_TIMEOUT_MS;
+  }
+
+  async function sendCounted(
+    texts: readonly string[],
+    timeoutMs: number,
+    { dimensions, probe }: EmbeddingSpace,
+  ): Promise<Float32Array[]> {
+    const first = texts[0] === CANARY ? probe : undefined;
+    const embeddings = await client.embed(texts, { timeoutMs, dimensions, first, signal: lifetime.signal });
+    watch.answered();
+    return embeddings;
+  }
+
+  async function embed(
+    texts: readonly string[],
+    role: EmbeddingRole,
+    signal?: AbortSignal,
+  ): Promise<Float32Array[]> {
+    signal?.throwIfAborted();
+    if (lifetime.signal.aborted) throw closedError();
+    const prepared = texts.map((text) => {
+      if (profile.clean(text).trim() === "") throw new EmbedError("rejected", "there is no text to embed");
+      return prepareText(profile, text, role);
+    });
+    const before = watch.space;
+    const results = prepared.map((text) =>
+      before !== undefined && role === "query" ? cache.get(before, text) : undefined,
+    );
+    const uncached = prepared.filter((_, i) => results[i] === undefined);
+    if (uncached.length > 0) {
+      while (watch.phase === "checking") await untilAborted(watch.firstLook, signal);
+      if (lifetime.signal.aborted) throw closedError();
+      if (watch.phase !== "ready") throw watch.failure();
+      const fresh = await scheduler.submit(uncached, role, signal);
+      // Cached and fresh ones would be of different spaces.
+      if (uncached.length < texts.length && watch.space !== before) return embed(texts, role, signal);
+      let next = 0;
+      for (const i of results.keys()) results[i] ??= fresh[next++];
+    }
+    return results.filter((embedding) => embedding !== undefined);
+  }
+
+  return {
+    profile,
+    maxChunkLength: profile.maxChunkLength,
+    embed,
+    space: () => watch.space,
+    status() {
+      if (lifetime.signal.aborted) return { available: false, reason: "the embedder is closed" };
+      return { available: watch.phase === "ready", reason: watch.reason };
+    },
+    stats: () => ({ circuit: watch.circuit, waitingTexts: scheduler.waiting, cachedQueries: cache.size }),
+    onAvailable: watch.onAvailable,
+    async close() {
+      if (!lifetime.signal.aborted) lifetime.abort(closedError());
+      scheduler.close(closedError());
+      await watch.close();
+    },
+  };
+}

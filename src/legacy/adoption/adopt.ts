@@ -1,0 +1,58 @@
+import { StartupError } from "../../memory/model/errors.ts";
+import type { Database, Queryable } from "../../storage/database/database.ts";
+import { migrate, sqlDirectory } from "../../storage/migrations/migrations.ts";
+import type { Logger } from "../../util/logger.ts";
+import { type AdoptedTable, type AdoptOptions, adoptTable } from "./adopt-table.ts";
+import type { AdoptionPlan, PlannedTable } from "./adoption-plan.ts";
+
+export interface AdoptTablesOptions extends Omit<AdoptOptions, "concurrently" | "onStep"> {
+  readonly onStep?: (table: PlannedTable, step: string, rows: number) => void;
+  readonly logger: Logger;
+}
+
+/**
+ * Carries out a plan without problems, in this database: brings the catalogue up to date, then takes over one table after
+ * the other. Safe to repeat after any interruption.
+ *
+ * @throws StartupError, also if another one is at it.
+ */
+export async function adoptTables(
+  database: Database,
+  plan: AdoptionPlan,
+  { logger, onStep, ...options }: AdoptTablesOptions,
+): Promise<AdoptedTable[]> {
+  await prepareCatalogue(database, logger, options.signal);
+  return await database.session(async (session) => {
+    await session.execute("set statement_timeout = 0");
+    const [lock] = await session.query<{ locked: boolean }>({
+      text: "select pg_try_advisory_lock(hashtextextended('memory-service adopt', 0)) as locked",
+    });
+    if (lock?.locked !== true) throw new StartupError("another adopt is at work on this database");
+    const done: AdoptedTable[] = [];
+    for (const table of plan.tables) {
+      done.push(
+        await adoptTable(session, table, {
+          ...options,
+          concurrently: database.engine === "postgres",
+          onStep: (step, rows) => onStep?.(table, step, rows),
+        }),
+      );
+    }
+    return done;
+  });
+}
+
+/** Brings the catalogue up to date in a database that the old server has used. */
+export async function prepareCatalogue(
+  database: Database,
+  logger: Logger,
+  signal: AbortSignal,
+): Promise<void> {
+  await dropOldFunction(database);
+  await migrate(database, { directory: sqlDirectory, logger, signal });
+}
+
+/** Ours of the same name has a second parameter; calls with one would still go to the old one. */
+async function dropOldFunction(database: Queryable): Promise<void> {
+  await database.execute("drop function if exists create_domain_memories_table(text)");
+}

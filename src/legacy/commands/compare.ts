@@ -1,0 +1,165 @@
+import type { MemoryClient } from "memory-service-client";
+import { SearchMode } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import { readConfig, type SettingValues } from "../../app/config.ts";
+import { openLocalClient } from "../../app/open-local-client.ts";
+import { wholeNumber } from "../../cli/client/request-options.ts";
+import { openServerClient, sentenceFor, serverUrl } from "../../cli/client/server-client.ts";
+import { warningsOnly } from "../../cli/log.ts";
+import { grouped } from "../../cli/memories/progress.ts";
+import { whenInterrupted } from "../../cli/when-interrupted.ts";
+import { createServiceTools } from "../../mcp/service-tools.ts";
+import { StartupError } from "../../memory/model/errors.ts";
+import { askOld } from "../compare/ask-old.ts";
+import {
+  type AnswerComparison,
+  type ComparisonSummary,
+  compareAnswers,
+  summarizeComparisons,
+} from "../compare/compare-answers.ts";
+import { type CompareQuery, readQueries, sampleQueries } from "../compare/query.ts";
+import { createBareEmbedder } from "../import/bare-embedder.ts";
+import { openLegacySource } from "../readers/open-source.ts";
+import { runningServer } from "./import-target.ts";
+
+export interface CompareOptions {
+  readonly server?: string;
+  readonly domain?: string;
+  readonly queries?: string;
+  readonly sample?: string;
+  readonly limit?: string;
+  readonly mode?: "hybrid" | "semantic";
+  readonly json?: boolean;
+}
+
+/**
+ * Asks the old data and the service the same questions, and says how far the answers agree. Returns the exit code: 1 if a
+ * clear old answer is not at the top of the new one.
+ *
+ * @throws StartupError, UsageError
+ */
+export async function compare(path: string, options: CompareOptions): Promise<number> {
+  const { settings, ...config } = readConfig(process.env);
+  const limit = wholeNumber("--limit", options.limit ?? "5");
+  const count = wholeNumber("--sample", options.sample ?? "50");
+  const { signal, end } = whenInterrupted();
+  const url = options.server === undefined ? await runningServer() : await serverUrl(options.server);
+  const source = await openLegacySource(path, signal).finally(end);
+  try {
+    const { dimensions, problem } = source.vectors.findings;
+    const queries =
+      options.queries === undefined
+        ? sampleQueries(source, { count, limit })
+        : await readQueries(options.queries, { limit, dimensions });
+    const asked =
+      dimensions > 0 && problem === undefined ? await embedMissing(settings, queries, signal) : queries;
+    const old = await askOld(source, asked, signal);
+    const service =
+      url === undefined
+        ? await openLocalClient({ ...config, settings }, warningsOnly)
+        : await openServerClient(url);
+    try {
+      const comparisons: AnswerComparison[] = [];
+      for (const [index, query] of queries.entries()) {
+        signal.throwIfAborted();
+        const answer = old[index];
+        if (answer === undefined) throw new Error("a query without an answer");
+        const found = await askService(service.client, query, options);
+        comparisons.push(compareAnswers(query.text, answer, found));
+      }
+      const summary = summarizeComparisons(comparisons);
+      const notes =
+        problem === undefined
+          ? []
+          : [`the old vectors cannot be used, its search by words answers: ${problem}`];
+      process.stdout.write(
+        options.json
+          ? `${JSON.stringify({ summary, notes, queries: comparisons }, undefined, 2)}\n`
+          : format(summary, notes, comparisons),
+      );
+      return summary.clearSameTop === summary.clear ? 0 : 1;
+    } catch (error) {
+      throw sentenceFor(error, url ?? "the configured database");
+    } finally {
+      await service.close();
+    }
+  } catch (error) {
+    throw signal.aborted ? new StartupError("interrupted") : error;
+  } finally {
+    await source.close();
+  }
+}
+
+/** As the old system embedded questions: without the prefixes that some models are asked with. */
+async function embedMissing(
+  settings: SettingValues,
+  queries: readonly CompareQuery[],
+  signal: AbortSignal,
+): Promise<readonly CompareQuery[]> {
+  const isMissing = (query: CompareQuery) =>
+    query.useVector && query.text.trim() !== "" && query.embedding === undefined;
+  const texts = queries.filter(isMissing).map(({ text }) => text);
+  if (texts.length === 0) return queries;
+  const embedder = createBareEmbedder(settings, warningsOnly);
+  try {
+    const embeddings = await embedder.embed(texts, "query", signal).catch((error: unknown) => {
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new StartupError(`the questions cannot be embedded for the old data: ${reason}`, {
+        cause: error,
+      });
+    });
+    let next = 0;
+    return queries.map((query) => (isMissing(query) ? { ...query, embedding: embeddings[next++] } : query));
+  } finally {
+    await embedder.close();
+  }
+}
+
+/** As the tool search_memories of the adapter does it; `--mode semantic` leaves the words out. */
+async function askService(
+  client: MemoryClient,
+  { text, limit, useVector }: CompareQuery,
+  { domain, mode }: CompareOptions,
+): Promise<string[]> {
+  if (mode === "semantic" && useVector && text.trim() !== "") {
+    const { hits } = await client.search({
+      query: text,
+      domain: domain ?? "",
+      limit,
+      mode: SearchMode.SEMANTIC,
+    });
+    return hits.flatMap(({ memory }) => (memory === undefined ? [] : [memory.id]));
+  }
+  const tools = createServiceTools(client, (name) => name);
+  const found = await tools.search({ query: text, domain, limit, useVector });
+  return found.map(({ id }) => id);
+}
+
+function format(
+  summary: ComparisonSummary,
+  notes: readonly string[],
+  comparisons: readonly AnswerComparison[],
+): string {
+  const lines = comparisons.map((one) => {
+    const [top] = one.ranks;
+    const verdict = one.sameTop
+      ? "same top"
+      : top === undefined
+        ? "old answer empty"
+        : top.new === undefined
+          ? "old top not in the new answer"
+          : `old top is now number ${top.new}`;
+    return `${one.clear ? "clear  " : "       "}${`${one.common}/${one.old}`.padStart(8)}  ${verdict.padEnd(29)}  ${shown(one.query)}`;
+  });
+  return `${[
+    ...notes,
+    ...lines,
+    "",
+    `${grouped(summary.queries)} questions: the same memory at the top of ${grouped(summary.sameTop)}; of ${grouped(summary.clear)} with a clear old answer, at that of ${grouped(summary.clearSameTop)}`,
+    `${(summary.overlap * 100).toFixed(1)} % of the old answers are in the new ones, moved by ${summary.meanRankChange.toFixed(1)} places on average`,
+  ].join("\n")}\n`;
+}
+
+function shown(query: string): string {
+  const line = query.replace(/[\p{Cc}\s]+/gu, " ");
+  return line.length > 60 ? `${line.slice(0, 59)}…` : line;
+}

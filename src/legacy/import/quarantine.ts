@@ -1,0 +1,155 @@
+import { closeSync, openSync, readSync } from "node:fs";
+import { open, rename } from "node:fs/promises";
+import { join } from "node:path";
+import type { LegacySource } from "../readers/open-source.ts";
+import { CHECKPOINTS, type LegacyRow, MEMORIES, VERSIONS } from "../readers/read-database.ts";
+import { CHUNKS_FILE, ORPHANED } from "../readers/survey-vectors.ts";
+import { expireTimeOf } from "./convert-row.ts";
+import { keptText, valueToJson } from "./stored-value.ts";
+
+/** What does not become a memory. */
+export type QuarantineKind =
+  /** A former text of a memory, of which only this chunk is left. */
+  | "tombstone"
+  /** A chunk of a memory that is not there any more. */
+  | "orphan-chunk"
+  /** A chunk that missed an update of its memory: the text that searches went on finding. */
+  | "stale-chunk"
+  /** What follows the damage in the file of chunks, a piece each. */
+  | "unread"
+  /** Of the fork: a former state of a memory, a checkpoint. */
+  | "version"
+  | "checkpoint"
+  /** Of the fork: a memory whose time is over. */
+  | "expired"
+  /** A row of a table that nobody knows. */
+  | "row";
+
+export type QuarantineCounts = Readonly<Record<QuarantineKind, number>>;
+
+/** Bytes collected before they are written. */
+const BLOCK = 256 * 1024;
+/** Bytes of what could not be read that become one entry. */
+const PIECE = 1024 * 1024;
+
+/**
+ * Goes through all that is in the old data and is not a live memory. With a path it is written there, one JSON object a
+ * line, all or nothing.
+ *
+ * @param now memories that end before are not live; in microseconds
+ */
+export async function quarantine(
+  source: LegacySource,
+  path: string | undefined,
+  now: bigint,
+): Promise<QuarantineCounts> {
+  const counts = {
+    tombstone: 0,
+    "orphan-chunk": 0,
+    "stale-chunk": 0,
+    unread: 0,
+    version: 0,
+    checkpoint: 0,
+    expired: 0,
+    row: 0,
+  } satisfies Record<QuarantineKind, number>;
+  if (path === undefined) {
+    for (const { kind } of entries(source, now)) counts[kind]++;
+    return counts;
+  }
+  const draft = `${path}.new`;
+  {
+    await using file = await open(draft, "w");
+    let block = "";
+    for (const entry of entries(source, now)) {
+      counts[entry.kind]++;
+      block += `${JSON.stringify(entry)}\n`;
+      if (block.length < BLOCK) continue;
+      await file.writeFile(block);
+      block = "";
+    }
+    await file.writeFile(block);
+    await file.sync();
+  }
+  await rename(draft, path);
+  return counts;
+}
+
+interface Entry {
+  readonly kind: QuarantineKind;
+  readonly [member: string]: unknown;
+}
+
+function* entries(
+  { path, vectors, scratch, database }: LegacySource,
+  now: bigint,
+): Generator<Entry, void, undefined> {
+  const chunks = (where: string) =>
+    scratch
+      .prepare(
+        `select c.row, c.key, c.content, c.json,
+          (select m.key from memory m where m.created_at = c.meta_created_at limit 1) as linked
+        from chunk c where ${where} order by c.row`,
+      )
+      .iterate();
+  const chunk = (kind: QuarantineKind, row: Record<string, unknown>): Entry => {
+    const key = row.key ?? row.linked;
+    return {
+      kind,
+      memory_id: typeof key === "string" ? JSON.parse(key) : null,
+      content: row.content,
+      row: row.row,
+      // As it was written, since Python's JSON has what JSON has not.
+      original: row.json,
+    };
+  };
+  for (const row of chunks("c.key is null")) yield chunk("tombstone", row);
+  for (const row of chunks(ORPHANED)) yield chunk("orphan-chunk", row);
+  for (const row of chunks("exists (select 1 from memory m where m.key = c.key and m.stale = 'text')")) {
+    yield chunk("stale-chunk", row);
+  }
+  if (vectors.unreadFrom !== undefined) yield* unread(join(path, CHUNKS_FILE), vectors.unreadFrom);
+  for (const table of database.otherTables) {
+    const kind = table === VERSIONS ? "version" : table === CHECKPOINTS ? "checkpoint" : "row";
+    for (const row of database.rows(table)) yield rowEntry(kind, row, kind === "row" ? { table } : {});
+  }
+  for (const row of database.columns.includes("expires_at") ? database.rows(MEMORIES) : []) {
+    const end = expireTimeOf(row);
+    if (end !== undefined && end <= now) yield rowEntry("expired", row, {});
+  }
+}
+
+function* unread(path: string, from: number): Generator<Entry, void, undefined> {
+  const file = openSync(path, "r");
+  try {
+    const buffer = Buffer.alloc(PIECE);
+    for (let at = from; ; at += PIECE) {
+      const bytes = buffer.subarray(0, readSync(file, buffer, 0, PIECE, at));
+      const content = keptText({ type: "text", bytes }).text;
+      // Brackets alone say nothing.
+      if (/[^\s,\]}]/.test(content)) {
+        yield {
+          kind: "unread",
+          file: CHUNKS_FILE,
+          byte: at,
+          content,
+          original: valueToJson({ type: "blob", bytes }),
+        };
+      }
+      if (bytes.length < PIECE) return;
+    }
+  } finally {
+    closeSync(file);
+  }
+}
+
+function rowEntry(kind: QuarantineKind, row: LegacyRow, more: Readonly<Record<string, unknown>>): Entry {
+  const { memory_id, id = null, content } = row;
+  return {
+    kind,
+    ...more,
+    ...(kind === "version" || kind === "expired" ? { memory_id: keptText(memory_id ?? id).text } : {}),
+    ...(content === undefined ? {} : { content: keptText(content).text }),
+    original: Object.fromEntries(Object.entries(row).map(([column, value]) => [column, valueToJson(value)])),
+  };
+}

@@ -1,0 +1,114 @@
+/**
+ * Why a call failed. The names are those of `memoryservice.v1.ErrorReason` without its prefix; the RPC edge
+ * maps each to one status code (src/rpc/interceptors/errors.ts).
+ */
+export type ErrorReason =
+  | "INVALID_ARGUMENT"
+  | "INVALID_PAGE_TOKEN"
+  | "MEMORY_NOT_FOUND"
+  | "DOMAIN_NOT_FOUND"
+  | "MEMORY_ALREADY_EXISTS"
+  | "DOMAIN_ALREADY_EXISTS"
+  | "VERSION_MISMATCH"
+  | "CONFLICT"
+  | "SCHEMA_MISMATCH"
+  | "RESPONSE_TOO_LARGE"
+  | "DOMAIN_LIMIT_REACHED"
+  | "OVERLOADED"
+  | "STORAGE_FULL"
+  | "DATABASE_UNAVAILABLE"
+  | "EMBEDDER_UNAVAILABLE"
+  | "OUTCOME_UNKNOWN"
+  | "SHUTTING_DOWN"
+  | "DEADLINE_EXCEEDED"
+  | "CANCELED"
+  | "AUTHENTICATION_UNAVAILABLE"
+  | "UNAUTHENTICATED"
+  | "PERMISSION_DENIED"
+  | "HOST_NOT_ALLOWED"
+  | "NOT_IMPLEMENTED"
+  | "INTERNAL";
+
+/** One field of a request that broke a rule. */
+export interface FieldViolation {
+  /** Path in the request message, in proto names: `content`, `items[3].metadata`. */
+  readonly field: string;
+  /** What is wrong and what is allowed: `must have 1 to 50 characters, has 64`. */
+  readonly description: string;
+}
+
+export interface ServiceErrorOptions {
+  /** Facts a program may branch on, such as the current version; never driver text, SQL or paths. */
+  readonly metadata?: Readonly<Record<string, string>>;
+  readonly violations?: readonly FieldViolation[];
+  /** Set where repeating the same call may help: how long to wait before it, in milliseconds. */
+  readonly retryAfterMs?: number;
+  /** What really happened. Logged, never sent. */
+  readonly cause?: unknown;
+}
+
+/** The one error that the service throws on purpose; everything else that reaches the edge is a defect. */
+export class ServiceError extends Error {
+  override readonly name = "ServiceError";
+  readonly reason: ErrorReason;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly violations: readonly FieldViolation[];
+  readonly retryAfterMs: number | undefined;
+
+  constructor(reason: ErrorReason, message: string, options: ServiceErrorOptions = {}) {
+    super(message, { cause: options.cause });
+    this.reason = reason;
+    this.metadata = options.metadata ?? {};
+    this.violations = options.violations ?? [];
+    this.retryAfterMs = options.retryAfterMs;
+  }
+}
+
+/** @throws ServiceError with every violation, if there is one. */
+export function assertNoViolations(violations: readonly FieldViolation[]): void {
+  const first = violations[0];
+  if (first === undefined) return;
+  const more = violations.length > 1 ? ` (and ${violations.length - 1} more)` : "";
+  throw new ServiceError("INVALID_ARGUMENT", `${first.field}: ${first.description}${more}`, { violations });
+}
+
+/** The one answer to a domain that is not there. */
+export function domainNotFound(name: string, cause?: unknown): ServiceError {
+  return new ServiceError(
+    "DOMAIN_NOT_FOUND",
+    `domain "${name}" not found: ListDomains tells which there are`,
+    {
+      metadata: { domain: name },
+      cause,
+    },
+  );
+}
+
+/** The one answer to a memory that is not there, or not any more. */
+export function memoryNotFound(domain: string, id: string): ServiceError {
+  return new ServiceError("MEMORY_NOT_FOUND", `memory "${id}" not found in domain "${domain}"`, {
+    metadata: { domain, id },
+  });
+}
+
+/** True for the abort of a signal, whatever the runtime made of it. */
+export function isAbort(error: unknown): boolean {
+  return error instanceof Error && (error.name === "AbortError" || error.name === "TimeoutError");
+}
+
+/**
+ * A problem that stops a command: its message is one sentence for the operator, printed without a stack. It names
+ * the problem and, after a colon, what the operator can do about it.
+ */
+export class StartupError extends Error {
+  override readonly name = "StartupError";
+  readonly problem: string;
+  readonly remedy: string | undefined;
+
+  constructor(problem: string, options: { readonly remedy?: string; readonly cause?: unknown } = {}) {
+    const { remedy, cause } = options;
+    super(remedy === undefined ? problem : `${problem}: ${remedy}`, { cause });
+    this.problem = problem;
+    this.remedy = remedy;
+  }
+}

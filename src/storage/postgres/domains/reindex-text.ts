@@ -1,0 +1,64 @@
+import type { Queryable, QueryOptions } from "../../database/database.ts";
+import { domainTables } from "./domain-tables.ts";
+
+/** Names of the domains some of whose contents may be indexed by a former text search configuration. */
+export async function selectReindexing(database: Queryable, options?: QueryOptions): Promise<string[]> {
+  const rows = await database.query<{ name: string }>(
+    {
+      name: "select_reindexing",
+      text: "select name from memory_domains where former_text_search_configs <> '{}' order by name",
+    },
+    [],
+    options,
+  );
+  return rows.map(({ name }) => name);
+}
+
+/**
+ * Inside a transaction: indexes the words of the next memories, in the order of their ids, by the domain's present
+ * configuration, and notes how far it has come. Returns whether there is more to do. The domain's row is locked, so that
+ * of several servers one does it at a time; the table before it, as those do who drop or retype it: the other way round
+ * they would deadlock.
+ *
+ * @throws DatabaseError undefinedTable if the domain has been dropped.
+ */
+export async function reindexWords(transaction: Queryable, domain: string, limit: number): Promise<boolean> {
+  const { memories } = domainTables(domain);
+  await transaction.query({ text: `lock table ${memories} in row exclusive mode` });
+  const [state] = await transaction.query<{ config: string; done: string | null }>(
+    {
+      text: `select text_search_config as config, text_reindexed_to as done from memory_domains
+        where name = $1 and former_text_search_configs <> '{}'
+        for update skip locked`,
+    },
+    [domain],
+  );
+  if (state === undefined) return false;
+  const [batch] = await transaction.query<{ count: number; last: string | null }>(
+    {
+      name: `reindex_words:${domain}`,
+      // What would be the same is not written: each new version of a row costs an entry in the vector index.
+      text: `with batch as materialized (
+          select id from ${memories} where id > $1 order by id limit $2
+        ), written as (
+          update ${memories} m set text_vector = memory_text_vector($3::regconfig, m.content)
+          from batch
+          where m.id = batch.id
+            and m.text_vector is distinct from memory_text_vector($3::regconfig, m.content)
+        )
+        select count(*)::integer as count, max(id) as last from batch`,
+    },
+    [state.done ?? "", limit, state.config],
+  );
+  const finished = batch === undefined || batch.count < limit;
+  await transaction.query(
+    {
+      text: `update memory_domains set
+          former_text_search_configs = case when $2 then '{}' else former_text_search_configs end,
+          text_reindexed_to = case when $2 then null else $3 end
+        where name = $1`,
+    },
+    [domain, finished, batch?.last ?? null],
+  );
+  return !finished;
+}

@@ -1,0 +1,105 @@
+import { ServiceError } from "../../../memory/model/errors.ts";
+import type { Memory } from "../../../memory/model/memory.ts";
+import { DuplicateContentError, type MemoryDraft } from "../../../memory/model/memory-repository.ts";
+import type { Database, Queryable, QueryOptions } from "../../database/database.ts";
+import { CONFLICT_RETRY_AFTER_MS } from "../../database/errors.ts";
+import { deleteExpired, findContent, isContentTaken } from "./find-content.ts";
+import { replaceChunks } from "./write-chunks.ts";
+import {
+  deleteMemory,
+  insertMemory,
+  type LockedMemory,
+  lockMemory,
+  overwriteMemory,
+} from "./write-memory.ts";
+
+type Decide = (current: Memory | undefined) => MemoryDraft | undefined;
+
+/** A content that is always taken by somebody else, and never found, ends as a conflict. */
+const MAX_TRIES = 5;
+
+/** Locks a memory, shows it, and writes what `decide` returns, as MemoryRepository.change promises. */
+export async function changeMemory(
+  database: Database,
+  domain: string,
+  id: string,
+  decide: Decide,
+  options?: QueryOptions,
+): Promise<Memory | undefined> {
+  for (let tries = 1; tries <= MAX_TRIES; tries++) {
+    let content: string | undefined;
+    try {
+      return await database.transaction(async (transaction) => {
+        return await changeLocked(transaction, domain, id, (current) => {
+          const draft = decide(current);
+          content = draft?.content;
+          return draft;
+        });
+      }, options);
+    } catch (error) {
+      if (content === undefined || !isContentTaken(error, domain)) throw error;
+      // The violation has ended the transaction: whose the content is can only be asked now.
+      await makeRoom(database, domain, content);
+    }
+  }
+  throw conflict(id);
+}
+
+async function changeLocked(
+  transaction: Queryable,
+  domain: string,
+  id: string,
+  decide: Decide,
+): Promise<Memory | undefined> {
+  const found = await lockMemory(transaction, domain, id);
+  const current = found?.expired === false ? found.memory : undefined;
+  const draft = decide(current);
+  return draft === undefined ? current : await writeLocked(transaction, domain, draft, found);
+}
+
+/**
+ * Writes a draft in the place of what was found under its id, be it nothing.
+ *
+ * @throws DuplicateContentError, ServiceError CONFLICT; DatabaseError `isContentTaken` from an overwrite.
+ */
+export async function writeLocked(
+  transaction: Queryable,
+  domain: string,
+  draft: MemoryDraft,
+  found: LockedMemory | undefined,
+): Promise<Memory> {
+  if (found?.expired === true) await deleteMemory(transaction, domain, draft.id);
+  const written =
+    found?.expired === false
+      ? await overwriteMemory(transaction, domain, draft)
+      : await insertInRoom(transaction, domain, draft);
+  if (draft.embedding !== "keep") await replaceChunks(transaction, domain, draft.id, draft.embedding);
+  return written;
+}
+
+async function insertInRoom(transaction: Queryable, domain: string, draft: MemoryDraft): Promise<Memory> {
+  const inserted = await insertMemory(transaction, domain, draft);
+  if (inserted !== undefined) return inserted;
+  await makeRoom(transaction, domain, draft.content);
+  const second = await insertMemory(transaction, domain, draft);
+  if (second === undefined) throw conflict(draft.id);
+  return second;
+}
+
+/**
+ * Deletes an expired memory that has the content.
+ *
+ * @throws DuplicateContentError if one has it that has not expired.
+ */
+export async function makeRoom(database: Queryable, domain: string, content: string): Promise<void> {
+  const taken = await findContent(database, domain, content);
+  if (taken === undefined) return;
+  if (!taken.expired) throw new DuplicateContentError(taken.memory);
+  await deleteExpired(database, domain, taken.memory.id);
+}
+
+function conflict(id: string): ServiceError {
+  return new ServiceError("CONFLICT", `memory "${id}" is being stored by somebody else`, {
+    retryAfterMs: CONFLICT_RETRY_AFTER_MS,
+  });
+}

@@ -1,0 +1,65 @@
+import { LIMITS } from "../../../memory/model/limits.ts";
+import type { ListedMemory, ListQuery } from "../../../memory/model/memory-repository.ts";
+import type { Parameter, Queryable, QueryOptions } from "../../database/database.ts";
+import { domainTables } from "../domains/domain-tables.ts";
+import { isMatching } from "../search/compile-filter.ts";
+import { type MemoryRow, memoryColumns, memoryFromRow } from "./memory-row.ts";
+
+/** Code points of a preview, as the contract promises. */
+const PREVIEW_LENGTH = 300;
+
+interface ListedRow extends MemoryRow {
+  readonly content: string;
+  readonly preview: string;
+  readonly found: bigint;
+}
+
+/**
+ * Reads a page by the index on (time, id). Its keys come first, with the bytes before each: contents beyond what fits
+ * into an answer are not read. The limit stands in the text, or the planner would expect a tenth of the table.
+ */
+export async function listMemories(
+  database: Queryable,
+  domain: string,
+  query: ListQuery,
+  options?: QueryOptions,
+): Promise<ListedMemory[]> {
+  const { memories } = domainTables(domain);
+  const parameters: Parameter[] = [];
+  const time = query.order.by === "create_time" ? "created_at" : "updated_at";
+  const direction = query.order.descending ? "desc" : "asc";
+  const conditions = [isMatching(query.filter, parameters, "m")];
+  if (query.after !== undefined) {
+    const [at, id] = [parameters.push(query.after.time), parameters.push(query.after.id)];
+    const beyond = query.order.descending ? "<" : ">";
+    conditions.push(`(m.${time}, m.id) ${beyond} (memory_time($${at}::bigint), $${id}::text)`);
+  }
+  const rows = await database.query<ListedRow>(
+    {
+      text: `with page as materialized (
+          select m.id, m.${time} as time,
+            octet_length(m.metadata::text) + ${query.content ? "octet_length(m.content)" : "0"} as bytes
+          from ${memories} m
+          where ${conditions.join(" and ")}
+          order by m.${time} ${direction}, m.id ${direction}
+          limit ${Math.trunc(query.limit)}
+        ), sized as (
+          select id, time, count(*) over () as found,
+            sum(bytes) over (order by time ${direction}, id ${direction} rows unbounded preceding) - bytes as before
+          from page
+        )
+        select ${memoryColumns("m")}, s.found,
+          ${query.content ? "m.content, ''" : `'' as content, left(m.content, ${PREVIEW_LENGTH})`} as preview
+        from sized s join ${memories} m on m.id = s.id
+        where s.before < ${LIMITS.messageBytes}
+        order by s.time ${direction}, s.id ${direction}`,
+    },
+    parameters,
+    options,
+  );
+  return rows.map((row, index) => ({
+    memory: memoryFromRow(domain, row, row.content),
+    preview: row.preview,
+    more: index + 1 < Number(row.found),
+  }));
+}

@@ -1,0 +1,88 @@
+import { writeSync } from "node:fs";
+import { appendFile, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { beforeEach, describe, expect, test } from "vitest";
+import { openAuditFile } from "../../src/auth/audit-file.ts";
+import { cleanUp, createLogRecorder } from "../server/harness.ts";
+import { temporaryDirectory } from "../support/temporary-directory.ts";
+
+let path: string;
+beforeEach(async () => {
+  const directory = await temporaryDirectory();
+  cleanUp(() => directory.remove());
+  path = join(directory.path, "audit.log");
+});
+
+const contents = async () => await readFile(path, "utf8");
+
+/** The file on a disk with room for so many bytes more. */
+function openOnDisk(room: number) {
+  const disk = { room, now: 0 };
+  const { logger, lines } = createLogRecorder();
+  const file = openAuditFile(path, logger, {
+    writeBytes(descriptor, bytes) {
+      if (disk.room === 0) throw new Error("ENOSPC: no space left on device, write");
+      const written = writeSync(descriptor, bytes.subarray(0, disk.room));
+      disk.room -= written;
+      return written;
+    },
+    now: () => disk.now,
+  });
+  return { disk, file, lines };
+}
+
+const full = "the audit file cannot be written to";
+const lost = "lines of the audit are lost";
+
+describe("on a full disk", () => {
+  test("lines wait until there is room, and none is torn", async () => {
+    const { disk, file, lines } = openOnDisk(10);
+    for (const line of ["line 1\n", "line 2\n", "line 3\n"]) file.write(line);
+    expect(await contents()).toBe("line 1\nlin");
+    disk.room = 1_000;
+    file.write("line 4\n");
+    expect(await contents()).toBe("line 1\nline 2\nline 3\nline 4\n");
+    expect(lines).toMatchObject([{ level: "error", message: full, fields: { path, waiting: 1, lost: 0 } }]);
+    file.close();
+  });
+
+  test("what waits is bounded, and what is lost is counted once there is room again", async () => {
+    const { disk, file, lines } = openOnDisk(0);
+    const line = `${"x".repeat(1024 * 1024 - 1)}\n`;
+    for (let n = 0; n < 10; n++) file.write(line);
+    disk.room = Number.MAX_SAFE_INTEGER;
+    file.write("last\n");
+    expect(await contents()).toBe(`${line.repeat(4)}last\n`);
+    expect(lines).toMatchObject([{ message: full }, { level: "error", message: lost, fields: { lost: 6 } }]);
+    file.write("more\n");
+    expect(lines).toHaveLength(2);
+    file.close();
+  });
+
+  test("is logged every half minute, not for each line", () => {
+    const { disk, file, lines } = openOnDisk(0);
+    for (const now of [0, 1, 29_999, 30_000, 59_999, 60_000]) {
+      disk.now = now;
+      file.write("line\n");
+    }
+    expect(lines.map(({ fields }) => fields.waiting)).toEqual([1, 4, 6]);
+    file.close();
+  });
+
+  test("what still waits in the end is lost, which is logged", () => {
+    const { file, lines } = openOnDisk(3);
+    for (const line of ["line 1\n", "line 2\n"]) file.write(line);
+    file.close();
+    expect(lines.at(-1)).toMatchObject({ message: lost, fields: { path, lost: 2 } });
+  });
+});
+
+test("begins a line of its own after one that was left unfinished", async () => {
+  await appendFile(path, "whole\nhal");
+  for (const line of ["one\n", "two\n"]) {
+    const { file } = openOnDisk(1_000);
+    file.write(line);
+    file.close();
+  }
+  expect(await contents()).toBe("whole\nhal\none\ntwo\n");
+});

@@ -1,0 +1,71 @@
+import pg from "pg";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import type { MemoryRepository } from "../../../src/memory/model/memory-repository.ts";
+import type { Database } from "../../../src/storage/database/database.ts";
+import { domainTables } from "../../../src/storage/postgres/domains/domain-tables.ts";
+import { createPostgresMemoryRepository } from "../../../src/storage/postgres/memory-repository.ts";
+import { draft, newDomainName } from "../../support/drafts.ts";
+import { databaseEngines, urlOf } from "../../support/postgres/databases.ts";
+
+const servers = databaseEngines().filter(({ engine }) => engine === "postgres");
+
+describe.each(servers)("words indexed anew on $name", ({ open }) => {
+  let database: Database;
+  let repository: MemoryRepository;
+  let reader: pg.Client;
+  let domain: string;
+
+  beforeAll(async () => {
+    database = await open();
+    repository = createPostgresMemoryRepository(database);
+    reader = new pg.Client({ connectionString: urlOf(database) });
+    await reader.connect();
+  });
+  afterAll(async () => {
+    await reader.end();
+    await database.close();
+  });
+  beforeEach(async () => {
+    domain = newDomainName();
+    await repository.createDomain(domain, 3);
+    for (const id of ["a", "b"]) await repository.insert(domain, draft({ id }));
+    await repository.updateDomain(domain, { textSearchConfig: "german" });
+  });
+
+  const waitingFor = async (table: string) =>
+    (
+      await database.query(
+        { text: "select from pg_locks where relation = to_regclass($1) and not granted" },
+        [table],
+      )
+    ).length;
+
+  /** Holds a change of the tables up when it has locked the first of them, until words are indexed anew, too. */
+  const meet = async (change: () => Promise<unknown>) => {
+    const { memories, chunks } = domainTables(domain);
+    await reader.query(`begin; lock table ${chunks} in access share mode`);
+    const changed = Promise.allSettled([change()]);
+    await expect.poll(() => waitingFor(chunks)).toBe(1);
+    const indexed = Promise.allSettled([repository.reindexWords(domain, 10)]);
+    await expect.poll(() => waitingFor(memories)).toBe(1);
+    await reader.query("commit");
+    return (await Promise.all([changed, indexed])).flat();
+  };
+
+  test("let their domain be deleted meanwhile", async () => {
+    expect(await meet(() => repository.deleteDomain(domain, undefined))).toEqual([
+      { status: "fulfilled", value: 2n },
+      { status: "rejected", reason: expect.objectContaining({ reason: "DOMAIN_NOT_FOUND" }) },
+    ]);
+  });
+
+  test("let its dimensions be changed meanwhile, and go on", async () => {
+    const space = { model: "wide", digest: "", dimensions: 4, profile: "p/1" };
+    const wide = await repository.registerEmbeddingVersion(space, 1);
+    expect(await meet(() => repository.useEmbeddingVersion(domain, wide, 4))).toEqual([
+      { status: "fulfilled", value: expect.objectContaining({ dimensions: 4 }) },
+      { status: "fulfilled", value: false },
+    ]);
+    expect(await repository.listReindexing()).not.toContain(domain);
+  });
+});
