@@ -113,7 +113,7 @@ test.each([
 describe("the model", () => {
   test.each([
     ["nomic-embed-text", {}, "ok", /768 dimensions \(digest 0a109f422b47, profile nomic\/1\)/],
-    ["llama3", {}, "problem", /"llama3" makes no embeddings/],
+    ["llama3", {}, "problem", /"llama3" does not produce embeddings/],
     ["absent", {}, "warning", /the server pulls it/],
     ["absent", { MEMORY_PULL_MODEL: "false" }, "problem", /MEMORY_PULL_MODEL is false/],
   ])("%s with %j is %s", async (model, settings, status, detail) => {

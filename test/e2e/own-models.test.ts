@@ -121,9 +121,9 @@ describe.each(serverEngines())("domains with a model of their own on $name", ({ 
     const server = await start();
     try {
       for (const [request, field, description] of [
-        [{ embeddingModel: "no-such-model" }, "embedding_model", /no-such-model.* is not there/],
-        [{ dimensions: 2_000 }, "dimensions", /makes 768 dimensions, and cannot make 2000/],
-        [{ dimensions: 300 }, "dimensions", /cannot make 300: it can make 768, 512, 256, 128, 64$/],
+        [{ embeddingModel: "no-such-model" }, "embedding_model", /no-such-model.* is not available/],
+        [{ dimensions: 2_000 }, "dimensions", /has 768 dimensions and cannot produce 2000/],
+        [{ dimensions: 300 }, "dimensions", /cannot produce 300; allowed: 768, 512, 256, 128, 64$/],
       ] as const) {
         const error = await errorOf(server.domains.createDomain({ name: "refused", ...request }));
         expect(error.violations).toEqual([{ field, description: expect.stringMatching(description) }]);

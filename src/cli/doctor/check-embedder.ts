@@ -86,7 +86,7 @@ async function checkModel(
     const detail = `${client.model} embeds, with ${dimensions} dimensions (${identity}); two texts took ${ms} ms`;
     return { check: ok("model", detail), dimensions };
   } catch (error) {
-    if (error instanceof OllamaError && /makes no embeddings/.test(error.message)) {
+    if (error instanceof OllamaError && /does not produce embeddings/.test(error.message)) {
       return { check: noEmbeddingModel(configured) };
     }
     const detail = `"${configured}" cannot be used: ${sentenceOf(error)}; searches find by words only`;
@@ -97,7 +97,7 @@ async function checkModel(
 function noEmbeddingModel(configured: string): Check {
   return problem(
     "model",
-    `"${configured}" makes no embeddings`,
+    `"${configured}" does not produce embeddings`,
     "set OLLAMA_EMBEDDING_MODEL to an embedding model, such as nomic-embed-text",
   );
 }

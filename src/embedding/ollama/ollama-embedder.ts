@@ -10,7 +10,8 @@ import { withRetries } from "../retry.ts";
 import { createScheduler } from "../scheduler.ts";
 import { createOllamaClient, KEEP_ALIVE_SECONDS } from "./ollama-client.ts";
 import { OllamaError } from "./ollama-errors.ts";
-import { CANARY, PROBE_TEXTS, watchModel } from "./watch-model.ts";
+import { CANARY, PROBE_TEXTS } from "./probe-texts.ts";
+import { watchModel } from "./watch-model.ts";
 
 export interface OllamaEmbedderOptions {
   /** Base URL: `http://127.0.0.1:11434`. */
@@ -109,7 +110,7 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
           } catch (error) {
             if (!(error instanceof OllamaError)) throw error;
             if (error.retry === "now" && !stale) stale = true;
-            else watch.failed(error);
+            else watch.recordFailure(error);
             throw error;
           }
         },
@@ -124,7 +125,7 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
         await sendCounted(PROBE_TEXTS, loadedTimeoutMs(), within);
       } catch (second) {
         if (!(second instanceof OllamaError)) throw second;
-        watch.broken(second);
+        watch.recordBroken(second);
         throw new EmbedError("unavailable", second.message, { cause: error });
       }
       throw new EmbedError("rejected", error.message, { cause: error });
@@ -143,7 +144,7 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
   ): Promise<Float32Array[]> {
     const first = texts[0] === CANARY ? probe : undefined;
     const embeddings = await client.embed(texts, { timeoutMs, dimensions, first, signal: lifetime.signal });
-    watch.answered();
+    watch.recordAnswer();
     return embeddings;
   }
 
@@ -164,7 +165,7 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
     );
     const uncached = prepared.filter((_, i) => results[i] === undefined);
     if (uncached.length > 0) {
-      while (watch.phase === "checking") await untilAborted(watch.firstLook, signal);
+      while (watch.phase === "checking") await untilAborted(watch.firstCheck, signal);
       if (lifetime.signal.aborted) throw closedError();
       if (watch.phase !== "ready") throw watch.failure();
       const fresh = await scheduler.submit(uncached, role, signal);

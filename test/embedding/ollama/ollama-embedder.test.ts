@@ -57,14 +57,14 @@ describe("the first look", () => {
     await log.whenLogged(/run "ollama pull nomic-embed-text"$/);
     expect(embedder.status()).toEqual({
       available: false,
-      reason: expect.stringContaining('is not there: run "ollama pull nomic-embed-text"'),
+      reason: expect.stringContaining('is not available: run "ollama pull nomic-embed-text"'),
     });
     await expect(embedder.embed(["x"], "query")).rejects.toMatchObject({ kind: "model-missing" });
   });
 
   it("refuses a chat model before it is loaded", async () => {
     const { embedder, log, embeds } = await startBench({}, { model: "llama3" });
-    await log.whenLogged(/makes no embeddings/);
+    await log.whenLogged(/does not produce embeddings/);
     await expect(embedder.embed(["x"], "query")).rejects.toMatchObject({ kind: "model-missing" });
     expect(embeds()).toBe(0);
   });
@@ -163,12 +163,12 @@ describe("a request", () => {
       "nomic-embed-text",
       768,
       300,
-      "makes 768 dimensions, and cannot make 300: it can make 768, 512, 256, 128, 64",
+      "has 768 dimensions and cannot produce 300; allowed: 768, 512, 256, 128, 64",
     ],
-    ["all-minilm", 384, 256, "makes 384 dimensions, and cannot make 256: it can make 384"],
-    ["all-minilm", 384, 768, "makes 384 dimensions, and cannot make 768: it can make 384"],
-    ["qwen3-embedding:0.6b", 1_024, 16, "makes 1024 dimensions, and cannot make 16: it can make 32 to 1024"],
-    ["mine", 300, 100, "makes 300 dimensions, and cannot make 100: it can make 300"],
+    ["all-minilm", 384, 256, "has 384 dimensions and cannot produce 256; allowed: 384"],
+    ["all-minilm", 384, 768, "has 384 dimensions and cannot produce 768; allowed: 384"],
+    ["qwen3-embedding:0.6b", 1_024, 16, "has 1024 dimensions and cannot produce 16; allowed: 32 to 1024"],
+    ["mine", 300, 100, "has 300 dimensions and cannot produce 100; allowed: 300"],
   ])("refuses for %s, which has %d dimensions, a length of %d", async (name, own, dimensions, why) => {
     const model = { name, family: "bert", dimensions: own, contextLength: 2_048 };
     const { embedder } = await startBench({ models: [model] }, { model: name, dimensions });
@@ -459,7 +459,7 @@ describe("a model that changes under its name", () => {
     const changed = whenAvailable(embedder);
     await whenIdle(bench);
     clock.advance(1_000);
-    await log.whenLogged(/embeds differently than before/);
+    await log.whenLogged(/returns other embeddings with the same digest/);
     await changed;
     expect(embedder.space()).toEqual({ ...before, probe: expect.any(Float32Array) });
     expect(embedder.space()?.probe).not.toEqual(before?.probe);
@@ -526,7 +526,7 @@ describe("pulling", () => {
   it("of a name that exists nowhere tells so, and is not tried again at every look", async () => {
     const bench = await startBench({}, { pull: true, model: "missing/model" });
     const { embedder, fake, log, clock } = bench;
-    await log.whenLogged(/downloading it failed .*file does not exist/);
+    await log.whenLogged(/its download failed .*file does not exist/);
     await expect(embedder.embed(["x"], "query")).rejects.toMatchObject({ kind: "model-missing" });
     const pulls = () => fake.requests.filter(({ path }) => path === "/api/pull").length;
     const looks = () => fake.requests.filter(({ path }) => path === "/api/tags").length;
