@@ -24,7 +24,7 @@ const READY: ModelEvent = { type: "probe-succeeded", space: SPACE, ollamaVersion
 const REFUSED: ModelEvent = { type: "metadata-failed", failure: "Ollama is not listening" };
 const PULL_FAILED: ModelEvent = { type: "pull-failed", problem: "is not available", now: 1_000 };
 
-function after(...events: ModelEvent[]): ModelState {
+function stateAfter(...events: ModelEvent[]): ModelState {
   return events.reduce(reduceModelState, INITIAL_STATE);
 }
 
@@ -91,13 +91,13 @@ test.each<[string, ModelEvent[], Partial<ModelState>]>([
   ],
   ["stays closed", [READY, { type: "closed" }, READY, REFUSED], { phase: { kind: "closed" } }],
 ])("%s", (_, events, expected) => {
-  expect(after(...events)).toMatchObject(expected);
+  expect(stateAfter(...events)).toMatchObject(expected);
 });
 
 describe("the space", () => {
   it("stays the same object when a probe shows no change", () => {
     const again = { ...READY, space: { ...SPACE, probe: new Float32Array([1, 0.001, 0]) } };
-    expect(after(READY, again).space).toBe(SPACE);
+    expect(stateAfter(READY, again).space).toBe(SPACE);
   });
 
   it.each<[string, Partial<EmbeddingSpace>, ReturnType<typeof spaceChange>]>([
@@ -108,7 +108,7 @@ describe("the space", () => {
   ])("compares %s", (_, change, expected) => {
     const next = { ...SPACE, ...change };
     expect(spaceChange(SPACE, next)).toBe(expected);
-    const state = after(READY, { ...READY, space: next });
+    const state = stateAfter(READY, { ...READY, space: next });
     expect(state.space).toBe(expected === "none" ? SPACE : next);
   });
 
@@ -125,7 +125,7 @@ test.each<[string, ModelEvent[], number, number]>([
   ["unavailable, with a probe allowed later", [REFUSED], 9_000, 2_000],
   ["unusable", [PULL_FAILED], 500, 2_000],
 ])("checks again in time when %s", (_, events, probeInMs, expected) => {
-  expect(nextCheckDelayMs(after(...events), probeInMs)).toBe(expected);
+  expect(nextCheckDelayMs(stateAfter(...events), probeInMs)).toBe(expected);
 });
 
 test.each<[string, ModelEvent[], string, string]>([
@@ -146,7 +146,7 @@ test.each<[string, ModelEvent[], string, string]>([
   ["unusable", [PULL_FAILED], "model M at A is not available", 'model "M" is not available'],
   ["closed", [{ type: "closed" }], "the embedder is closed", "the embedder is closed"],
 ])("describes a model that is %s to operators and callers", (_, events, reason, failure) => {
-  const state = after(...events);
+  const state = stateAfter(...events);
   expect(describeState(state, SUBJECT)).toBe(reason);
   expect(failureOf(state, SUBJECT, "M").message).toBe(failure);
 });
