@@ -1,5 +1,5 @@
 import { needsCredentials, securityProblems } from "../auth/settings.ts";
-import { readOwnProfiles } from "../embedding/configured-profiles.ts";
+import { readConfiguredProfiles } from "../embedding/configured-profiles.ts";
 import { StartupError } from "../memory/model/errors.ts";
 import type { PostgresAddress } from "../storage/database/postgres-database.ts";
 import { isLoopbackHost } from "../util/loopback.ts";
@@ -64,7 +64,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     );
   }
   problems.push(...securityProblems(settings));
-  const profiles = readOwnProfiles(settings.MEMORY_MODEL_PROFILES);
+  const profiles = readConfiguredProfiles(settings.MEMORY_MODEL_PROFILES);
   problems.push(...profiles.problems.map((problem) => `MEMORY_MODEL_PROFILES ${problem}`));
   if (problems.length > 0) {
     throw new SettingsError(

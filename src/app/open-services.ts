@@ -5,7 +5,7 @@ import { DomainService } from "memory-service-client/memoryservice/v1/domain_ser
 import { MemoryService } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { ServerService } from "memory-service-client/memoryservice/v1/server_service_pb.js";
 import { needsCredentials } from "../auth/settings.ts";
-import { readOwnProfiles } from "../embedding/configured-profiles.ts";
+import { readConfiguredProfiles } from "../embedding/configured-profiles.ts";
 import type { Embedder } from "../embedding/embedder.ts";
 import { createEmbedders } from "../embedding/embedders.ts";
 import { createOllamaEmbedder } from "../embedding/ollama/ollama-embedder.ts";
@@ -56,7 +56,7 @@ export interface Services {
  */
 export async function openServices(config: Config, logger: Logger, cleanup: Cleanup): Promise<Services> {
   const { settings } = config;
-  const { find: findProfile } = readOwnProfiles(settings.MEMORY_MODEL_PROFILES);
+  const { find: findProfile } = readConfiguredProfiles(settings.MEMORY_MODEL_PROFILES);
   const version = readVersion();
   // Does nothing unless the host has registered an SDK.
   const tracer = trace.getTracer("memory-service", version);

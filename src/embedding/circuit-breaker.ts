@@ -1,9 +1,9 @@
 import type { Clock } from "./clock.ts";
 
 /**
- * - `closed`: calls go through.
+ * - `closed`: calls pass.
  * - `open`: calls fail at once.
- * - `half-open`: one probe is under way, everybody else still fails at once.
+ * - `half-open`: one probe is running; all other calls still fail at once.
  */
 export type CircuitState = "closed" | "open" | "half-open";
 
@@ -12,27 +12,27 @@ export interface CircuitBreakerOptions {
   readonly onChange?: (state: CircuitState) => void;
 }
 
-/** Failures in a row that open the circuit. */
+/** Consecutive failures that open the circuit. */
 const FAILURE_THRESHOLD = 3;
-/** First wait before a probe. Doubles with each failed probe. */
+/** Initial pause before a probe. It doubles with each failed probe. */
 const MIN_BACKOFF_MS = 1_000;
-/** Longest wait before a probe. */
+/** Maximum pause before a probe. */
 const MAX_BACKOFF_MS = 30_000;
 
-/** Remembers that a server is away, so that asking it costs nothing until it may be back. */
+/** Remembers that a server is unavailable, so that calls fail at once until it may have recovered. */
 export interface CircuitBreaker {
   readonly state: CircuitState;
   /** Milliseconds until a probe is allowed; 0 if it is, or if the circuit is closed. */
   readonly retryInMs: number;
   /** The server answered. Closes the circuit. */
   succeeded(): void;
-  /** The server did not answer, or not sensibly. `trip` opens at once, for failures too slow to be counted. */
+  /** The server did not answer, or its answer was invalid. `trip` opens the circuit at once, for failures too slow to count. */
   failed(options?: { readonly trip?: boolean }): void;
-  /** True for the one caller that may probe now. It has to report `succeeded`, `failed` or `abandoned`. */
+  /** Returns true for the one caller that may probe now. That caller must report `succeeded`, `failed` or `abandoned`. */
   tryProbe(): boolean;
-  /** The probe ended without telling anything. */
+  /** The probe ended without a result. */
   abandoned(): void;
-  /** Allows a probe at once: something else has shown that the server is back. */
+  /** Allows a probe at once, because something else has shown that the server runs again. */
   hurry(): void;
 }
 
@@ -63,7 +63,7 @@ export function createCircuitBreaker(options: CircuitBreakerOptions): CircuitBre
     },
     failed({ trip = false } = {}) {
       failures += 1;
-      // A call that began before the circuit opened says nothing new.
+      // A call that started before the circuit opened adds no information.
       if (state === "open") return;
       if (state === "half-open") backoffMs = Math.min(backoffMs * 2, MAX_BACKOFF_MS);
       else if (!trip && failures < FAILURE_THRESHOLD) return;

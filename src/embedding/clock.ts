@@ -1,16 +1,16 @@
-/** Time as the embedder sees it, so that tests can move it by hand. */
+/** The embedder's source of time. Tests replace it with one that they move by hand. */
 export interface Clock {
-  /** Milliseconds that only ever grow; not the time of day. */
+  /** Returns monotonic time in milliseconds; not the time of day. */
   now(): number;
   /**
-   * Calls `callback` once after `delayMs`. The returned function cancels it and may be called at any time.
+   * Calls `callback` once after `delayMs`. Returns a function that cancels it and may be called at any time.
    *
-   * @param background Whether the process may end before. Default false: somebody waits for it.
+   * @param background Whether the process may exit before the callback runs. Defaults to false.
    */
   schedule(delayMs: number, callback: () => void, background?: boolean): () => void;
 }
 
-/** The real time. */
+/** The system's time. */
 export const systemClock: Clock = {
   now: () => performance.now(),
   schedule(delayMs, callback, background = false) {

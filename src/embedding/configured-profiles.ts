@@ -13,21 +13,21 @@ import { partsForModel, partsOfProfile, profileNames, shortModelName } from "./m
 /** Finds the profile of a model by its Ollama name. */
 export type FindProfile = (model: string) => ModelProfile;
 
-/** Profiles of one's own, as read: either all of them can be used, or there are problems. */
-export interface OwnProfiles {
+/** The profiles that the operator configured. All of them can be used unless there are problems. */
+export interface ConfiguredProfiles {
   readonly find: FindProfile;
-  /** One sentence for each thing that is wrong, with what is allowed. */
+  /** One sentence for each problem, with the allowed values. */
   readonly problems: readonly string[];
 }
 
-/** More could be stored, but not by pgvector. */
+/** The maximum dimensions of pgvector's `vector` type. */
 const MAX_DIMENSIONS = 16_000;
 const MAX_CONTEXT_TOKENS = 1_000_000;
 const MAX_PREFIX_LENGTH = 2_000;
-/** Chunks must not become too short to say anything. */
+/** Shorter chunks carry too little meaning. */
 const MIN_CHUNK_LENGTH = 64;
 
-/** What an entry may say; what it leaves out is as in the profile that it starts from. */
+/** The fields of an entry with their allowed values. An omitted field has the value of the profile that the entry starts from. */
 const entries = {
   profile: `one of ${profileNames().join(", ")}`,
   query_prefix: `text of at most ${MAX_PREFIX_LENGTH} characters`,
@@ -41,10 +41,12 @@ const entries = {
 type Entry = keyof typeof entries;
 
 /**
- * Reads profiles that add to the built-in ones or change them. `setting` is JSON, or the path of a file with it: an
- * object with an entry for each model, by its Ollama name, with or without a tag. Undefined: the built-in profiles.
+ * Reads profiles that extend or change the built-in ones.
+ *
+ * @param setting JSON or the path of a JSON file: an object with an entry for each model, by its Ollama name with or without a
+ * tag. Undefined selects the built-in profiles alone.
  */
-export function readOwnProfiles(setting: string | undefined): OwnProfiles {
+export function readConfiguredProfiles(setting: string | undefined): ConfiguredProfiles {
   const problems: string[] = [];
   const own = new Map<string, ModelProfile>();
   const json = setting === undefined ? {} : parse(setting, problems);
@@ -74,7 +76,7 @@ function parse(setting: string, problems: string[]): unknown {
     try {
       text = readFileSync(setting, "utf8");
     } catch {
-      problems.push(`must be JSON or a file that can be read, is ${JSON.stringify(setting)}`);
+      problems.push(`must be JSON or the path of a readable file, is ${JSON.stringify(setting)}`);
       return {};
     }
   }
@@ -103,7 +105,7 @@ function profileOf(
       complain(`has an unknown entry "${name}"; known are ${Object.keys(entries).join(", ")}`);
     }
   }
-  /** The value of an entry, undefined if it is not given or wrong. */
+  /** Returns the value of a field; undefined if it is omitted or invalid. */
   const read = <T>(name: Entry, isRight: (value: unknown) => value is T): T | undefined => {
     const value = given[name];
     if (value === undefined || isRight(value)) return value;
@@ -130,12 +132,12 @@ function profileOf(
   if (!valid) return undefined;
   const shortened = withDimensions(parts, dimensions, complain);
   if (profileFrom(shortened).maxChunkLength < MIN_CHUNK_LENGTH) {
-    complain("context_tokens must leave room for a text beside its prefix");
+    complain("context_tokens must leave room for a text after its prefix");
   }
   return valid ? profileFrom({ ...shortened, name: nameOf(built, shortened) }) : undefined;
 }
 
-/** With embeddings of this length: the model's own, or shortened ones. */
+/** Returns the parts with these dimensions: the model's own, or shortened ones. */
 function withDimensions(
   parts: ProfileParts,
   dimensions: number | undefined,
@@ -151,7 +153,7 @@ function withDimensions(
   return { ...parts, dimensions };
 }
 
-/** Tells profiles apart by all that alters embeddings, so that those of two are never compared. */
+/** Returns a name that covers everything that alters embeddings, so that embeddings of two profiles are never compared. */
 function nameOf(built: ProfileParts, own: ProfileParts): string {
   const identity = ({ query = "", document = "", cleanUp = "none", contextTokens }: ProfileParts) =>
     JSON.stringify([query, document, cleanUp, contextTokens]);

@@ -1,50 +1,53 @@
 import type { EmbeddingRole } from "./embedder.ts";
 
-/** Lengths to which a model's embeddings may be cut: these, or all in a range. */
+/** Dimensions to which a model's embeddings may be shortened: a list, or a range. */
 export type ShorterDimensions = readonly number[] | { readonly min: number; readonly max: number };
 
-/** What is done to texts before the prefix: nothing, or what a model without capitals and accents needs. */
+/** How texts are normalized before the prefix is added: not at all, or for a model without capitals and accents. */
 export type CleanUp = "none" | "uncased";
 
-/** How to speak to one embedding model. Ollama adds no prefix and cleans nothing by itself. */
+/** How to prepare texts for one embedding model. Ollama adds no prefix and normalizes nothing. */
 export interface ModelProfile {
   /** Name and revision, as `nomic/1`. Raise the revision with any change that alters embeddings. */
   readonly name: string;
   readonly queryPrefix: string;
   readonly documentPrefix: string;
-  /** Length of an embedding, or undefined where only the server knows. */
+  /** Dimensions of an embedding; undefined where only the server knows them. */
   readonly dimensions: number | undefined;
-  /** Asks the server for embeddings shortened to so many dimensions: only for models trained for it (Matryoshka). */
+  /** Dimensions to request from the server, for models that are trained for shortened embeddings (Matryoshka). */
   readonly shortenTo?: number;
-  /** The lengths that the model is trained for beside its own. Ollama cuts those of any model, without an error. */
+  /**
+   * The dimensions that the model is trained for besides its own. Ollama shortens the embeddings of any model without an
+   * error.
+   */
   readonly shorterDimensions: ShorterDimensions;
-  /** Tokens the model takes as served by Ollama, which may be less than its authors' number. */
+  /** Maximum number of tokens as served by Ollama, which may be lower than the number that the model's authors state. */
   readonly contextTokens: number;
-  /** Longest text without prefix, in UTF-16 code units, that fits the context. See `CHARACTERS_PER_TOKEN`. */
+  /** Maximum length of a text without its prefix, in UTF-16 code units, that fits the context. See `CHARACTERS_PER_TOKEN`. */
   readonly maxChunkLength: number;
-  /** Brings a text into the form that the model's vocabulary knows. Applied before the prefix. */
+  /** Converts a text into the form that the model's vocabulary covers. Applied before the prefix is added. */
   readonly clean: (text: string) => string;
-  /** Runner options of each request. Constant, because Ollama reloads the model whenever they change. */
+  /** Runner options for each request. They are constant, because Ollama reloads the model whenever they change. */
   readonly options: Readonly<Record<string, number>>;
 }
 
 /**
- * English has 4 to 4.5 characters a token, German about 3, source code 2.5 to 3. Two leave room for all of
- * them. What is denser (hex, Chinese: about one) may still be refused as too long, and has to be split
- * further; counting one everywhere would double the chunks of everybody's prose to save those a round trip.
+ * English has 4 to 4.5 characters per token, German about 3, source code 2.5 to 3. A value of two leaves room for all of
+ * them. The model may still reject denser texts (hexadecimal digits or Chinese, with about one) as too long, which are then
+ * split further. A value of one would double the chunks of all prose to save these texts a round trip.
  */
 const CHARACTERS_PER_TOKEN = 2;
 
-/** Special tokens and the prefix; more for a longer prefix. */
+/** Tokens reserved for special tokens and the prefix; a longer prefix reserves more. */
 const RESERVED_TOKENS = 32;
 
-/** More would fit models of 8,192 tokens, but one embedding for that much text finds nothing in particular. */
+/** Longer chunks would fit models of 8,192 tokens, but a single embedding of that much text is too unspecific to search. */
 const MAX_CHUNK_LENGTH = 8_000;
 
 /**
- * For models whose vocabulary has no capitals and no accents: what their own tokenizer does first. Some Ollama
- * versions forgot it, so that every capitalised (#13942, 0.13.1 to 0.24) or accented (#15609) word became the
- * same unknown token. Doing it twice changes nothing.
+ * Removes capitals and accents, as the tokenizer of a model without them does first. Some Ollama versions omit this step, and
+ * every word with a capital (ollama/ollama#13942, 0.13.1 to 0.24) or an accent (ollama/ollama#15609) becomes the same unknown
+ * token. Applying the step twice changes nothing.
  */
 function foldForUncased(text: string): string {
   return text
@@ -55,7 +58,7 @@ function foldForUncased(text: string): string {
 
 const asIs = (text: string): string => text;
 
-/** What a profile is made from; all but the name and the context have a default. */
+/** The parts of a profile. All except the name and the context have a default. */
 export interface ProfileParts {
   readonly name: string;
   readonly contextTokens: number;
@@ -65,11 +68,11 @@ export interface ProfileParts {
   readonly query?: string;
   readonly document?: string;
   readonly cleanUp?: CleanUp;
-  /** False for a model of which too little is known to send options of its runner. Default true. */
+  /** Whether to send runner options; false for a model that is not known well enough. Defaults to true. */
   readonly sendOptions?: boolean;
 }
 
-/** A profile, with what follows from its parts. */
+/** Creates a profile from its parts. */
 export function profileFrom(parts: ProfileParts): ModelProfile {
   const { contextTokens, query = "", document = "", sendOptions = true } = parts;
   const longest = Math.max(query.length, document.length);
@@ -84,12 +87,12 @@ export function profileFrom(parts: ProfileParts): ModelProfile {
     contextTokens,
     maxChunkLength: Math.min(MAX_CHUNK_LENGTH, (contextTokens - reserved) * CHARACTERS_PER_TOKEN),
     clean: parts.cleanUp === "uncased" ? foldForUncased : asIs,
-    // Since 0.30 Ollama cuts at num_batch, 2,048 by default, whatever num_ctx says (#14259).
+    // Since 0.30 Ollama truncates at num_batch, which defaults to 2,048, regardless of num_ctx (ollama/ollama#14259).
     options: sendOptions ? { num_ctx: contextTokens, num_batch: contextTokens } : {},
   };
 }
 
-/** Whether the model is trained for embeddings cut to so many dimensions. */
+/** Returns whether the model is trained for embeddings of these dimensions. */
 export function canShortenTo(
   { shorterDimensions }: Pick<ModelProfile, "shorterDimensions">,
   length: number,
@@ -99,7 +102,7 @@ export function canShortenTo(
     : shorterDimensions.includes(length);
 }
 
-/** As in "768, 512, 256", for errors. `own`: what the model makes by itself, if that is known. */
+/** Lists the possible dimensions for an error, such as "768, 512, 256". `own`: the model's own dimensions, if known. */
 export function describeDimensions(
   { shorterDimensions: shorter }: Pick<ModelProfile, "shorterDimensions">,
   own: number | undefined,
@@ -109,12 +112,12 @@ export function describeDimensions(
   return all.join(", ");
 }
 
-/** The profile for embeddings of this length, which `canShortenTo` allows or which is the model's own. */
+/** Returns the profile for embeddings of these dimensions, which `canShortenTo` allows or which are the model's own. */
 export function shortenedTo(profile: ModelProfile, length: number): ModelProfile {
   return { ...profile, dimensions: length, shortenTo: length };
 }
 
-/** The text as the model should see it. Unpaired surrogates, which JSON cannot carry, become U+FFFD. */
+/** Returns the text that the model receives. Unpaired surrogates, which JSON cannot carry, become U+FFFD. */
 export function prepareText(profile: ModelProfile, text: string, role: EmbeddingRole): string {
   const prefix = role === "query" ? profile.queryPrefix : profile.documentPrefix;
   return prefix + profile.clean(text.toWellFormed());

@@ -11,7 +11,7 @@ const GRANITE = { name: "granite/1", contextTokens: 512 } as const;
 /** The first row whose pattern matches the base name and, where given, whose tag matches, wins. */
 const PROFILES: readonly { readonly base: RegExp; readonly tag?: RegExp; readonly parts: ProfileParts }[] = [
   {
-    // Trained for 8,192 tokens, but Ollama does not set the RoPE scaling that needs: 2,048 (#7741).
+    // The model is trained for 8,192 tokens, but Ollama does not set the RoPE scaling that this needs (ollama/ollama#7741).
     base: /^nomic-embed-text(-v1|-v1\.5)?$/,
     parts: {
       name: "nomic/1",
@@ -80,7 +80,7 @@ const PROFILES: readonly { readonly base: RegExp; readonly tag?: RegExp; readonl
     },
   },
   {
-    // 2,560 and 4,096 dimensions by nature, more than the 2,000 that pgvector can index: shortened.
+    // These models have 2,560 and 4,096 dimensions, more than the 2,000 that pgvector can index, so they are shortened.
     base: /^qwen3-embedding$/,
     tag: /^4b/,
     parts: {
@@ -119,7 +119,7 @@ const PROFILES: readonly { readonly base: RegExp; readonly tag?: RegExp; readonl
   { base: /^granite-embedding$/, parts: { ...GRANITE, dimensions: 384 } },
 ];
 
-/** For models that nobody described: no prefix, the smallest usual context, no options, dimensions as they come. */
+/** For models without a profile of their own: no prefix, the smallest common context, no options, any dimensions. */
 const GENERIC: ProfileParts = { name: "generic/1", contextTokens: 512, sendOptions: false };
 
 const ALL: readonly ProfileParts[] = [...PROFILES.map(({ parts }) => parts), GENERIC];
@@ -128,21 +128,24 @@ function shortProfileName({ name }: ProfileParts): string {
   return name.slice(0, name.lastIndexOf("/"));
 }
 
-/** A model's name without what does not tell models apart: registry, namespace, letter case, the ending of a file format. */
+/** Returns a model's name without the parts that do not identify it: registry, namespace, letter case and file format. */
 export function shortModelName(model: string): { readonly base: string; readonly tag: string | undefined } {
   const last = model.toLowerCase().split("/").at(-1) ?? "";
   const [name = "", tag] = last.split(":");
   return { base: name.replace(/-gguf$/, ""), tag };
 }
 
-/** What the profile of a model is made from; for a model that nobody described, what fits most. */
+/** Returns the parts of a model's profile; for an unknown model, parts that fit most models. */
 export function partsForModel(model: string): ProfileParts {
   const { base, tag = "latest" } = shortModelName(model);
   const row = PROFILES.find((candidate) => candidate.base.test(base) && (candidate.tag?.test(tag) ?? true));
   return row?.parts ?? GENERIC;
 }
 
-/** The parts of the profile of this name, without dimensions where models of several have it; undefined if there is none. */
+/**
+ * Returns the parts of the profile of this name; undefined if there is none. Omits the dimensions where models of different
+ * dimensions share the profile.
+ */
 export function partsOfProfile(name: string): ProfileParts | undefined {
   const [first, ...others] = ALL.filter((parts) => shortProfileName(parts) === name);
   if (first === undefined || others.every(({ dimensions }) => dimensions === first.dimensions)) return first;
@@ -150,14 +153,14 @@ export function partsOfProfile(name: string): ProfileParts | undefined {
   return rest;
 }
 
-/** All names of profiles, without revisions. */
+/** Lists the names of all profiles, without revisions. */
 export function profileNames(): string[] {
   return [...new Set(ALL.map(shortProfileName))];
 }
 
 /**
- * The profile of a model by its Ollama name. Registry, namespace and letter case do not matter, and the tag only
- * where sizes differ: `nomic-embed-text:v1.5`, `library/nomic-embed-text` and `nomic-embed-text` are the same.
+ * Returns the profile of a model by its Ollama name. Registry, namespace and letter case do not matter, and the tag matters
+ * only where sizes differ: `nomic-embed-text:v1.5`, `library/nomic-embed-text` and `nomic-embed-text` are the same.
  */
 export function profileForModel(model: string): ModelProfile {
   return profileFrom(partsForModel(model));

@@ -1,15 +1,15 @@
 import type { EmbeddingSpace } from "./embedder.ts";
 
-/** Recent embeddings of queries, so that asking the same again needs no model. */
+/** Caches the embeddings of recent queries. */
 export interface QueryCache {
   get(space: EmbeddingSpace, text: string): Float32Array | undefined;
   set(space: EmbeddingSpace, text: string, embedding: Float32Array): void;
-  /** Forgets everything. */
+  /** Removes all entries. */
   clear(): void;
   readonly size: number;
 }
 
-/** Longer queries are rare and not asked twice; without a bound 1,000 of them would hold megabytes. */
+/** Longer queries are rare and seldom repeated. Without a bound, 1,000 of them would take megabytes. */
 const MAX_CACHED_TEXT_LENGTH = 2_000;
 
 /**
@@ -48,7 +48,7 @@ export function createQueryCache(maxEntries = 1_000): QueryCache {
   };
 }
 
-/** One string for a space: equal if its embeddings are comparable, as far as can be told without its probe. */
+/** Returns a key that is equal for two spaces if their embeddings are comparable, as far as that shows without the probe. */
 export function spaceKey(space: EmbeddingSpace): string {
   return JSON.stringify([space.model, space.digest, space.dimensions, space.profile]);
 }

@@ -3,22 +3,22 @@ import { OllamaError } from "./ollama/ollama-errors.ts";
 
 export interface RetryOptions {
   readonly clock: Clock;
-  /** From 0 to below 1. Default Math.random. */
+  /** Returns a number from 0 to below 1. Defaults to Math.random. */
   readonly random?: () => number;
-  /** Tries altogether, not counting the immediate one after a stale connection. Default 3. */
+  /** Maximum number of attempts, not counting the immediate retry after a stale connection. Defaults to 3. */
   readonly maxTries?: number;
-  /** Asked before another try: false gives up with the last error. */
+  /** Called before each retry; on false the last error is final. */
   readonly mayRetry?: () => boolean;
   readonly signal?: AbortSignal;
 }
 
 /**
- * Longest wait before the second, third ... try; the wait is a random part of it (full jitter), so that many servers do not
- * come back to one Ollama in step.
+ * Maximum pause before the second, third and further attempts, in milliseconds. The actual pause is a random part of it
+ * (full jitter), so that many servers do not return to one Ollama at the same moment.
  */
 const BACKOFF_MS = [200, 1_000, 3_000] as const;
 
-/** Runs `attempt` again as far as its OllamaError advises. @throws the last error, or the signal's reason. */
+/** Runs `attempt`, and retries it as its OllamaError advises. @throws the last error, or the signal's reason. */
 export async function withRetries<T>(attempt: () => Promise<T>, options: RetryOptions): Promise<T> {
   const { clock, random = Math.random, maxTries = 3, mayRetry = () => true } = options;
   let tries = 0;

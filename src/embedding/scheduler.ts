@@ -2,31 +2,32 @@ import { type EmbeddingRole, EmbedError } from "./embedder.ts";
 
 export interface SchedulerOptions {
   /**
-   * Embeds one batch of different texts of one role, in order. A batch that fails as `too-long` or `rejected`
-   * is halved until the culprit is alone; any other failure goes to all its callers.
+   * Embeds one batch of distinct texts of one role, in order. The scheduler splits a batch that fails as `too-long` or
+   * `rejected` in half until the faulty text is alone. Any other failure goes to all callers of the batch.
    */
   readonly run: (texts: readonly string[], role: EmbeddingRole) => Promise<readonly Float32Array[]>;
-  /** Default 32: a batch stays far below the time-outs even on a slow CPU. */
+  /** Defaults to 32, which stays far below the time-outs even on a slow CPU. */
   readonly maxBatchTexts?: number;
-  /** UTF-16 code units. A longer single text is a batch of its own. Default 16,000. */
+  /** Maximum length of a batch in UTF-16 code units. A longer text forms a batch of its own. Defaults to 16,000. */
   readonly maxBatchLength?: number;
-  /** Batches under way at a time. Default 1: Ollama works on one text of a model at a time anyway. */
+  /** Maximum number of concurrent batches. Defaults to 1, since Ollama processes one text of a model at a time anyway. */
   readonly concurrency?: number;
-  /** Waiting texts for each role; more are refused. Default 4,096. */
+  /** Maximum number of waiting texts for each role; further texts are rejected. Defaults to 4,096. */
   readonly maxWaitingTexts?: number;
 }
 
-/** Joins the texts of many callers into batches. Queries overtake documents. */
+/** Combines the texts of many callers into batches. Queries go before documents. */
 export interface EmbedScheduler {
   /**
-   * @param texts Prepared and not empty.
-   * @throws EmbedError; the signal's reason at once if the caller leaves: texts not yet sent are forgotten, a
-   * batch under way goes on.
+   * Embeds texts, which are prepared and not empty.
+   *
+   * @throws EmbedError; the signal's reason as soon as it aborts. Texts that were not sent are then dropped, while a running
+   * batch continues.
    */
   submit(texts: readonly string[], role: EmbeddingRole, signal?: AbortSignal): Promise<Float32Array[]>;
-  /** Texts waiting for a batch. */
+  /** Number of texts that wait for a batch. */
   readonly waiting: number;
-  /** Fails everybody with `error`, now and from now on. */
+  /** Fails all present and future callers with `error`. */
   close(error: EmbedError): void;
 }
 
@@ -45,7 +46,7 @@ interface Entry {
   readonly text: string;
 }
 
-/** After so many batches of queries in a row, one of documents: many searchers must not stop all storing. */
+/** After this many consecutive batches of queries, one batch of documents follows, so that searches cannot block all storing. */
 const QUERY_BATCHES_PER_DOCUMENT_BATCH = 16;
 
 export function createScheduler(options: SchedulerOptions): EmbedScheduler {
@@ -70,7 +71,7 @@ export function createScheduler(options: SchedulerOptions): EmbedScheduler {
     finish();
   }
 
-  /** Ends a job early; what waits of it is dropped. */
+  /** Ends a job early and drops its waiting texts. */
   function fail(job: Job, error: unknown) {
     settle(job, () => {
       for (const role of ["query", "document"] as const) {
@@ -145,7 +146,7 @@ export function createScheduler(options: SchedulerOptions): EmbedScheduler {
   }
 
   function deliver(job: Job, index: number, embedding: Float32Array) {
-    // A copy each: callers who sent equal texts must not share memory.
+    // Each caller gets a copy, since callers that sent equal texts must not share memory.
     job.results[index] = embedding.slice();
     job.missing -= 1;
     if (job.missing === 0) settle(job, () => job.resolve(job.results));
@@ -160,9 +161,9 @@ export function createScheduler(options: SchedulerOptions): EmbedScheduler {
       if (closed !== undefined) throw closed;
       if (texts.length === 0) return [];
       const queue = waiting[role];
-      // A caller with more texts than the bound gets its turn when nobody else waits.
+      // A caller with more texts than the bound is served when no other text waits.
       if (queue.length > 0 && queue.length + texts.length > maxWaitingTexts) {
-        throw new EmbedError("unavailable", `too many texts wait for the embedder (${queue.length})`);
+        throw new EmbedError("unavailable", `the embedder's queue is full (${queue.length} texts waiting)`);
       }
       const { promise, resolve, reject } = Promise.withResolvers<Float32Array[]>();
       const job: Job = {
@@ -176,7 +177,7 @@ export function createScheduler(options: SchedulerOptions): EmbedScheduler {
       for (const [index, text] of texts.entries()) queue.push({ job, index, text });
       if (!woken) {
         woken = true;
-        // Callers of the same moment share a batch.
+        // Calls of the same tick share a batch.
         queueMicrotask(start);
       }
       const leave = () => fail(job, signal?.reason);

@@ -3,11 +3,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, test } from "vitest";
 import { readConfig } from "../../src/app/config.ts";
-import { readOwnProfiles } from "../../src/embedding/configured-profiles.ts";
+import { readConfiguredProfiles } from "../../src/embedding/configured-profiles.ts";
 import { prepareText } from "../../src/embedding/model-profile.ts";
 import { partsOfProfile, profileForModel, profileNames } from "../../src/embedding/model-profiles.ts";
 
-const read = (profiles: unknown) => readOwnProfiles(JSON.stringify(profiles));
+const read = (profiles: unknown) => readConfiguredProfiles(JSON.stringify(profiles));
 const problemsOf = (profiles: unknown) => read(profiles).problems;
 
 const KNOWN =
@@ -124,7 +124,7 @@ describe("a profile of one's own", () => {
     [
       "a prefix that fills the context",
       { m: { query_prefix: "x".repeat(2_000) } },
-      'of "m": context_tokens must leave room for a text beside its prefix',
+      'of "m": context_tokens must leave room for a text after its prefix',
     ],
     [
       "a number as prefix",
@@ -175,7 +175,7 @@ describe("MEMORY_MODEL_PROFILES", () => {
 
   const finder = (value: string) => {
     const { settings } = readConfig({ MEMORY_MODEL_PROFILES: value });
-    return readOwnProfiles(settings.MEMORY_MODEL_PROFILES).find;
+    return readConfiguredProfiles(settings.MEMORY_MODEL_PROFILES).find;
   };
 
   it("is JSON, or a file with it", async () => {
@@ -193,7 +193,7 @@ describe("MEMORY_MODEL_PROFILES", () => {
       "MEMORY_MODEL_PROFILES must be an object with an entry for each model",
     );
     expect(() => finder("/no/such/file")).toThrow(
-      'MEMORY_MODEL_PROFILES must be JSON or a file that can be read, is "/no/such/file"',
+      'MEMORY_MODEL_PROFILES must be JSON or the path of a readable file, is "/no/such/file"',
     );
     expect(() => finder("{")).toThrow(/^MEMORY_MODEL_PROFILES is not JSON: /);
     expect(() => finder('{"m": {"profile": "x"}}')).toThrow(

@@ -1,5 +1,5 @@
 import type { SettingValues } from "../../app/config.ts";
-import { readOwnProfiles } from "../../embedding/configured-profiles.ts";
+import { readConfiguredProfiles } from "../../embedding/configured-profiles.ts";
 import type { EmbeddingSpace } from "../../embedding/embedder.ts";
 import { createOllamaClient, type OllamaClient } from "../../embedding/ollama/ollama-client.ts";
 import { OllamaError } from "../../embedding/ollama/ollama-errors.ts";
@@ -25,7 +25,7 @@ const TEXTS = ["the train leaves at noon", "a recipe for lentil soup"] as const;
 /** Asks Ollama for its version and its model, and has it embed two short texts. */
 export async function checkEmbedder(settings: SettingValues): Promise<EmbedderFindings> {
   const { OLLAMA_API_URL: url, OLLAMA_EMBEDDING_MODEL: configured } = settings;
-  const profile = readOwnProfiles(settings.MEMORY_MODEL_PROFILES).find(configured);
+  const profile = readConfiguredProfiles(settings.MEMORY_MODEL_PROFILES).find(configured);
   const client = createOllamaClient({ url, model: configured, profile });
   const { model } = client;
 

@@ -1,35 +1,35 @@
 import { invalidAnswer, OllamaError } from "./ollama-errors.ts";
 
-/** What an answer to /api/embed has to fit. */
+/** What an answer to /api/embed must match. */
 export interface AnswerExpectation {
   readonly texts: readonly string[];
   readonly model: string;
-  /** Undefined while unknown: then all embeddings of one answer must have one length. */
+  /** Undefined if unknown: all embeddings of one answer must then have the same dimensions. */
   readonly dimensions: number | undefined;
 }
 
-/** Longest embedding believed while the model's dimensions are unknown. */
+/** Maximum dimensions accepted while the model's dimensions are unknown. */
 export const MAX_UNKNOWN_DIMENSIONS = 8_192;
 
-/** Below this a vector counts as zero. Real models give unit length, or a few units where not normalised. */
+/** A vector with a smaller norm counts as zero. Real models return unit length, or a few units without normalization. */
 const ZERO_NORM = 1e-6;
 const MIN_NORM = 0.5;
 const MAX_NORM = 2;
 
 /**
- * Checks an answer of status 200 before anything in it is believed, and returns its embeddings at unit length.
+ * Validates an answer of status 200 and returns its embeddings, each a Float32Array of unit length.
  *
- * @throws OllamaError naming the first thing that is wrong.
+ * @throws OllamaError that names the first problem.
  */
 export function embeddingsFromAnswer(answer: unknown, expected: AnswerExpectation): Float32Array[] {
   if (typeof answer !== "object" || answer === null) throw invalidAnswer("not a JSON object");
   if ("error" in answer)
-    throw invalidAnswer(`an error with status 200: ${JSON.stringify(answer.error)?.slice(0, 200)}`);
+    throw invalidAnswer(`it has status 200 and an error: ${JSON.stringify(answer.error)?.slice(0, 200)}`);
   if ("model" in answer && answer.model !== expected.model) {
-    throw invalidAnswer(`it is about another model (${JSON.stringify(answer.model)?.slice(0, 100)})`);
+    throw invalidAnswer(`it names another model (${JSON.stringify(answer.model)?.slice(0, 100)})`);
   }
   if (!("embeddings" in answer) || !Array.isArray(answer.embeddings))
-    throw invalidAnswer("no embeddings in it");
+    throw invalidAnswer("it has no embeddings");
   const rows: readonly unknown[] = answer.embeddings;
   const count = expected.texts.length;
   if (rows.length !== count) throw invalidAnswer(`${rows.length} embeddings for ${count} texts`);
@@ -48,17 +48,17 @@ export function embeddingsFromAnswer(answer: unknown, expected: AnswerExpectatio
     for (let i = 0; i < dimensions; i++) embedding[i] = (embedding[i] ?? 0) / norm;
     return embedding;
   });
-  // A NaN inside the engine arrives as zeros. Zeros for some texts: those are to blame. For all: unclear.
+  // A NaN inside the engine arrives as zeros. If only some texts have zeros, those texts are the cause.
   if (zeros > 0 && zeros < count) {
     const what = zeros === 1 ? "a text" : `${zeros} texts`;
-    throw new OllamaError("rejected", `the model makes nothing but zeros of ${what}`);
+    throw new OllamaError("rejected", `the model returns only zeros for ${what}`);
   }
-  if (zeros > 0) throw invalidAnswer("nothing but zeros");
+  if (zeros > 0) throw invalidAnswer("it has only zeros");
   return embeddings;
 }
 
 function numbersFrom(row: unknown, dimensions: number): { embedding: Float32Array; norm: number } {
-  if (!Array.isArray(row)) throw invalidAnswer("an embedding that is no list");
+  if (!Array.isArray(row)) throw invalidAnswer("an embedding is not a list");
   if (row.length !== dimensions)
     throw invalidAnswer(`an embedding of ${row.length} dimensions instead of ${dimensions}`);
   const embedding = new Float32Array(dimensions);
@@ -66,23 +66,23 @@ function numbersFrom(row: unknown, dimensions: number): { embedding: Float32Arra
   for (let i = 0; i < dimensions; i++) {
     const value: unknown = row[i];
     if (typeof value !== "number" || !Number.isFinite(value))
-      throw invalidAnswer("an embedding with no number in it");
+      throw invalidAnswer("an embedding contains a value that is not a finite number");
     embedding[i] = value;
     sum += value * value;
   }
   return { embedding, norm: Math.sqrt(sum) };
 }
 
-/** Finds a model that gives one embedding for everything, also across answers. */
+/** Detects a model that returns the same embedding for every text, also across answers. */
 export interface DegenerationGuard {
-  /** @throws OllamaError if two texts that differ have identical embeddings. */
+  /** @throws OllamaError if two different texts have identical embeddings. */
   check(texts: readonly string[], embeddings: readonly Float32Array[]): void;
 }
 
-/** As many as the embedder's probe has texts: a probe that passes wipes out whatever a bad answer has left. */
+/** Equals the number of probe texts: a successful probe replaces everything that an invalid answer left. */
 const REMEMBERED_EMBEDDINGS = 2;
 
-/** @param prefixes What the texts may begin with beside their own words: it does not make them different. */
+/** @param prefixes Prefixes of the texts, which the comparison ignores. */
 export function createDegenerationGuard(prefixes: readonly string[] = []): DegenerationGuard {
   let remembered: { readonly skeleton: string; readonly embedding: Float32Array }[] = [];
   return {
@@ -99,7 +99,7 @@ export function createDegenerationGuard(prefixes: readonly string[] = []): Degen
         }
         fresh.push({ skeleton, embedding });
       }
-      // Copies, because the callers may change theirs.
+      // Copies, because callers may modify their embeddings.
       const latest = fresh
         .slice(-REMEMBERED_EMBEDDINGS)
         .map((e) => ({ ...e, embedding: e.embedding.slice() }));
@@ -108,12 +108,12 @@ export function createDegenerationGuard(prefixes: readonly string[] = []): Degen
   };
 }
 
-/** Words longer than this are one unknown token to the usual vocabularies. */
+/** Common vocabularies treat a longer word as one unknown token. */
 const LONGEST_WORD = 64;
 
 /**
- * What of a text any vocabulary can tell apart: Latin letters and digits. Different texts with equal skeletons
- * may have equal embeddings for good reason: to an English vocabulary each Chinese word is the same unknown one.
+ * Returns the part of a text that every vocabulary can distinguish: Latin letters and digits. Different texts with equal
+ * skeletons may legitimately have equal embeddings, since an English vocabulary maps every Chinese word to the same unknown token.
  */
 function skeletonOf(text: string): string {
   const words =
@@ -129,7 +129,7 @@ function isEqual(a: Float32Array, b: Float32Array): boolean {
   return a.length === b.length && a.every((value, i) => value === b[i]);
 }
 
-/** Cosine similarity of two embeddings of unit length; of different lengths they are not similar at all. */
+/** Returns the cosine similarity of two embeddings of unit length; -1 if their dimensions differ. */
 export function similarity(a: Float32Array | undefined, b: Float32Array | undefined): number {
   if (a === undefined || b === undefined || a.length !== b.length) return -1;
   return a.reduce((sum, value, i) => sum + value * (b[i] ?? 0), 0);

@@ -11,26 +11,26 @@ import { createOllamaHttp } from "./ollama-http.ts";
 
 export interface OllamaClientOptions {
   readonly url: string;
-  /** As Ollama knows it, with or without tag. */
+  /** Ollama's name of the model, with or without a tag. */
   readonly model: string;
   readonly profile: ModelProfile;
-  /** For requests that need no model. Default 5,000. */
+  /** Time-out for requests that need no model. Defaults to 5,000. */
   readonly metadataTimeoutMs?: number;
   readonly clock?: Clock;
 }
 
 export interface EmbedCall {
   readonly timeoutMs: number;
-  /** What every embedding has to have; undefined: whatever comes. */
+  /** Dimensions that every embedding must have; undefined accepts any. */
   readonly dimensions: number | undefined;
-  /** What the first text became before, and has to become again; undefined: not known. */
+  /** Earlier embedding of the first text, which the new one must match; undefined if unknown. */
   readonly first?: Float32Array | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
-/** What Ollama tells about a model without loading it. */
+/** What Ollama reports about a model without loading it. */
 export interface ModelFacts {
-  /** Undefined where this version of Ollama does not tell. */
+  /** Undefined if this version of Ollama does not report it. */
   readonly embeds: boolean | undefined;
   readonly dimensions: number | undefined;
 }
@@ -38,45 +38,45 @@ export interface ModelFacts {
 export interface PullProgress {
   readonly status: string;
   readonly completedBytes: number;
-  /** Of the layers begun so far; 0 while unknown. */
+  /** Size of the layers started so far; 0 while unknown. */
   readonly totalBytes: number;
 }
 
-/** One model of one Ollama. Each call is one HTTP exchange, without retry. */
+/** A client for one model of one Ollama. Each call is one HTTP exchange without retries. */
 export interface OllamaClient {
   /** Base URL without credentials. */
   readonly address: string;
   /** Model name with its tag, as Ollama lists it. */
   readonly model: string;
   /**
-   * Embeds prepared texts, none of them empty, at unit length.
+   * Embeds prepared texts, none of them empty. Returns Float32Arrays of unit length.
    *
    * @throws OllamaError; the signal's reason if it aborts.
    */
   embed(texts: readonly string[], call: EmbedCall): Promise<Float32Array[]>;
   version(signal?: AbortSignal): Promise<string>;
-  /** Digest of the model, "" if Ollama tells none, undefined if it does not have the model. */
+  /** Returns the digest of the model; "" if Ollama reports none, undefined if it does not have the model. */
   digest(signal?: AbortSignal): Promise<string | undefined>;
   /** @throws OllamaError `model-missing`. */
   facts(signal?: AbortSignal): Promise<ModelFacts>;
-  /** Downloads the model. @throws OllamaError `model-missing` if there is none of that name to download. */
+  /** Downloads the model. @throws OllamaError `model-missing` if no model of that name exists. */
   pull(onProgress: (progress: PullProgress) => void, signal?: AbortSignal): Promise<void>;
 }
 
-/** How long Ollama keeps the idle model in memory: its own default of 5 minutes makes many first calls wait. */
+/** How long Ollama keeps the idle model in memory. With its own default of 5 minutes, many calls wait for the model to load. */
 export const KEEP_ALIVE_SECONDS = 1_800;
 
-/** Digits, sign, exponent and comma of one number: Go writes at most 15 characters for a float32. */
+/** Bound for the digits, sign, exponent and comma of one number. Go writes at most 15 characters for a float32. */
 const BYTES_PER_NUMBER = 32;
 const BYTES_PER_ANSWER = 65_536;
 
-/** Models are few, but each is described in a few hundred bytes, and `show` includes licences and templates. */
+/** A list describes each model in a few hundred bytes, and `show` includes licences and templates. */
 const MAX_METADATA_BYTES = 16 * 1024 * 1024;
 
-/** Numerical noise between a text alone and in a batch stays above this cosine similarity, other texts far below. */
+/** The same text, alone and in a batch, has a higher cosine similarity despite numerical noise; other texts are far lower. */
 const SAME_TEXT_SIMILARITY = 0.99;
 
-/** Verifying a large layer says nothing for minutes. Below 300 s, where `fetch` itself would give up. */
+/** Ollama sends nothing for minutes while it verifies a large layer. `fetch` itself times out at 300 s. */
 const PULL_SILENCE_MS = 280_000;
 
 export function createOllamaClient(options: OllamaClientOptions): OllamaClient {
@@ -98,7 +98,7 @@ export function createOllamaClient(options: OllamaClientOptions): OllamaClient {
       const body = {
         model: options.model,
         input: texts,
-        // Ollama's own default cuts the end off without a word.
+        // By default Ollama silently truncates the text.
         truncate: false,
         ...(profile.shortenTo === undefined ? {} : { dimensions: profile.shortenTo }),
         keep_alive: KEEP_ALIVE_SECONDS,
@@ -111,9 +111,9 @@ export function createOllamaClient(options: OllamaClientOptions): OllamaClient {
         maxBytes,
       );
       const embeddings = embeddingsFromAnswer(answer, { texts, model: options.model, dimensions });
-      // Before the guard, which remembers what it has seen.
+      // This check precedes the guard, which remembers the embeddings that it checks.
       if (first !== undefined && similarity(embeddings[0], first) < SAME_TEXT_SIMILARITY) {
-        throw invalidAnswer("a known text has another embedding than before");
+        throw invalidAnswer("the embedding of a known text has changed");
       }
       guard.check(texts, embeddings);
       return embeddings;
@@ -122,14 +122,14 @@ export function createOllamaClient(options: OllamaClientOptions): OllamaClient {
     async version(signal) {
       const answer = await metadata("/api/version", signal);
       const version = stringIn(answer, "version");
-      if (version === undefined) throw invalidAnswer("no version in it");
+      if (version === undefined) throw invalidAnswer("it has no version");
       return version;
     },
 
     async digest(signal) {
       const answer = await metadata("/api/tags", signal);
       const models = valueIn(answer, "models");
-      if (!Array.isArray(models)) throw invalidAnswer("no list of models in it");
+      if (!Array.isArray(models)) throw invalidAnswer("it has no list of models");
       const found = models.find((entry: unknown) => {
         const name = stringIn(entry, "model") ?? stringIn(entry, "name");
         return name !== undefined && fullName(name).toLowerCase() === model.toLowerCase();
@@ -158,7 +158,7 @@ export function createOllamaClient(options: OllamaClientOptions): OllamaClient {
           const missing = /file does not exist|not found|invalid model name/i.test(error);
           throw new OllamaError(
             missing ? "model-missing" : "unavailable",
-            `Ollama could not pull it: ${error}`,
+            `Ollama could not download it: ${error}`,
           );
         }
         const status = stringIn(line, "status") ?? "";
@@ -178,12 +178,12 @@ export function createOllamaClient(options: OllamaClientOptions): OllamaClient {
         { method: "POST", path: "/api/pull", body, timeoutMs: PULL_SILENCE_MS, signal },
         onLine,
       );
-      if (!done) throw invalidAnswer("the pull ended without success");
+      if (!done) throw invalidAnswer("the download ended without success");
     },
   };
 }
 
-/** As Ollama lists it: with tag, without the registry and namespace that it adds by itself. */
+/** Returns the name in Ollama's list: with a tag, without the default registry and namespace. */
 function fullName(model: string): string {
   const short = model.replace(/^registry\.ollama\.ai\//, "").replace(/^library\//, "");
   return (short.split("/").at(-1) ?? "").includes(":") ? short : `${short}:latest`;

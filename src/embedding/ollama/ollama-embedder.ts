@@ -17,41 +17,41 @@ export interface OllamaEmbedderOptions {
   /** Base URL: `http://127.0.0.1:11434`. */
   readonly url: string;
   readonly model: string;
-  /** Download the model if Ollama lacks it. */
+  /** Whether to download the model if Ollama does not have it. */
   readonly pull: boolean;
   readonly logger: Logger;
-  /** How to speak to the model. Default: the built-in profile for its name. */
+  /** How to prepare texts for the model. Defaults to the built-in profile for its name. */
   readonly profile?: ModelProfile;
-  /** Length of the embeddings to make, which the model must be trained for. Default: that of the profile. */
+  /** Dimensions of the embeddings, for which the model must be trained. Defaults to those of the profile. */
   readonly dimensions?: number;
   readonly clock?: Clock;
-  /** From 0 to below 1, for the jitter of retries. Default Math.random. */
+  /** Returns a number from 0 to below 1 for the jitter of retries. Defaults to Math.random. */
   readonly random?: () => number;
-  /** For a call to a loaded model, plus one millisecond for each character. Default 30,000. */
+  /** Time-out for a call to a loaded model, to which each character adds one millisecond. Defaults to 30,000. */
   readonly warmTimeoutMs?: number;
-  /** For calls that need no model. Default 5,000. */
+  /** Time-out for calls that need no model. Defaults to 5,000. */
   readonly metadataTimeoutMs?: number;
 }
 
-/** The embedder with figures for metrics. */
+/** An embedder that reports figures for metrics. */
 export interface OllamaEmbedder extends Embedder {
   readonly profile: ModelProfile;
   stats(): { readonly circuit: CircuitState; readonly waitingTexts: number; readonly cachedQueries: number };
 }
 
-/** For a call that may have to load the model first. */
+/** Time-out for a call that may have to load the model. */
 const COLD_TIMEOUT_MS = 120_000;
 
 const MS_PER_CHARACTER = 1;
 
-/** `fetch` itself gives up after 300 s without headers. */
+/** `fetch` itself times out after 300 s without headers. */
 const MAX_TIMEOUT_MS = 280_000;
 
 /**
- * Embeds with a model served by Ollama. Returns at once: Ollama is looked at in the background, again and again,
- * so that the embedder becomes usable by itself whenever Ollama and its model do.
+ * Creates an embedder for a model served by Ollama. Returns at once and checks Ollama in the background at intervals, so that
+ * the embedder becomes available whenever Ollama and its model do.
  *
- * @throws TypeError if `url` is no http or https URL. Nothing else: an embedder that is away is no reason not to start.
+ * @throws TypeError if `url` is not an http or https URL. An unavailable Ollama does not prevent the start.
  */
 export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbedder {
   const { logger, clock = systemClock, warmTimeoutMs = 30_000 } = options;
@@ -78,13 +78,13 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
     return new EmbedError("unavailable", "the embedder is closed");
   }
 
-  /** Embeds one batch for the scheduler. */
+  /** Embeds one batch of the scheduler. */
   async function run(texts: readonly string[], role: EmbeddingRole): Promise<readonly Float32Array[]> {
     for (;;) {
       const before = watch.space;
       if (before === undefined || watch.phase !== "ready") throw watch.failure();
       const embeddings = await attempt(texts, before, role === "document" || texts.length > 1);
-      // Another model answered under the same name while this was under way: whose embeddings these are is unknown.
+      // The model was replaced during the call, so it is unknown which model made these embeddings.
       if (watch.space !== before) continue;
       if (role === "query")
         for (const [i, embedding] of embeddings.entries()) cache.set(before, texts[i] ?? "", embedding);
@@ -120,7 +120,7 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
       if (!(error instanceof OllamaError)) throw error;
       const unclear = error.suspect || (error.kind === "rejected" && texts.length === 1);
       if (!unclear) throw error;
-      // Is it the text or the model? A harmless text tells.
+      // A harmless text shows whether the text or the model is the cause.
       try {
         await sendCounted(PROBE_TEXTS, loadedTimeoutMs(), within);
       } catch (second) {
@@ -156,7 +156,7 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
     signal?.throwIfAborted();
     if (lifetime.signal.aborted) throw closedError();
     const prepared = texts.map((text) => {
-      if (profile.clean(text).trim() === "") throw new EmbedError("rejected", "there is no text to embed");
+      if (profile.clean(text).trim() === "") throw new EmbedError("rejected", "the text is empty");
       return prepareText(profile, text, role);
     });
     const before = watch.space;
@@ -169,7 +169,7 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
       if (lifetime.signal.aborted) throw closedError();
       if (watch.phase !== "ready") throw watch.failure();
       const fresh = await scheduler.submit(uncached, role, signal);
-      // Cached and fresh ones would be of different spaces.
+      // Cached and fresh embeddings would belong to different spaces.
       if (uncached.length < texts.length && watch.space !== before) return embed(texts, role, signal);
       let next = 0;
       for (const i of results.keys()) results[i] ??= fresh[next++];

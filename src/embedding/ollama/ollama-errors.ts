@@ -1,28 +1,28 @@
 import { EmbedError, type EmbedFailureKind } from "../embedder.ts";
 
 /**
- * What to do with the same request after a failure.
+ * When to retry the same request after a failure.
  *
- * - `now`: once, at once. The connection was closed under us; nothing is known about the server.
+ * - `now`: once, immediately. The connection was stale, which says nothing about the server.
  * - `soon`: after a pause.
- * - `no`: it would fail again, or has taken too long already.
+ * - `no`: never. The request would fail again, or has already taken too long.
  */
 export type RetryAdvice = "now" | "soon" | "no";
 
 export interface OllamaErrorOptions {
   readonly retry?: RetryAdvice;
-  /** The engine crashed or gave nonsense: it is broken, or these texts break it. A harmless text can tell. */
+  /** Whether the engine crashed or returned an invalid answer. A harmless text can show whether it is broken or these texts break it. */
   readonly suspect?: boolean;
-  /** The server did not answer in time. */
+  /** Whether the server failed to answer in time. */
   readonly timedOut?: boolean;
-  /** Nobody listens: the next call would hear the same. */
+  /** Whether no server is listening, so that the next call would fail too. */
   readonly refused?: boolean;
-  /** What an operator can do about it. */
+  /** What an operator can do. */
   readonly remedy?: string;
   readonly cause?: unknown;
 }
 
-/** A failure of one request to Ollama, with advice that the embedder needs and its callers do not. */
+/** A failed request to Ollama, with advice for the embedder that its callers do not need. */
 export class OllamaError extends EmbedError {
   readonly retry: RetryAdvice;
   readonly suspect: boolean;
@@ -40,7 +40,7 @@ export class OllamaError extends EmbedError {
   }
 }
 
-/** What went wrong and what to do about it, as one sentence for an operator. */
+/** Returns the failure and its remedy as one sentence for an operator. */
 export function sentenceFrom(error: unknown): string {
   if (!(error instanceof OllamaError) || error.remedy === undefined) {
     return error instanceof Error ? error.message : String(error);
@@ -48,34 +48,34 @@ export function sentenceFrom(error: unknown): string {
   return `${error.message}: ${error.remedy}`;
 }
 
-/** Wordings of "too long" from Ollama 0.3 to 0.33 and of the llama.cpp server behind it. */
+/** The messages for a text that is too long, from Ollama 0.3 to 0.33 and its llama.cpp server. */
 const TOO_LONG =
   /exceeds? (the )?(maximum )?context (length|size)|input( length)? exceeds|too large to process|increase the physical batch size/i;
 const NOT_A_NUMBER = /\bNaN\b|\bInf\b|unsupported value/i;
 const NO_EMBEDDINGS = /does not support embeddings/i;
 const MODEL_NOT_FOUND = /model .* not found|invalid model name/i;
 
-/** A crash of the engine under Ollama, which it reports as status 400 since 0.13.3. */
+/** The messages for a crash of Ollama's engine, which Ollama reports as status 400 since 0.13.3. */
 const ENGINE_FAILURE =
   /EOF|connection (refused|reset)|broken pipe|no slots|unexpected server status|llama-server|no longer running|not responding/i;
 
 /**
- * The error for an answer that is no success.
+ * Returns the error for an answer with a status other than success.
  *
- * @param text The `error` of its body; whatever else the body was, where it had none.
+ * @param text The `error` field of the body; the whole body if it has none.
  */
 export function errorFromStatus(status: number, text: string, fromOllama: boolean): OllamaError {
   const said = text === "" ? `status ${status}` : `status ${status}: ${shorten(text)}`;
   if (status >= 300 && status < 400) {
     return new OllamaError(
       "unavailable",
-      `Ollama's address redirects elsewhere (${said}), which is not followed`,
-      { remedy: "set OLLAMA_API_URL to where it redirects" },
+      `Ollama's address redirects elsewhere (${said}); redirects are not followed`,
+      { remedy: "set OLLAMA_API_URL to the redirect's target" },
     );
   }
   if (status === 401 || status === 403 || status === 407) {
-    return new OllamaError("unavailable", `access to Ollama was refused (${said})`, {
-      remedy: "set OLLAMA_API_URL with user and password, as https://user:password@host",
+    return new OllamaError("unavailable", `Ollama denied access (${said})`, {
+      remedy: "set OLLAMA_API_URL with user and password, such as https://user:password@host",
     });
   }
   if (status === 404 && !fromOllama) {
@@ -86,10 +86,10 @@ export function errorFromStatus(status: number, text: string, fromOllama: boolea
   if (status === 404 || MODEL_NOT_FOUND.test(text))
     return new OllamaError("model-missing", `Ollama: ${said}`);
   if (status === 501 || NO_EMBEDDINGS.test(text)) {
-    return new OllamaError("model-missing", `the model makes no embeddings (${said})`);
+    return new OllamaError("model-missing", `the model does not produce embeddings (${said})`);
   }
   if (TOO_LONG.test(text) || status === 413) {
-    return new OllamaError("too-long", `the text is longer than the model takes (${said})`);
+    return new OllamaError("too-long", `the text is too long for the model (${said})`);
   }
   if (NOT_A_NUMBER.test(text)) return new OllamaError("rejected", `the model fails on this text (${said})`);
   if (ENGINE_FAILURE.test(text)) {
@@ -105,22 +105,22 @@ export function errorFromStatus(status: number, text: string, fromOllama: boolea
       remedy: "see Ollama's log",
     });
   }
-  return new OllamaError("rejected", `Ollama refused the request (${said})`);
+  return new OllamaError("rejected", `Ollama rejected the request (${said})`);
 }
 
-/** The error for a request that got no complete answer. */
+/** Returns the error for a request without a complete answer. */
 export function errorFromTransport(cause: unknown): OllamaError {
   const code = codeOf(cause);
   const stale = code === "UND_ERR_SOCKET" || code === "ECONNRESET" || code === "EPIPE";
   const refused = code === "ECONNREFUSED";
   const what = stale ? "closed the connection" : refused ? "is not listening" : "cannot be reached";
   return new OllamaError("unavailable", `Ollama ${what}${code === undefined ? "" : ` (${code})`}`, {
-    // A restart takes longer than anybody should wait.
+    // A restart takes longer than a caller should wait.
     retry: stale ? "now" : refused ? "no" : "soon",
     refused,
     remedy: refused
       ? 'start it with "ollama serve", or set OLLAMA_API_URL'
-      : "check OLLAMA_API_URL, and the network between",
+      : "check OLLAMA_API_URL and the network",
     cause,
   });
 }
@@ -128,19 +128,19 @@ export function errorFromTransport(cause: unknown): OllamaError {
 export function timeoutError(timeoutMs: number): OllamaError {
   return new OllamaError("unavailable", `Ollama did not answer within ${Math.round(timeoutMs / 1000)} s`, {
     timedOut: true,
-    remedy: "it may be loading the model or be overloaded, see its log",
+    remedy: "it may be loading the model or be overloaded; see its log",
   });
 }
 
-/** An answer with a status of success that cannot be believed. */
+/** Returns the error for an answer that has a status of success and is invalid. */
 export function invalidAnswer(what: string): OllamaError {
-  return new OllamaError("unavailable", `Ollama gave an invalid answer: ${what}`, {
+  return new OllamaError("unavailable", `Ollama returned an invalid answer: ${what}`, {
     retry: "soon",
     suspect: true,
   });
 }
 
-/** The system's code of a network error, however deep `fetch` has wrapped it. */
+/** Returns the system's code of a network error, however deeply `fetch` wraps it. */
 function codeOf(error: unknown): string | undefined {
   let current: unknown = error;
   for (let depth = 0; depth < 5 && typeof current === "object" && current !== null; depth++) {

@@ -13,41 +13,41 @@ export interface HttpRequest {
   readonly path: string;
   /** Sent as JSON. */
   readonly body?: unknown;
-  /** For the whole exchange, to the last byte of the answer; in `lines`, for each wait. */
+  /** Time-out of the whole exchange up to the last byte; in `lines`, of each wait. */
   readonly timeoutMs: number;
   readonly signal?: AbortSignal | undefined;
 }
 
 export interface OllamaHttp {
-  /** Base URL for people: without credentials. */
+  /** Base URL without credentials, for messages. */
   readonly address: string;
   /**
-   * One exchange, JSON both ways.
+   * Sends and receives JSON.
    *
-   * @param maxBytes Longest answer that is read; a longer one is an invalid answer.
+   * @param maxBytes Maximum size of the answer; a larger one is invalid.
    * @throws OllamaError; the signal's reason if it aborts.
    */
   json(request: HttpRequest, maxBytes: number): Promise<unknown>;
-  /** Hands each line of an answer to `onLine` as it comes, parsed as JSON. Throws as `json` does, and what `onLine` throws. */
+  /** Calls `onLine` with each line of the answer as it arrives, parsed as JSON. Throws what `json` and `onLine` throw. */
   lines(request: HttpRequest, onLine: (line: unknown) => void): Promise<void>;
 }
 
-/** Error bodies are a sentence; a proxy's page may be longer and is of no use. */
+/** Ollama's error bodies are one sentence. A proxy's error page may be longer and does not help. */
 const MAX_ERROR_BYTES = 65_536;
 const MAX_LINE_LENGTH = 65_536;
 
 export interface OllamaHttpOptions {
-  /** Base URL. A path is kept, a trailing `/api` dropped; `user:password@` becomes Basic authentication. */
+  /** Base URL. Its path is kept except for a trailing `/api`; `user:password@` becomes Basic authentication. */
   readonly url: string;
   readonly clock?: Clock;
 }
 
-/** @throws TypeError if `url` is no http or https URL. */
+/** @throws TypeError if `url` is not an http or https URL. */
 export function createOllamaHttp(options: OllamaHttpOptions): OllamaHttp {
   const { clock = systemClock } = options;
   const { base, headers } = partsOf(options.url);
 
-  /** Runs one exchange under its time-out, and makes an OllamaError of whatever goes wrong. */
+  /** Runs one exchange with its time-out, and converts every failure to an OllamaError. */
   async function exchange<T>(
     request: HttpRequest,
     read: (response: Response, rearm: () => void) => Promise<T>,
@@ -66,7 +66,7 @@ export function createOllamaHttp(options: OllamaHttpOptions): OllamaHttp {
         method: request.method,
         headers: request.body === undefined ? headers : { ...headers, "content-type": "application/json" },
         ...(request.body === undefined ? {} : { body: JSON.stringify(request.body) }),
-        // Texts must not travel to wherever a redirect points.
+        // A redirect must not send texts to another server.
         redirect: "manual",
         signal: signal === undefined ? deadline.signal : AbortSignal.any([signal, deadline.signal]),
       });
@@ -74,7 +74,7 @@ export function createOllamaHttp(options: OllamaHttpOptions): OllamaHttp {
         if (!response.ok) throw await errorFromResponse(response);
         return await read(response, rearm);
       } finally {
-        // An unread body would hold its connection. Cancelling one that is read or broken may reject: no matter.
+        // An unread body would hold its connection. Cancelling a body that is read or broken may reject, which does not matter.
         if (!response.bodyUsed) await response.body?.cancel().catch(() => {});
       }
     } catch (error) {
@@ -91,9 +91,9 @@ export function createOllamaHttp(options: OllamaHttpOptions): OllamaHttp {
     json(request, maxBytes) {
       return exchange(request, async (response) => {
         const length = Number(response.headers.get("content-length"));
-        if (length > maxBytes) throw invalidAnswer(`${length} bytes long`);
+        if (length > maxBytes) throw invalidAnswer(`it has ${length} bytes`);
         const text = await readText(response, maxBytes);
-        if (text === undefined) throw invalidAnswer(`more than ${maxBytes} bytes long`);
+        if (text === undefined) throw invalidAnswer(`it has more than ${maxBytes} bytes`);
         return parseJson(text);
       });
     },
@@ -105,7 +105,8 @@ export function createOllamaHttp(options: OllamaHttpOptions): OllamaHttp {
           rearm();
           const parts = (rest + decoder.decode(bytes, { stream: true })).split("\n");
           rest = parts.pop() ?? "";
-          if (rest.length > MAX_LINE_LENGTH) throw invalidAnswer("a line that does not end");
+          if (rest.length > MAX_LINE_LENGTH)
+            throw invalidAnswer(`it has a line of more than ${MAX_LINE_LENGTH} characters`);
           for (const line of parts) if (line.trim() !== "") onLine(parseJson(line));
         }
         if (rest.trim() !== "") onLine(parseJson(rest));
@@ -130,7 +131,7 @@ async function errorFromResponse(response: Response): Promise<OllamaError> {
   return errorFromStatus(response.status, typeof error === "string" ? error : JSON.stringify(error), true);
 }
 
-/** The whole body as text, or undefined as soon as it has more than `maxBytes`. */
+/** Returns the body as text, or undefined as soon as it exceeds `maxBytes`. */
 async function readText(response: Response, maxBytes: number): Promise<string | undefined> {
   const parts: Uint8Array[] = [];
   let bytes = 0;
@@ -152,16 +153,16 @@ function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    throw invalidAnswer("no valid JSON");
+    throw invalidAnswer("it is not valid JSON");
   }
 }
 
 function partsOf(text: string): { base: string; headers: Record<string, string> } {
   const url = new URL(text);
   if (url.protocol !== "http:" && url.protocol !== "https:") {
-    throw new TypeError(`the address of Ollama must begin with http:// or https://, not ${url.protocol}`);
+    throw new TypeError(`the address of Ollama must start with http:// or https://, not ${url.protocol}`);
   }
-  // fetch refuses credentials in a URL, and nobody should read them in a log.
+  // fetch rejects credentials in a URL, and they must not appear in a log.
   const credentials = `${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`;
   const headers =
     credentials === ":" ? {} : { authorization: `Basic ${Buffer.from(credentials).toString("base64")}` };

@@ -6,7 +6,7 @@ import { createProgress, grouped, memoriesOf } from "../../cli/memories/progress
 import { renamesFrom } from "../../cli/renames.ts";
 import { UsageError } from "../../cli/usage-error.ts";
 import { whenInterrupted } from "../../cli/when-interrupted.ts";
-import { readOwnProfiles } from "../../embedding/configured-profiles.ts";
+import { readConfiguredProfiles } from "../../embedding/configured-profiles.ts";
 import { CHUNKER_REVISION, chunkText } from "../../memory/embed/chunk.ts";
 import { StartupError } from "../../memory/model/errors.ts";
 import { DOMAIN_NAME } from "../../memory/model/limits.ts";
@@ -86,7 +86,7 @@ async function adoptInPlace(config: Config, run: Run): Promise<number> {
     await prepareCatalogue(database, warningsOnly, run.signal);
     const normaliseAs = run.normalise ? await versionToKeep(config, database, plan, run) : undefined;
     const { MEMORY_MODEL_PROFILES: profiles, OLLAMA_EMBEDDING_MODEL: model } = config.settings;
-    const { maxChunkLength } = readOwnProfiles(profiles).find(model);
+    const { maxChunkLength } = readConfiguredProfiles(profiles).find(model);
     const progress = createProgress();
     const total = sumOf(plan);
     let rows = 0;
@@ -195,7 +195,7 @@ async function versionToKeep(
   run: Run,
 ): Promise<number> {
   const { OLLAMA_EMBEDDING_MODEL: model } = config.settings;
-  const profile = readOwnProfiles(config.settings.MEMORY_MODEL_PROFILES).find(model);
+  const profile = readConfiguredProfiles(config.settings.MEMORY_MODEL_PROFILES).find(model);
   if ((profile.queryPrefix !== "" || profile.documentPrefix !== "") && !run.despitePrefixes) {
     throw new StartupError(
       `the old embeddings were made without the prefixes that ${model} is asked with (${JSON.stringify(profile.queryPrefix)}, ${JSON.stringify(profile.documentPrefix)}), so that searches would find less well`,

@@ -445,7 +445,9 @@ describe("a model that changes under its name", () => {
     const model = fake.models.find("nomic-embed-text");
     if (model === undefined) throw new Error("unreachable");
     fake.models.add({ ...model, digest: "f".repeat(64) });
-    await expect(embedder.embed(["coffee"], "document")).rejects.toThrow("another embedding than before");
+    await expect(embedder.embed(["coffee"], "document")).rejects.toThrow(
+      "the embedding of a known text has changed",
+    );
     await expect(embedder.embed(["coffee", "tea"], "query")).rejects.toMatchObject({ kind: "unavailable" });
   });
 

@@ -202,7 +202,7 @@ describe.each(databaseEngines())("whatever Ollama does, on $name,", ({ open }) =
     while ((await read(domain, "poisoned")).embedding.state === "pending") await hurry(domain);
     expect((await read(domain, "poisoned")).embedding).toMatchObject({
       state: "failed",
-      failureReason: "the model makes nothing but zeros of a text",
+      failureReason: "the model returns only zeros for a text",
     });
     const { hits } = await memories.search.search({ ...searchCommand(domain), query: "venom" }, call());
     expect(hits[0]?.memory.id).toBe("poisoned");
