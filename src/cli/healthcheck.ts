@@ -1,5 +1,5 @@
 import { readConfig, SettingsError } from "../app/config.ts";
-import { askServer } from "./client/ask-server.ts";
+import { probeServer } from "./client/probe-server.ts";
 
 /** Less than the usual time-out of a container's health check, which is 30 s. */
 const TIMEOUT_MS = 5_000;
@@ -14,7 +14,7 @@ export async function healthcheck(): Promise<number> {
   if (settings.MEMORY_PORT === 0) {
     throw new SettingsError("MEMORY_PORT must be the port of the server for a health check, is 0");
   }
-  const answer = await askServer(settings, TIMEOUT_MS);
+  const answer = await probeServer(settings, TIMEOUT_MS);
   switch (answer.kind) {
     case "server": {
       const failing = Object.entries(answer.checks).filter(([, check]) => !check.ok);
@@ -24,8 +24,8 @@ export async function healthcheck(): Promise<number> {
     }
     case "absent":
       return say(`no server listens at ${answer.url}`, 1);
-    case "stranger":
-      return say(`what listens at ${answer.url} is not a ready memory-service: ${answer.said}`, 1);
+    case "unrecognized":
+      return say(`what listens at ${answer.url} is not a ready memory-service: ${answer.reason}`, 1);
   }
 }
 

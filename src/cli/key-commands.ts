@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { SCOPE_GRAMMAR } from "../auth/scopes.ts";
-import type { CreateKeyOptions } from "./keys.ts";
+import type { CreateKeyOptions } from "./create-key.ts";
 
 /** The commands that make credentials; they ask no server. */
 export function addKeyCommands(program: Command): void {
@@ -11,5 +11,5 @@ export function addKeyCommands(program: Command): void {
     .requiredOption("--scope <scope...>", `what it may do: ${SCOPE_GRAMMAR}`)
     .option("--expires <date>", "when it ends, as 2030-01-31; default: never")
     .option("--file <path>", "add the line to this file, which a running server notices")
-    .action(async (options: CreateKeyOptions) => (await import("./keys.ts")).createKey(options));
+    .action(async (options: CreateKeyOptions) => (await import("./create-key.ts")).createKey(options));
 }

@@ -2,14 +2,14 @@ import { once } from "node:events";
 import { StdioServerTransport, serveStdio } from "@modelcontextprotocol/server/stdio";
 import { readConfig } from "../app/config.ts";
 import { openLocalClient } from "../app/open-local-client.ts";
-import { createBothTools } from "../legacy/mcp/dual-write-tools.ts";
-import { createOldServerTools } from "../legacy/mcp/old-server-tools.ts";
+import { createDualWriteTools } from "../legacy/mcp/dual-write-tools.ts";
+import { createLegacyServerTools } from "../legacy/mcp/legacy-server-tools.ts";
 import { createMcpServer } from "../mcp/mcp-server.ts";
 import { createServiceTools } from "../mcp/service-tools.ts";
 import { readVersion } from "../util/package-version.ts";
 import { openServerClient, serverUrl } from "./client/server-client.ts";
-import { createErrorLogger } from "./log.ts";
-import { renamesFrom } from "./renames.ts";
+import { domainMapFrom } from "./domain-map.ts";
+import { createErrorLogger } from "./output/log.ts";
 import { UsageError } from "./usage-error.ts";
 
 export interface McpOptions {
@@ -29,7 +29,7 @@ export async function mcp(options: McpOptions): Promise<void> {
   if (options.readFrom !== undefined && options.also === undefined) {
     throw new UsageError("--read-from says something about --also only");
   }
-  const map = renamesFrom(options.map ?? []);
+  const map = domainMapFrom(options.map ?? []);
   const logger = createErrorLogger(config.settings.MEMORY_LOG_LEVEL);
   // Nothing but the protocol may be on standard output, whatever a library does.
   console.log = console.error;
@@ -46,11 +46,11 @@ export async function mcp(options: McpOptions): Promise<void> {
       ? await openLocalClient(config, logger)
       : await openServerClient(await serverUrl(options.server));
   const service = createServiceTools(client, (name) => map.get(name) ?? name);
-  const old = options.also === undefined ? undefined : createOldServerTools(options.also, readVersion());
+  const old = options.also === undefined ? undefined : createLegacyServerTools(options.also, readVersion());
   const tools =
     old === undefined
       ? service
-      : createBothTools({ old, service, readFrom: options.readFrom ?? "new", logger });
+      : createDualWriteTools({ old, service, readFrom: options.readFrom ?? "new", logger });
   try {
     const handle = serveStdio(() => createMcpServer(tools, { version: readVersion() }), {
       transport: new StdioServerTransport(),

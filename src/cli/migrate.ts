@@ -3,7 +3,7 @@ import { openDatabase } from "../app/open-database.ts";
 import type { Database } from "../storage/database/database.ts";
 import { hasCluster } from "../storage/database/directory-lock.ts";
 import * as migrations from "../storage/migrations/migrations.ts";
-import { warningsOnly } from "./log.ts";
+import { warningLogger } from "./output/log.ts";
 
 const { sqlDirectory: directory } = migrations;
 
@@ -23,7 +23,7 @@ export async function migrate({ print }: { readonly print: boolean }): Promise<v
   await withDatabase(config, async (database) => {
     const done = await migrations.migrate(database, {
       directory,
-      logger: warningsOnly,
+      logger: warningLogger,
       onApplied: (name) => console.log(`applied ${name}`),
       onUpgraded: (domain) => console.log(`upgraded the tables of domain ${domain}`),
     });
@@ -43,7 +43,7 @@ async function readPending(config: Config): Promise<migrations.MigrationWork<mig
 }
 
 async function withDatabase<T>(config: Config, work: (database: Database) => Promise<T>): Promise<T> {
-  const database = await openDatabase(config, warningsOnly);
+  const database = await openDatabase(config, warningLogger);
   try {
     return await work(database);
   } finally {

@@ -1,7 +1,7 @@
 import { Command, CommanderError } from "commander";
 import { SettingsError } from "../app/config.ts";
 import { SETTINGS, type Setting } from "../app/settings.ts";
-import { addMovingCommands } from "../legacy/commands/migration-commands.ts";
+import { addMigrationCommands } from "../legacy/commands/migration-commands.ts";
 import { ServiceError, StartupError } from "../memory/model/errors.ts";
 import { DatabaseError } from "../storage/database/database.ts";
 import { addKeyCommands } from "./key-commands.ts";
@@ -19,7 +19,7 @@ const EXIT_USAGE = 2;
  * is one sentence on standard error.
  */
 export async function run(argv: readonly string[]): Promise<number> {
-  endQuietlyWithReader();
+  exitWhenPipeCloses();
   const { program, exitCode } = createProgram();
   try {
     await program.parseAsync([...argv]);
@@ -27,7 +27,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   } catch (error) {
     if (error instanceof CommanderError) {
       if (error.exitCode === 0) return 0;
-      return complain(usageSentence(program, error, argv.slice(2)), EXIT_USAGE);
+      return complain(usageMessage(program, error, argv.slice(2)), EXIT_USAGE);
     }
     if (error instanceof SettingsError || error instanceof UsageError)
       return complain(error.message, EXIT_USAGE);
@@ -90,7 +90,7 @@ function createProgram() {
     exitCode = code;
   };
   addMemoryCommands(program, setExitCode);
-  addMovingCommands(program, setExitCode);
+  addMigrationCommands(program, setExitCode);
   return { program, exitCode: () => exitCode };
 }
 
@@ -99,9 +99,9 @@ function complain(sentence: string, exitCode: number): number {
   return exitCode;
 }
 
-function usageSentence(program: Command, error: CommanderError, args: readonly string[]): string {
+function usageMessage(program: Command, error: CommanderError, args: readonly string[]): string {
   const named = /'([^']*)'/.exec(error.message)?.[1] ?? "";
-  const commands = inWords(program.commands.map((command) => command.name()));
+  const commands = joinWithOr(program.commands.map((command) => command.name()));
   switch (error.code) {
     case "commander.help":
       return args[0] === "help" && args[1] !== undefined
@@ -112,23 +112,23 @@ function usageSentence(program: Command, error: CommanderError, args: readonly s
     case "commander.unknownOption": {
       const command = program.commands.find((one) => one.name() === args[0]) ?? program;
       const options = command.createHelp().visibleOptions(command);
-      const allowed = inWords(options.map(({ long, short }) => long ?? short ?? ""));
+      const allowed = joinWithOr(options.map(({ long, short }) => long ?? short ?? ""));
       return `unknown option "${named}" of ${command.name()}, it must be ${allowed}`;
     }
     case "commander.excessArguments":
-      return excessSentence(program, named, args);
+      return excessArgumentsMessage(program, named, args);
     default:
       return error.message.replace(/^error: /, "");
   }
 }
 
-function excessSentence(program: Command, name: string, args: readonly string[]): string {
+function excessArgumentsMessage(program: Command, name: string, args: readonly string[]): string {
   const takes = program.commands.find((one) => one.name() === name)?.registeredArguments.length ?? 0;
   if (takes > 0) return `${name} takes ${takes} argument${takes > 1 ? "s" : ""}, quote one that has spaces`;
   return `${name} takes no argument, is given "${args.filter((arg) => !arg.startsWith("-"))[1] ?? ""}"`;
 }
 
-function inWords(choices: readonly string[]): string {
+function joinWithOr(choices: readonly string[]): string {
   return choices.length < 2 ? choices.join("") : `${choices.slice(0, -1).join(", ")} or ${choices.at(-1)}`;
 }
 
@@ -143,7 +143,7 @@ function settingsHelp(): string {
 }
 
 /** `migrate --print | head` is no error. */
-function endQuietlyWithReader(): void {
+function exitWhenPipeCloses(): void {
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
     if (error.code !== "EPIPE") throw error;
     process.exit();

@@ -3,8 +3,8 @@ import { readConfig } from "../app/config.ts";
 import { startApp } from "../app/start-app.ts";
 import { readVersion } from "../util/package-version.ts";
 import { databaseName, hostAndPort, withoutSecrets } from "./client/addresses.ts";
-import { createLogger } from "./log.ts";
-import { describeStray, strayVariables } from "./unknown-settings.ts";
+import { createLogger } from "./output/log.ts";
+import { describeUnknownSetting, findUnknownSettings } from "./unknown-settings.ts";
 
 /**
  * Runs the server until SIGTERM or SIGINT; a second signal ends it at once.
@@ -27,7 +27,7 @@ export async function serve(): Promise<void> {
     },
     "starting",
   );
-  for (const stray of strayVariables(process.env)) logger.warn({}, describeStray(stray));
+  for (const stray of findUnknownSettings(process.env)) logger.warn({}, describeUnknownSetting(stray));
   // Before the start: a signal right after "serving", or even before it, must not end the process halfway.
   const signalled = Promise.race(["SIGTERM", "SIGINT"].map((name) => once(process, name).then(() => name)));
   const app = await startApp(config, logger);

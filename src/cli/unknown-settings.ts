@@ -1,36 +1,38 @@
 import { SETTINGS } from "../app/settings.ts";
 
-/** A variable that looks like a setting of ours and is none. */
-export interface StrayVariable {
+/** An environment variable that starts with `MEMORY_` and is not a setting, for example because it is misspelled. */
+export interface UnknownSetting {
   readonly name: string;
-  /** The setting that was meant, most likely. */
-  readonly meant: string | undefined;
+  /** The setting with the most similar name, if there is one. */
+  readonly suggestion: string | undefined;
 }
 
-/** More mistakes in a name than these, and it is another word. */
+/** Maximum edit distance between an unknown name and a suggested setting. */
 const MAX_DISTANCE = 3;
 
-/** The variables beginning with MEMORY_ that no setting has: nobody would notice that they do nothing. */
-export function strayVariables(environment: Readonly<Record<string, string | undefined>>): StrayVariable[] {
+/** Finds the variables that start with `MEMORY_` and are not settings, so that a misspelled setting does not go unnoticed. */
+export function findUnknownSettings(
+  environment: Readonly<Record<string, string | undefined>>,
+): UnknownSetting[] {
   return Object.keys(environment)
     .filter((name) => name.startsWith("MEMORY_") && !(name in SETTINGS) && environment[name])
-    .map((name) => ({ name, meant: nearest(name) }));
+    .map((name) => ({ name, suggestion: nearestSetting(name) }));
 }
 
-/** One sentence. */
-export function describeStray({ name, meant }: StrayVariable): string {
-  return `${name} is set and is no setting${meant === undefined ? "" : `, ${meant} may be meant`}`;
+/** Describes an unknown setting in one sentence, for the log. */
+export function describeUnknownSetting({ name, suggestion }: UnknownSetting): string {
+  return `${name} is not a known setting${suggestion === undefined ? "" : `; did you mean ${suggestion}?`}`;
 }
 
-function nearest(name: string): string | undefined {
+function nearestSetting(name: string): string | undefined {
   const [best] = Object.keys(SETTINGS)
-    .map((setting) => ({ setting, distance: distanceBetween(name, setting) }))
+    .map((setting) => ({ setting, distance: editDistance(name, setting) }))
     .sort((a, b) => a.distance - b.distance);
   return best !== undefined && best.distance <= MAX_DISTANCE ? best.setting : undefined;
 }
 
-/** Letters to change, add or remove (Levenshtein). */
-function distanceBetween(a: string, b: string): number {
+/** Computes the Levenshtein distance: the number of characters to change, insert or delete. */
+function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, i) => i);
   for (const [i, letter] of [...a].entries()) {
     const next = [i + 1];

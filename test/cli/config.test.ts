@@ -4,7 +4,7 @@ import { envExample } from "../../scripts/write-env-example.ts";
 import { readConfig, SettingsError } from "../../src/app/config.ts";
 import { SETTINGS } from "../../src/app/settings.ts";
 import { databaseName, isRemote, withoutSecrets } from "../../src/cli/client/addresses.ts";
-import { describeStray, strayVariables } from "../../src/cli/unknown-settings.ts";
+import { describeUnknownSetting, findUnknownSettings } from "../../src/cli/unknown-settings.ts";
 
 const open = { MEMORY_ALLOW_UNAUTHENTICATED: "true" };
 
@@ -60,7 +60,7 @@ test(".env.example has every setting at its default", () => {
   for (const name of Object.keys(SETTINGS)) expect(envExample()).toContain(`\n#${name}=`);
 });
 
-test("variables that look like settings are told, with the one that was meant", () => {
+test("reports unknown variables that start with MEMORY_ and suggests the nearest setting", () => {
   const environment = {
     MEMORY_PROT: "1",
     MEMORY_LIMIT_OF_CGROUP: "1",
@@ -68,9 +68,9 @@ test("variables that look like settings are told, with the one that was meant", 
     PATH: "/bin",
     MEMORY_X: "",
   };
-  expect(strayVariables(environment).map(describeStray)).toEqual([
-    "MEMORY_PROT is set and is no setting, MEMORY_PORT may be meant",
-    "MEMORY_LIMIT_OF_CGROUP is set and is no setting",
+  expect(findUnknownSettings(environment).map(describeUnknownSetting)).toEqual([
+    "MEMORY_PROT is not a known setting; did you mean MEMORY_PORT?",
+    "MEMORY_LIMIT_OF_CGROUP is not a known setting",
   ]);
 });
 

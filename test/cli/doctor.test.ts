@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { startFakeOllama } from "../../qa/fakes/ollama/index.ts";
 import { readConfig } from "../../src/app/config.ts";
-import type { ServerAnswer } from "../../src/cli/client/ask-server.ts";
+import type { ServerProbe } from "../../src/cli/client/probe-server.ts";
 import type { Check, DomainReport } from "../../src/cli/doctor/check.ts";
 import { checkDomains } from "../../src/cli/doctor/check-domains.ts";
 import { checkEmbedder } from "../../src/cli/doctor/check-embedder.ts";
@@ -80,7 +80,7 @@ describe("a PostgreSQL server", () => {
 test.each([
   [undefined, "ok", /MEMORY_PORT=0/],
   [{ kind: "absent", url: "http://h" }, "ok", /none runs/],
-  [{ kind: "stranger", url: "http://h", said: "no HTTP" }, "problem", /no memory-service.*no HTTP/],
+  [{ kind: "unrecognized", url: "http://h", reason: "no HTTP" }, "problem", /no memory-service.*no HTTP/],
   [{ kind: "server", url: "http://h", ready: true, checks: {} }, "ok", /is ready/],
   [
     { kind: "server", url: "http://h", ready: true, checks: { embedder: { ok: false, detail: "gone" } } },
@@ -92,7 +92,7 @@ test.each([
     "problem",
     /not ready: database: gone/,
   ],
-] as const satisfies [ServerAnswer | undefined, string, RegExp][])(
+] as const satisfies [ServerProbe | undefined, string, RegExp][])(
   "the server %j is %s",
   (answer, status, detail) => {
     expect(checkServer(answer)).toMatchObject({ status, detail: expect.stringMatching(detail) });
@@ -101,7 +101,7 @@ test.each([
 
 test.each([
   [{}, []],
-  [{ MEMORY_PROT: "1" }, [/MEMORY_PROT is set and is no setting/]],
+  [{ MEMORY_PROT: "1" }, [/MEMORY_PROT is not a known setting/]],
   [{ OLLAMA_API_URL: "http://10.0.0.7:11434" }, [/goes to Ollama at 10\.0\.0\.7:11434 unencrypted/]],
   [{ OLLAMA_API_URL: "http://ollama:11434" }, []],
   [{ OLLAMA_API_URL: "https://ollama.example" }, []],

@@ -3,8 +3,8 @@ import { MemorySchema } from "memory-service-client/memoryservice/v1/memory_pb.j
 import { SearchResponseSchema } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { formatList, formatMemory, formatSearch } from "../../src/cli/memories/format-memories.ts";
-import { createProgress } from "../../src/cli/memories/progress.ts";
 import { readLines } from "../../src/cli/memories/read-lines.ts";
+import { createProgress } from "../../src/cli/output/progress.ts";
 import { createDataDirectory, type ServerData } from "../support/postgres/data-directory.ts";
 import { runProgram, type ServerProcess, startServerProcess } from "../support/server/server-process.ts";
 

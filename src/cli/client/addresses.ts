@@ -10,12 +10,12 @@ export function hostAndPort(host: string, port: number | string): string {
 /** Where the data is, for people: without user and password. */
 export function databaseName({ settings, postgres }: Config): string {
   if (postgres === undefined) return settings.MEMORY_DATA_DIR;
-  const { host, port, database } = placeOf(postgres);
+  const { host, port, database } = postgresEndpoint(postgres);
   return `${host.startsWith("/") ? `${host}:${port}` : hostAndPort(host, port)}/${database}`;
 }
 
 /** Host, port and database of a PostgreSQL; the host is a directory where it is a Unix socket. */
-export function placeOf(address: PostgresAddress): { host: string; port: number; database: string } {
+export function postgresEndpoint(address: PostgresAddress): { host: string; port: number; database: string } {
   if (!("connectionString" in address)) return address;
   const url = new URL(address.connectionString.replace("@/", "@socket/"));
   const named = decodeURIComponent(url.hostname);

@@ -5,8 +5,8 @@ import { readConfig, SettingsError } from "../../app/config.ts";
 import { StartupError } from "../../memory/model/errors.ts";
 import { UsageError } from "../usage-error.ts";
 import { hostAndPort } from "./addresses.ts";
-import { reachable } from "./ask-server.ts";
 import { readClientTls } from "./client-tls.ts";
+import { connectAddress } from "./probe-server.ts";
 
 /** How long a command waits for an answer. */
 export const CALL_TIMEOUT_MS = 30_000;
@@ -26,7 +26,7 @@ export async function serverUrl(given: string | undefined): Promise<string> {
   if (MEMORY_PORT === 0) throw new SettingsError("MEMORY_PORT must be the port of the server, is 0");
   // A certificate is for a name, as the setting has it.
   if (MEMORY_TLS_CERT_FILE !== undefined) return `https://${hostAndPort(named(MEMORY_HOST), MEMORY_PORT)}`;
-  return `http://${hostAndPort(await reachable(MEMORY_HOST), MEMORY_PORT)}`;
+  return `http://${hostAndPort(await connectAddress(MEMORY_HOST), MEMORY_PORT)}`;
 }
 
 /** A client of the server at the URL, with the API key and the certificates of the settings. @throws StartupError */
@@ -63,7 +63,7 @@ export async function withClient<T>(
   try {
     return await work(client.raw);
   } catch (error) {
-    throw sentenceFor(error, url);
+    throw toCliError(error, url);
   } finally {
     close();
   }
@@ -75,7 +75,7 @@ function named(host: string): string {
 }
 
 /** An error of a call as a sentence for the operator; `url`: who was asked. */
-export function sentenceFor(error: unknown, url: string): unknown {
+export function toCliError(error: unknown, url: string): unknown {
   if (error instanceof StartupError || error instanceof UsageError) return error;
   const failure = memoryServiceErrorFrom(error);
   if (failure.code === Code.InvalidArgument) {

@@ -1,4 +1,4 @@
-import { memoriesOf } from "../memories/progress.ts";
+import { formatMemoryCount } from "../output/progress.ts";
 import { type Check, warning } from "./check.ts";
 import type { EmbedderFindings } from "./check-embedder.ts";
 import type { InspectedDomain } from "./inspect-domains.ts";
@@ -17,7 +17,7 @@ function checkModelOf(
   { checks, model, space }: EmbedderFindings,
 ): Check[] {
   const { name, memories } = report;
-  const follows = `the server embeds its ${memoriesOf(memories)} again, found by words only until then`;
+  const follows = `the server embeds its ${formatMemoryCount(memories)} again, found by words only until then`;
   // With a model that cannot be used nothing is embedded again: a check of its own says so.
   const unusable = checks.some((check) => check.status === "problem");
   if (report.model === null || memories === 0 || unusable || ownModel) return [];
@@ -42,7 +42,7 @@ function checkFailed({ report, failureReason }: InspectedDomain): Check[] {
   return [
     warning(
       "domain",
-      `${memoriesOf(report.failed)} of domain "${report.name}" could not be embedded${reason} and can be found by words only`,
+      `${formatMemoryCount(report.failed)} of domain "${report.name}" could not be embedded${reason} and can be found by words only`,
       "set the cause right, then call MemoryService.RetryFailed",
     ),
   ];
@@ -53,7 +53,7 @@ function checkOlder({ report }: InspectedDomain): Check[] {
   return [
     warning(
       "domain",
-      `${memoriesOf(report.olderVersions)} of domain "${report.name}" have embeddings of an older version and can be found by words only`,
+      `${formatMemoryCount(report.olderVersions)} of domain "${report.name}" have embeddings of an older version and can be found by words only`,
       "leave a server running, it embeds them again in the background",
     ),
   ];

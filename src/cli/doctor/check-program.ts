@@ -2,7 +2,7 @@ import type { Config } from "../../app/config.ts";
 import { SETTINGS } from "../../app/settings.ts";
 import { readVersion } from "../../util/package-version.ts";
 import { isRemote } from "../client/addresses.ts";
-import { strayVariables } from "../unknown-settings.ts";
+import { findUnknownSettings } from "../unknown-settings.ts";
 import { type Check, ok, warning } from "./check.ts";
 
 /** Checks what needs no look outside: versions and settings. */
@@ -18,12 +18,12 @@ export function checkProgram(
       set.length === 0 ? "all at their defaults" : `set: ${set.join(", ")}; the others at their defaults`,
     ),
   ];
-  for (const { name, meant } of strayVariables(environment)) {
+  for (const { name, suggestion } of findUnknownSettings(environment)) {
     const remedy =
-      meant === undefined
+      suggestion === undefined
         ? `unset it; "memory-service serve --help" lists the settings`
-        : `set ${meant} instead`;
-    checks.push(warning("settings", `${name} is set and is no setting`, remedy));
+        : `set ${suggestion} instead`;
+    checks.push(warning("settings", `${name} is not a known setting`, remedy));
   }
   const ollama = new URL(settings.OLLAMA_API_URL);
   if (ollama.protocol === "http:" && isRemote(ollama.hostname)) {

@@ -1,18 +1,18 @@
-import type { ServerAnswer } from "../client/ask-server.ts";
+import type { ServerProbe } from "../client/probe-server.ts";
 import { type Check, ok, problem, warning } from "./check.ts";
 
 /** Judges what was found where the server should be; undefined: its port is not known. */
-export function checkServer(answer: ServerAnswer | undefined): Check {
+export function checkServer(answer: ServerProbe | undefined): Check {
   const name = "server";
   switch (answer?.kind) {
     case undefined:
       return ok(name, "not asked, since MEMORY_PORT=0 takes any free port");
     case "absent":
       return ok(name, `none runs at ${answer.url}`);
-    case "stranger":
+    case "unrecognized":
       return problem(
         name,
-        `what listens at ${answer.url} is no memory-service that can answer (${answer.said})`,
+        `what listens at ${answer.url} is no memory-service that can answer (${answer.reason})`,
         "stop it, or set MEMORY_PORT to a free port",
       );
     case "server": {

@@ -1,5 +1,5 @@
 import type { Config } from "../../app/config.ts";
-import { askServer, type ServerAnswer } from "../client/ask-server.ts";
+import { probeServer, type ServerProbe } from "../client/probe-server.ts";
 import type { Report } from "./check.ts";
 import { checkDomains } from "./check-domains.ts";
 import { checkEmbedder } from "./check-embedder.ts";
@@ -38,7 +38,7 @@ export async function diagnose(
   };
 }
 
-async function askConfiguredServer({ settings }: Config): Promise<ServerAnswer | undefined> {
+async function askConfiguredServer({ settings }: Config): Promise<ServerProbe | undefined> {
   if (settings.MEMORY_PORT === 0) return undefined;
-  return await askServer(settings, SERVER_TIMEOUT_MS);
+  return await probeServer(settings, SERVER_TIMEOUT_MS);
 }

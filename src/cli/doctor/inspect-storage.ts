@@ -10,14 +10,14 @@ import { openEmbeddedDatabase } from "../../storage/database/embedded-database.t
 import { SQLSTATE, sqlstateOf } from "../../storage/database/errors.ts";
 import { openPostgresDatabase, type PostgresAddress } from "../../storage/database/postgres-database.ts";
 import type { Logger } from "../../util/logger.ts";
-import { databaseName, placeOf } from "../client/addresses.ts";
-import type { ServerAnswer } from "../client/ask-server.ts";
-import { askDomains } from "./ask-domains.ts";
+import { databaseName, postgresEndpoint } from "../client/addresses.ts";
+import type { ServerProbe } from "../client/probe-server.ts";
 import { type Check, ok, problem, warning } from "./check.ts";
 import { checkDisk } from "./check-disk.ts";
 import { checkEngine } from "./check-engine.ts";
 import { checkMigrations } from "./check-migrations.ts";
 import { checkPostgres } from "./check-postgres.ts";
+import { fetchDomains } from "./fetch-domains.ts";
 import { checkIndexes, type InspectedDomain, inspectDomains } from "./inspect-domains.ts";
 
 /** What was found of the database. */
@@ -34,7 +34,7 @@ const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 /** Looks into the configured database, without making or changing anything. */
 export async function inspectStorage(
   config: Config,
-  server: ServerAnswer | undefined,
+  server: ServerProbe | undefined,
 ): Promise<StorageFindings> {
   return config.postgres === undefined
     ? await inspectEmbedded(config, server)
@@ -52,13 +52,13 @@ async function inspectPostgres(config: Config, connection: PostgresAddress): Pro
   });
   return await inspectOpen(database, settings.MEMORY_MIGRATE, async () => [
     ...(await checkEngine(database, `at ${databaseName(config)}`)),
-    ...(await checkPostgres(database, placeOf(connection), settings)),
+    ...(await checkPostgres(database, postgresEndpoint(connection), settings)),
   ]);
 }
 
 async function inspectEmbedded(
   { settings }: Config,
-  server: ServerAnswer | undefined,
+  server: ServerProbe | undefined,
 ): Promise<StorageFindings> {
   const directory = settings.MEMORY_DATA_DIR;
   const durability = warning(
@@ -99,7 +99,7 @@ async function inspectEmbedded(
 /** The server that has the directory open is asked in its place. */
 async function inspectInUse(
   settings: SettingValues,
-  server: ServerAnswer | undefined,
+  server: ServerProbe | undefined,
 ): Promise<StorageFindings> {
   const detail = `embedded engine; the data directory ${settings.MEMORY_DATA_DIR} is in use by`;
   if (server?.kind !== "server") {
@@ -108,7 +108,7 @@ async function inspectInUse(
     return { checks: [warning("database", unread, remedy)], domains: [] };
   }
   try {
-    const domains = await askDomains(server.url, settings);
+    const domains = await fetchDomains(server.url, settings);
     return { checks: [ok("database", `${detail} the running server, so it was asked instead`)], domains };
   } catch (error) {
     if (!(error instanceof ConnectError)) throw error;

@@ -6,7 +6,7 @@ import {
 } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import { ExportResponseSchema } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { LIMITS } from "../../memory/model/limits.ts";
-import { reasonOf } from "../client/request-options.ts";
+import { messageOf } from "../client/parse-options.ts";
 import { MAX_LINE_BYTES } from "./read-lines.ts";
 
 /** What a line of an export says. */
@@ -31,7 +31,7 @@ export function parseExportLine(text: string | undefined): ExportLine {
   try {
     value = JSON.parse(text) as JsonValue;
   } catch (error) {
-    return bad(`is not JSON: ${reasonOf(error)}`);
+    return bad(`is not JSON: ${messageOf(error)}`);
   }
   try {
     // Messages would carry U+FFFD in its place.
@@ -58,7 +58,7 @@ export function parseExportLine(text: string | undefined): ExportLine {
     }
   } catch (error) {
     if (error instanceof RangeError) return bad("is nested too deeply");
-    return bad(`is no line of an export: ${reasonOf(error)}`);
+    return bad(`is no line of an export: ${messageOf(error)}`);
   }
 }
 

@@ -6,10 +6,10 @@ import {
   ExportResponseSchema,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { StartupError } from "../../memory/model/errors.ts";
-import { filterFrom } from "../client/request-options.ts";
+import { abortOnSignal } from "../abort-on-signal.ts";
+import { filterFrom } from "../client/parse-options.ts";
 import { serverUrl, withClient } from "../client/server-client.ts";
-import { whenInterrupted } from "../when-interrupted.ts";
-import { createProgress, memoriesOf } from "./progress.ts";
+import { createProgress, formatMemoryCount } from "../output/progress.ts";
 
 export interface ExportOptions {
   readonly server?: string;
@@ -31,7 +31,7 @@ export async function exportDomain(options: ExportOptions): Promise<void> {
     ...(options.filter === undefined ? {} : { filter: filterFrom(options.filter) }),
   };
   await withClient(await serverUrl(options.server), async (client) => {
-    const interrupted = whenInterrupted();
+    const interrupted = abortOnSignal();
     const progress = createProgress();
     const started = performance.now();
     const total = await memoriesToExport(client, request);
@@ -47,7 +47,7 @@ export async function exportDomain(options: ExportOptions): Promise<void> {
         await write(`${JSON.stringify(toJson(ExportResponseSchema, response))}\n`);
         if (response.item.case === "record") {
           cursor = after;
-          progress.show(memoriesOf(++records), records, total);
+          progress.show(formatMemoryCount(++records), records, total);
         }
         complete = response.item.case === "summary";
       }
@@ -55,14 +55,14 @@ export async function exportDomain(options: ExportOptions): Promise<void> {
     } catch (error) {
       progress.end();
       const goOn = cursor === "" ? "" : `; to go on, append what this writes: --cursor ${cursor}`;
-      console.error(`memory-service: the export is not complete after ${memoriesOf(records)}${goOn}`);
+      console.error(`memory-service: the export is not complete after ${formatMemoryCount(records)}${goOn}`);
       throw interrupted.signal.aborted ? new StartupError("interrupted") : error;
     } finally {
       interrupted.end();
       progress.end();
     }
     const seconds = ((performance.now() - started) / 1_000).toFixed(1);
-    console.error(`exported ${memoriesOf(records)} in ${seconds} s`);
+    console.error(`exported ${formatMemoryCount(records)} in ${seconds} s`);
   });
 }
 

@@ -5,7 +5,7 @@ import {
   Memory_Embedding_State as State,
 } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import type { SearchResponse } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
-import { grouped } from "./progress.ts";
+import { formatCount } from "../output/progress.ts";
 
 /** Characters of a content in a list. */
 const LINE_LENGTH = 100;
@@ -58,9 +58,9 @@ export function formatSearch({ hits, info }: SearchResponse): string {
 export function formatDomains(domains: readonly Domain[]): string {
   const rows = domains.map((domain) => [
     domain.name,
-    grouped(domain.memoryCount),
-    grouped(domain.pendingCount),
-    grouped(domain.failedCount),
+    formatCount(domain.memoryCount),
+    formatCount(domain.pendingCount),
+    formatCount(domain.failedCount),
     domain.embeddingVersion?.model ?? "none yet",
     firstLine(domain.description),
   ]);

@@ -13,11 +13,11 @@ import {
   ImportRequest_Options_OnError as OnError,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { StartupError } from "../../memory/model/errors.ts";
-import { reasonOf, wholeNumber } from "../client/request-options.ts";
+import { abortOnSignal } from "../abort-on-signal.ts";
+import { messageOf, wholeNumber } from "../client/parse-options.ts";
 import { serverUrl, withClient } from "../client/server-client.ts";
-import { whenInterrupted } from "../when-interrupted.ts";
+import { createProgress, formatCount, formatMemoryCount } from "../output/progress.ts";
 import { parseExportLine } from "./export-line.ts";
-import { createProgress, grouped, memoriesOf } from "./progress.ts";
 import { type Line, readLines } from "./read-lines.ts";
 
 export interface ImportOptions {
@@ -41,7 +41,7 @@ export async function importFile(path: string, options: ImportOptions): Promise<
   const bytes: AsyncIterable<Uint8Array> = path === "-" ? process.stdin : createReadStream(path);
 
   return await withClient(await serverUrl(options.server), async ({ memories }) => {
-    const interrupted = whenInterrupted();
+    const interrupted = abortOnSignal();
     const progress = createProgress();
     const started = performance.now();
     const sums = new Map<string, number>(counts.map((name) => [name, 0]));
@@ -107,7 +107,7 @@ export async function importFile(path: string, options: ImportOptions): Promise<
           if (sinceHeader !== undefined && sinceHeader !== entry.records) {
             progress.end();
             console.error(
-              `memory-service: line ${line.number} says ${grouped(entry.records)} records, there are ${grouped(sinceHeader)}: some lines are missing`,
+              `memory-service: line ${line.number} says ${formatCount(entry.records)} records, there are ${formatCount(sinceHeader)}: some lines are missing`,
             );
           }
           sinceHeader = undefined;
@@ -128,7 +128,7 @@ export async function importFile(path: string, options: ImportOptions): Promise<
       batch.push({ line: line.number, record: entry.record });
       batchBytes += line.text?.length ?? 0;
       if (batch.length >= CALL.records || batchBytes >= CALL.bytes) await flush();
-      progress.show(memoriesOf(total()), size === undefined ? undefined : line.end, size);
+      progress.show(formatMemoryCount(total()), size === undefined ? undefined : line.end, size);
     };
 
     try {
@@ -153,15 +153,15 @@ export async function importFile(path: string, options: ImportOptions): Promise<
     }
     const seconds = ((performance.now() - started) / 1_000).toFixed(1);
     const parts = counts.flatMap((name) =>
-      sums.get(name) ? [`${grouped(sums.get(name) ?? 0)} ${name}`] : [],
+      sums.get(name) ? [`${formatCount(sums.get(name) ?? 0)} ${name}`] : [],
     );
     console.error(
-      `${stopped ? "stopped" : "imported"} after ${grouped(total())} records in ${seconds} s${parts.length === 0 ? "" : `: ${parts.join(", ")}`}`,
+      `${stopped ? "stopped" : "imported"} after ${formatCount(total())} records in ${seconds} s${parts.length === 0 ? "" : `: ${parts.join(", ")}`}`,
     );
     return (sums.get("rejected") ?? 0) > 0 ? 1 : 0;
   });
 
   function unreadable(error: unknown): never {
-    throw new StartupError(`cannot read ${path}: ${reasonOf(error)}`);
+    throw new StartupError(`cannot read ${path}: ${messageOf(error)}`);
   }
 }

@@ -12,7 +12,7 @@ import {
   StoreOutcome,
   StoreResponseSchema,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
-import { filterFrom, jsonFrom, wholeNumber } from "../client/request-options.ts";
+import { filterFrom, jsonFrom, wholeNumber } from "../client/parse-options.ts";
 import { CALL_TIMEOUT_MS, serverUrl, withClient } from "../client/server-client.ts";
 import { UsageError } from "../usage-error.ts";
 import { formatDomains, formatList, formatMemory, formatSearch } from "./format-memories.ts";
@@ -114,7 +114,7 @@ export interface ListOptions extends CommonOptions {
 /** Lists memories, newest first, page by page; as JSON one a line, with their contents. */
 export async function list(options: ListOptions): Promise<void> {
   let left = wholeNumber("--limit", options.limit ?? "50");
-  const human = isHuman(options);
+  const human = printsText(options);
   const filter = options.filter === undefined ? undefined : filterFrom(options.filter);
   await withClient(await serverUrl(options.server), async ({ memories }) => {
     let pageToken = "";
@@ -131,7 +131,7 @@ export async function list(options: ListOptions): Promise<void> {
       );
       const some = page.memories.slice(0, left);
       if (human) process.stdout.write(formatList(some));
-      else for (const memory of some) sayJson(MemorySchema, memory);
+      else for (const memory of some) printJson(MemorySchema, memory);
       left -= some.length;
       pageToken = page.nextPageToken;
     } while (pageToken !== "" && left > 0);
@@ -162,11 +162,11 @@ export async function domains(options: CommonOptions): Promise<void> {
       pageToken = page.nextPageToken;
     } while (pageToken !== "");
   });
-  if (isHuman(options)) process.stdout.write(formatDomains(found));
-  else for (const domain of found) sayJson(DomainSchema, domain);
+  if (printsText(options)) process.stdout.write(formatDomains(found));
+  else for (const domain of found) printJson(DomainSchema, domain);
 }
 
-function isHuman({ json = false }: CommonOptions): boolean {
+function printsText({ json = false }: CommonOptions): boolean {
   return !json && process.stdout.isTTY === true;
 }
 
@@ -176,12 +176,12 @@ function say<Desc extends DescMessage>(
   message: MessageShape<Desc>,
   format: () => string,
 ): void {
-  if (isHuman(options)) process.stdout.write(format());
-  else sayJson(schema, message);
+  if (printsText(options)) process.stdout.write(format());
+  else printJson(schema, message);
 }
 
 /** One JSON object on a line of its own, in protobuf's JSON form. */
-function sayJson<Desc extends DescMessage>(schema: Desc, message: MessageShape<Desc>): void {
+function printJson<Desc extends DescMessage>(schema: Desc, message: MessageShape<Desc>): void {
   process.stdout.write(`${JSON.stringify(toJson(schema, message))}\n`);
 }
 

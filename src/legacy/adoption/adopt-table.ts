@@ -3,13 +3,13 @@ import { StartupError } from "../../memory/model/errors.ts";
 import type { Queryable } from "../../storage/database/database.ts";
 import { SQLSTATE, sqlstateOf } from "../../storage/database/errors.ts";
 import type { PlannedTable } from "./adoption-plan.ts";
-import { type DomainDesign, readDomainDesign } from "./domain-design.ts";
-import { quoted, tidiedMetadata } from "./old-tables.ts";
+import { type DomainSchema, readDomainSchema } from "./domain-schema.ts";
+import { normalizedMetadata, quoteIdentifier } from "./legacy-tables.ts";
 
 /** How a table is taken over. */
 export interface AdoptOptions {
   /** The embedding version that the old embeddings are said to be of; undefined: all are made again. */
-  readonly normaliseAs: number | undefined;
+  readonly keepAsVersion: number | undefined;
   /** Longest text, in UTF-16 code units, that is one chunk. */
   readonly maxChunkLength: number;
   readonly countChunks: (content: string) => number;
@@ -53,7 +53,7 @@ export async function adoptTable(
 ): Promise<AdoptedTable> {
   const { signal, onStep } = options;
   const name = `${domain}_memories`;
-  const table = quoted(name);
+  const table = quoteIdentifier(name);
   const begin = (step: string) => {
     signal.throwIfAborted();
     onStep?.(step, 0);
@@ -62,15 +62,15 @@ export async function adoptTable(
 
   if (old.table !== name) {
     begin("rename");
-    await alter(`alter table ${quoted(old.table)} rename to ${table}`);
+    await alter(`alter table ${quoteIdentifier(old.table)} rename to ${table}`);
   }
-  const design = await readDomainDesign(session, domain, old.dimensions);
+  const design = await readDomainSchema(session, domain, old.dimensions);
 
   begin("add columns");
   await alter(`alter table ${table}
     ${[
       ...design.columns.map(
-        (column) => `add column if not exists ${quoted(column.name)} ${column.definition}`,
+        (column) => `add column if not exists ${quoteIdentifier(column.name)} ${column.definition}`,
       ),
       ...design.storage,
     ].join(",\n")}`);
@@ -85,7 +85,7 @@ export async function adoptTable(
   await validateChecks(session, table);
   for (const column of ["created_at", "updated_at"]) await setNotNull(session, table, column, alter);
 
-  await setAsideOtherIndexes(session, name, design, alter);
+  await renameConflictingIndexes(session, name, design, alter);
   for (const index of design.indexes) {
     begin(`build ${index.name}`);
     await buildIndex(session, index, options, alter);
@@ -95,7 +95,7 @@ export async function adoptTable(
   await dropOldIndexes(session, name, design, options);
   await session.execute(`analyze ${table}`);
   begin("register");
-  await register(session, domain, old.dimensions, options.normaliseAs, signal);
+  await register(session, domain, old.dimensions, options.keepAsVersion, signal);
   return { domain, ...filled };
 }
 
@@ -132,18 +132,20 @@ async function renamePrimaryKey(
       text: `select conname::text as name from pg_constraint
         where conrelid = to_regclass($1) and contype = 'p'`,
     },
-    [quoted(name)],
+    [quoteIdentifier(name)],
   );
   const wanted = `${name}_pkey`;
   if (key === undefined || key.name === wanted) return;
-  await alter(`alter table ${quoted(name)} rename constraint ${quoted(key.name)} to ${quoted(wanted)}`);
+  await alter(
+    `alter table ${quoteIdentifier(name)} rename constraint ${quoteIdentifier(key.name)} to ${quoteIdentifier(wanted)}`,
+  );
 }
 
 /** Checked for new rows at once, for the others later. */
 async function addChecks(
   session: Queryable,
   table: string,
-  design: DomainDesign,
+  design: DomainSchema,
   alter: (script: string) => Promise<void>,
 ): Promise<void> {
   const there = await session.query<{ definition: string }>(
@@ -168,7 +170,7 @@ async function validateChecks(session: Queryable, table: string): Promise<void> 
     [table],
   );
   for (const { name } of rows) {
-    await session.execute(`alter table ${table} validate constraint ${quoted(name)}`);
+    await session.execute(`alter table ${table} validate constraint ${quoteIdentifier(name)}`);
   }
 }
 
@@ -184,17 +186,17 @@ async function setNotNull(
     [table, column],
   );
   if (row?.done === true) return;
-  const constraint = quoted(`adopted_${column}`);
+  const constraint = quoteIdentifier(`adopted_${column}`);
   await alter(`alter table ${table} drop constraint if exists ${constraint}`);
   await alter(
-    `alter table ${table} add constraint ${constraint} check (${quoted(column)} is not null) not valid`,
+    `alter table ${table} add constraint ${constraint} check (${quoteIdentifier(column)} is not null) not valid`,
   );
   // The server may have been stopped between two batches, or somebody may have written null since.
   await session.execute(`update ${table} set created_at = coalesce(created_at, updated_at, now()),
-    updated_at = coalesce(updated_at, created_at, now()) where ${quoted(column)} is null`);
+    updated_at = coalesce(updated_at, created_at, now()) where ${quoteIdentifier(column)} is null`);
   await session.execute(`alter table ${table} validate constraint ${constraint}`);
   await alter(
-    `alter table ${table} alter column ${quoted(column)} set not null, drop constraint ${constraint}`,
+    `alter table ${table} alter column ${quoteIdentifier(column)} set not null, drop constraint ${constraint}`,
   );
 }
 
@@ -202,7 +204,7 @@ async function setNotNull(
 async function fillColumns(
   session: Queryable,
   table: string,
-  { normaliseAs, maxChunkLength, countChunks, signal, onStep }: AdoptOptions,
+  { keepAsVersion, maxChunkLength, countChunks, signal, onStep }: AdoptOptions,
 ): Promise<Omit<AdoptedTable, "domain">> {
   const sums = { memories: 0, normalised: 0, pending: 0, changedMetadata: 0 };
   for (let after = ""; ; ) {
@@ -221,7 +223,7 @@ async function fillColumns(
         // Writing the content fires the trigger.
         text: `update ${table} m set
             content = m.content,
-            metadata = ${tidiedMetadata("m")},
+            metadata = ${normalizedMetadata("m")},
             chunk_count = b.chunks,
             created_at = coalesce(m.created_at, m.updated_at, now()),
             updated_at = coalesce(m.updated_at, m.created_at, now()),
@@ -235,7 +237,7 @@ async function fillColumns(
       [
         batch.map(({ id }) => id),
         batch.map(({ content }) => (content === null ? 1 : countChunks(content))),
-        normaliseAs ?? null,
+        keepAsVersion ?? null,
       ],
     );
     sums.memories += rows.length;
@@ -253,20 +255,22 @@ async function fillColumns(
 const keepsEmbedding = "$3::integer is not null and vector_norm(m.embedding) > 0 and b.chunks = 1";
 
 /** Indexes that are not ours under names that are ours, and the old ones that would hide behind an equal name. */
-async function setAsideOtherIndexes(
+async function renameConflictingIndexes(
   session: Queryable,
   name: string,
-  design: DomainDesign,
+  design: DomainSchema,
   alter: (script: string) => Promise<void>,
 ): Promise<void> {
   for (const index of await readIndexes(session, name)) {
     const ours = design.indexes.find((one) => one.name === index.name);
     if (ours === undefined || ours.statement === index.statement) continue;
-    await alter(`alter index ${quoted(index.name)} rename to ${quoted(`${SET_ASIDE}${index.oid}`)}`);
+    await alter(
+      `alter index ${quoteIdentifier(index.name)} rename to ${quoteIdentifier(`${CONFLICTING_INDEX_PREFIX}${index.oid}`)}`,
+    );
   }
 }
 
-const SET_ASIDE = "adopt_old_index_";
+const CONFLICTING_INDEX_PREFIX = "adopt_old_index_";
 
 interface TableIndex {
   readonly [column: string]: unknown;
@@ -284,27 +288,27 @@ async function readIndexes(session: Queryable, name: string): Promise<TableIndex
         from pg_index i join pg_class c on c.oid = i.indexrelid
         where i.indrelid = to_regclass($1) and not i.indisprimary order by c.relname`,
     },
-    [quoted(name)],
+    [quoteIdentifier(name)],
   );
 }
 
 async function buildIndex(
   session: Queryable,
-  { name, statement, comment }: DomainDesign["indexes"][number],
+  { name, statement, comment }: DomainSchema["indexes"][number],
   { concurrently }: AdoptOptions,
   alter: (script: string) => Promise<void>,
 ): Promise<void> {
   const [there] = await session.query<{ valid: boolean }>(
     { text: "select indisvalid as valid from pg_index where indexrelid = to_regclass($1)" },
-    [quoted(name)],
+    [quoteIdentifier(name)],
   );
   const how = concurrently ? "concurrently" : "";
-  if (there?.valid === false) await session.execute(`drop index ${how} ${quoted(name)}`);
+  if (there?.valid === false) await session.execute(`drop index ${how} ${quoteIdentifier(name)}`);
   if (there?.valid !== true) {
     await session.execute(statement.replace(/^CREATE (UNIQUE )?INDEX/, `create $1index ${how}`));
   }
   if (comment !== undefined) {
-    await alter(`comment on index ${quoted(name)} is '${comment.replaceAll("'", "''")}'`);
+    await alter(`comment on index ${quoteIdentifier(name)} is '${comment.replaceAll("'", "''")}'`);
   }
 }
 
@@ -334,16 +338,20 @@ async function register(
 async function dropOldIndexes(
   session: Queryable,
   name: string,
-  design: DomainDesign,
+  design: DomainSchema,
   { concurrently }: AdoptOptions,
 ): Promise<void> {
   const ours = new Set(design.indexes.map((index) => index.name));
   for (const index of await readIndexes(session, name)) {
     if (ours.has(index.name)) continue;
     const definition = index.statement.slice(index.statement.indexOf(" USING ") + 1);
-    const isOld = index.name.startsWith(SET_ASIDE) || OLD_INDEXES.some((pattern) => pattern.test(definition));
+    const isOld =
+      index.name.startsWith(CONFLICTING_INDEX_PREFIX) ||
+      OLD_INDEXES.some((pattern) => pattern.test(definition));
     if (isOld)
-      await session.execute(`drop index ${concurrently ? "concurrently" : ""} ${quoted(index.name)}`);
+      await session.execute(
+        `drop index ${concurrently ? "concurrently" : ""} ${quoteIdentifier(index.name)}`,
+      );
   }
 }
 

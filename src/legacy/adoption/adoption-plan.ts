@@ -1,22 +1,22 @@
 import { DOMAIN_NAME } from "../../memory/model/limits.ts";
-import type { OldTable } from "./old-tables.ts";
+import type { LegacyTable } from "./legacy-tables.ts";
 
 /** A table of the old version, and the domain that it becomes. */
 export interface PlannedTable {
-  readonly old: OldTable;
+  readonly old: LegacyTable;
   readonly domain: string;
 }
 
 export interface AdoptionPlan {
   readonly tables: readonly PlannedTable[];
   /** Tables that are left alone, as was asked. */
-  readonly skipped: readonly OldTable[];
+  readonly skipped: readonly LegacyTable[];
   /** Why it cannot be carried out: a sentence each. */
   readonly problems: readonly string[];
 }
 
 /** What was asked for. Tables are named by the old domain, or by the table's own name. */
-export interface AdoptionWishes {
+export interface AdoptionChoices {
   readonly map: ReadonlyMap<string, string>;
   readonly skip: ReadonlySet<string>;
 }
@@ -27,14 +27,14 @@ export interface AdoptionWishes {
  * @param domains our domains that are there. `copy`: memories may be added to them.
  */
 export function planAdoption(
-  found: readonly OldTable[],
-  wishes: AdoptionWishes,
+  found: readonly LegacyTable[],
+  wishes: AdoptionChoices,
   domains: ReadonlySet<string>,
   { copy }: { readonly copy: boolean },
 ): AdoptionPlan {
   const problems: string[] = [];
   const tables: PlannedTable[] = [];
-  const isSkipped = ({ table, domain }: OldTable) => wishes.skip.has(table) || wishes.skip.has(domain);
+  const isSkipped = ({ table, domain }: LegacyTable) => wishes.skip.has(table) || wishes.skip.has(domain);
   const skipped = found.filter(isSkipped);
   for (const old of found.filter((one) => !isSkipped(one))) {
     const asked = wishes.map.get(old.table) ?? wishes.map.get(old.domain);

@@ -1,11 +1,11 @@
 import { type Config, readConfig } from "../../app/config.ts";
 import { openDatabase } from "../../app/open-database.ts";
+import { abortOnSignal } from "../../cli/abort-on-signal.ts";
 import { databaseName } from "../../cli/client/addresses.ts";
-import { warningsOnly } from "../../cli/log.ts";
-import { createProgress, grouped, memoriesOf } from "../../cli/memories/progress.ts";
-import { renamesFrom } from "../../cli/renames.ts";
+import { domainMapFrom } from "../../cli/domain-map.ts";
+import { warningLogger } from "../../cli/output/log.ts";
+import { createProgress, formatCount, formatMemoryCount } from "../../cli/output/progress.ts";
 import { UsageError } from "../../cli/usage-error.ts";
-import { whenInterrupted } from "../../cli/when-interrupted.ts";
 import { readConfiguredProfiles } from "../../embedding/configured-profiles.ts";
 import { CHUNKER_REVISION, chunkText } from "../../memory/embed/chunk.ts";
 import { StartupError } from "../../memory/model/errors.ts";
@@ -13,13 +13,13 @@ import { DOMAIN_NAME } from "../../memory/model/limits.ts";
 import type { Database } from "../../storage/database/database.ts";
 import { openPostgresDatabase } from "../../storage/database/postgres-database.ts";
 import { createPostgresMemoryRepository } from "../../storage/postgres/memory-repository.ts";
-import { adoptTables, prepareCatalogue } from "../adoption/adopt.ts";
+import { adoptTables, prepareCatalogue } from "../adoption/adopt-tables.ts";
 import { type AdoptionPlan, planAdoption } from "../adoption/adoption-plan.ts";
-import { findOtherModel } from "../adoption/check-embeddings.ts";
-import { copyTable } from "../adoption/copy-tables.ts";
-import { findOldTables, registeredDomains } from "../adoption/old-tables.ts";
-import { createBareEmbedder } from "../import/bare-embedder.ts";
-import { withTarget } from "./import-target.ts";
+import { findMismatchedEmbedding } from "../adoption/compare-embeddings.ts";
+import { copyTable } from "../adoption/copy-table.ts";
+import { findLegacyTables, registeredDomains } from "../adoption/legacy-tables.ts";
+import { withTargetDomain } from "./open-target-domain.ts";
+import { createUnprefixedEmbedder } from "./unprefixed-embedder.ts";
 
 export interface AdoptCommandOptions {
   readonly from?: string;
@@ -41,7 +41,7 @@ export interface AdoptCommandOptions {
  */
 export async function adopt(options: AdoptCommandOptions): Promise<number> {
   const config = readConfig(process.env);
-  const map = renamesFrom(options.map ?? []);
+  const map = domainMapFrom(options.map ?? []);
   if (options.from !== undefined && options.normalise) {
     throw new UsageError("--normalise keeps embeddings in place: with --from they are made again");
   }
@@ -59,7 +59,7 @@ export async function adopt(options: AdoptCommandOptions): Promise<number> {
       "adopt takes over tables in PostgreSQL: set DATABASE_URL to their database, or copy them with --from URL",
     );
   }
-  const interrupted = whenInterrupted();
+  const interrupted = abortOnSignal();
   try {
     const run = options.from === undefined ? adoptInPlace : copyFrom;
     return await run(config, { ...options, map, signal: interrupted.signal });
@@ -76,36 +76,36 @@ interface Run extends Omit<AdoptCommandOptions, "map"> {
 }
 
 async function adoptInPlace(config: Config, run: Run): Promise<number> {
-  const database = await openDatabase(config, warningsOnly);
+  const database = await openDatabase(config, warningLogger);
   try {
-    const plan = planAdoption(await readTables(database), wishesOf(run), await registeredDomains(database), {
+    const plan = planAdoption(await readTables(database), choicesOf(run), await registeredDomains(database), {
       copy: false,
     });
     const say = reporter(run, { place: databaseName(config), plan });
     if (!say.goesOn) return say.plan();
-    await prepareCatalogue(database, warningsOnly, run.signal);
-    const normaliseAs = run.normalise ? await versionToKeep(config, database, plan, run) : undefined;
+    await prepareCatalogue(database, warningLogger, run.signal);
+    const keepAsVersion = run.normalise ? await versionToKeep(config, database, plan, run) : undefined;
     const { MEMORY_MODEL_PROFILES: profiles, OLLAMA_EMBEDDING_MODEL: model } = config.settings;
     const { maxChunkLength } = readConfiguredProfiles(profiles).find(model);
     const progress = createProgress();
     const total = sumOf(plan);
     let rows = 0;
     const done = await adoptTables(database, plan, {
-      normaliseAs,
+      keepAsVersion,
       maxChunkLength,
       countChunks: (content) => chunkText(content, maxChunkLength).length,
       signal: run.signal,
-      logger: warningsOnly,
+      logger: warningLogger,
       onStep: ({ domain }, step, count) => {
         rows += count;
-        progress.show(`${domain}: ${step}, ${memoriesOf(rows)}`, rows, total);
+        progress.show(`${domain}: ${step}, ${formatMemoryCount(rows)}`, rows, total);
       },
     }).finally(() => progress.end());
     return say.done(
       done,
       done.map(
         ({ domain, memories, normalised, pending, changedMetadata }) =>
-          `${domain}: ${memoriesOf(memories)} taken over, ${grouped(normalised)} embeddings kept, ${grouped(pending)} to be embedded by the running server${note(changedMetadata, "with metadata moved to old_ keys")}`,
+          `${domain}: ${formatMemoryCount(memories)} taken over, ${formatCount(normalised)} embeddings kept, ${formatCount(pending)} to be embedded by the running server${note(changedMetadata, "with metadata moved to old_ keys")}`,
       ),
     );
   } finally {
@@ -121,16 +121,16 @@ async function copyFrom(config: Config, run: Run): Promise<number> {
   const source = await openPostgresDatabase({
     connection: { connectionString: url },
     poolSize: 1,
-    logger: warningsOnly,
+    logger: warningLogger,
   });
   try {
-    const plan = planAdoption(await readTables(source), wishesOf(run), new Set(), { copy: true });
+    const plan = planAdoption(await readTables(source), choicesOf(run), new Set(), { copy: true });
     const say = reporter(run, {
       place: databaseName({ ...config, postgres: { connectionString: url } }),
       plan,
     });
     if (!say.goesOn) return say.plan();
-    return await withTarget({ server: run.server }, async (target) => {
+    return await withTargetDomain({ server: run.server }, async (target) => {
       const progress = createProgress();
       const total = sumOf(plan);
       let rows = 0;
@@ -145,7 +145,7 @@ async function copyFrom(config: Config, run: Run): Promise<number> {
                 signal: run.signal,
                 onProgress: (count) => {
                   rows += count;
-                  progress.show(`${table.domain}: ${memoriesOf(rows)}`, rows, total);
+                  progress.show(`${table.domain}: ${formatMemoryCount(rows)}`, rows, total);
                 },
                 onRejected: ({ old }, id, reason) => {
                   progress.end();
@@ -161,7 +161,7 @@ async function copyFrom(config: Config, run: Run): Promise<number> {
           done,
           done.map(
             ({ domain, memories, created, replaced, unchanged, kept, rejected, inexactNumbers }) =>
-              `${domain}: ${memoriesOf(memories)} read, ${grouped(created)} created${note(replaced, "replaced")}${note(unchanged, "unchanged")}${note(kept, "kept as they are in the target")}${note(rejected, "rejected")}${note(inexactNumbers, "with numbers kept as text, too")}`,
+              `${domain}: ${formatMemoryCount(memories)} read, ${formatCount(created)} created${note(replaced, "replaced")}${note(unchanged, "unchanged")}${note(kept, "kept as they are in the target")}${note(rejected, "rejected")}${note(inexactNumbers, "with numbers kept as text, too")}`,
           ),
         );
         return done.some(({ rejected }) => rejected > 0) ? 1 : code;
@@ -178,7 +178,7 @@ async function copyFrom(config: Config, run: Run): Promise<number> {
 async function readTables(database: Database) {
   const tables = await database.session(async (session) => {
     await session.execute("set statement_timeout = 0");
-    return await findOldTables(session);
+    return await findLegacyTables(session);
   });
   return tables;
 }
@@ -202,13 +202,13 @@ async function versionToKeep(
       { remedy: "leave out --normalise to have all made again, or add --despite-prefixes" },
     );
   }
-  const embedder = createBareEmbedder(config.settings, warningsOnly);
+  const embedder = createUnprefixedEmbedder(config.settings, warningLogger);
   try {
     // Waits for the first look at Ollama.
     await embedder.embed(["the model"], "document", run.signal);
     const space = embedder.space();
     if (space === undefined) throw new StartupError(`the model ${model} cannot be used`);
-    const other = await findOtherModel(database, plan.tables, embedder, run.signal);
+    const other = await findMismatchedEmbedding(database, plan.tables, embedder, run.signal);
     if (other !== undefined) {
       throw new StartupError(
         `the old embedding of memory ${JSON.stringify(other.id)} in ${JSON.stringify(other.table)} is not what ${model} makes of it today (cosine ${other.similarity.toFixed(3)})`,
@@ -221,7 +221,7 @@ async function versionToKeep(
   }
 }
 
-function wishesOf({ map, skip }: Run) {
+function choicesOf({ map, skip }: Run) {
   return { map, skip: new Set(skip ?? []) };
 }
 
@@ -230,7 +230,7 @@ function sumOf(plan: AdoptionPlan): number {
 }
 
 function note(count: number, what: string): string {
-  return count === 0 ? "" : `, ${grouped(count)} ${what}`;
+  return count === 0 ? "" : `, ${formatCount(count)} ${what}`;
 }
 
 /** Says the plan, and what was done, to people or as JSON. */
@@ -248,7 +248,7 @@ function reporter(run: Run, { place, plan }: { readonly place: string; readonly 
       : `${plan.tables.length} tables of the old version in ${place}:`,
     ...plan.tables.map(({ old, domain }) => {
       const { memories, withoutEmbedding, zeroEmbeddings, oddIds, oddMetadata } = old.figures;
-      return `  ${JSON.stringify(old.table)} ${DOMAIN_NAME.test(domain) ? `becomes the domain ${domain}` : "needs a name"}: ${memoriesOf(memories)}${note(withoutEmbedding, "without embedding")}${note(zeroEmbeddings, "with an embedding of zeros")}${note(oddIds, "with an id that requests cannot name")}${note(oddMetadata, "with metadata to be moved to old_ keys")}`;
+      return `  ${JSON.stringify(old.table)} ${DOMAIN_NAME.test(domain) ? `becomes the domain ${domain}` : "needs a name"}: ${formatMemoryCount(memories)}${note(withoutEmbedding, "without embedding")}${note(zeroEmbeddings, "with an embedding of zeros")}${note(oddIds, "with an id that requests cannot name")}${note(oddMetadata, "with metadata to be moved to old_ keys")}`;
     }),
     ...plan.skipped.map(({ table }) => `  ${JSON.stringify(table)} is left alone`),
     ...plan.problems.map((problem) => `problem: ${problem}`),

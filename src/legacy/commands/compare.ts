@@ -2,24 +2,24 @@ import type { MemoryClient } from "memory-service-client";
 import { SearchMode } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { readConfig, type SettingValues } from "../../app/config.ts";
 import { openLocalClient } from "../../app/open-local-client.ts";
-import { wholeNumber } from "../../cli/client/request-options.ts";
-import { openServerClient, sentenceFor, serverUrl } from "../../cli/client/server-client.ts";
-import { warningsOnly } from "../../cli/log.ts";
-import { grouped } from "../../cli/memories/progress.ts";
-import { whenInterrupted } from "../../cli/when-interrupted.ts";
+import { abortOnSignal } from "../../cli/abort-on-signal.ts";
+import { wholeNumber } from "../../cli/client/parse-options.ts";
+import { openServerClient, serverUrl, toCliError } from "../../cli/client/server-client.ts";
+import { warningLogger } from "../../cli/output/log.ts";
+import { formatCount } from "../../cli/output/progress.ts";
 import { createServiceTools } from "../../mcp/service-tools.ts";
 import { StartupError } from "../../memory/model/errors.ts";
-import { askOld } from "../compare/ask-old.ts";
 import {
   type AnswerComparison,
   type ComparisonSummary,
   compareAnswers,
   summarizeComparisons,
 } from "../compare/compare-answers.ts";
-import { type CompareQuery, readQueries, sampleQueries } from "../compare/query.ts";
-import { createBareEmbedder } from "../import/bare-embedder.ts";
-import { openLegacySource } from "../readers/open-source.ts";
-import { runningServer } from "./import-target.ts";
+import { type CompareQuery, readQueries, sampleQueries } from "../compare/compare-queries.ts";
+import { searchLegacy } from "../compare/search-legacy.ts";
+import { openLegacySource } from "../readers/open-legacy-source.ts";
+import { runningServer } from "./open-target-domain.ts";
+import { createUnprefixedEmbedder } from "./unprefixed-embedder.ts";
 
 export interface CompareOptions {
   readonly server?: string;
@@ -41,7 +41,7 @@ export async function compare(path: string, options: CompareOptions): Promise<nu
   const { settings, ...config } = readConfig(process.env);
   const limit = wholeNumber("--limit", options.limit ?? "5");
   const count = wholeNumber("--sample", options.sample ?? "50");
-  const { signal, end } = whenInterrupted();
+  const { signal, end } = abortOnSignal();
   const url = options.server === undefined ? await runningServer() : await serverUrl(options.server);
   const source = await openLegacySource(path, signal).finally(end);
   try {
@@ -52,10 +52,10 @@ export async function compare(path: string, options: CompareOptions): Promise<nu
         : await readQueries(options.queries, { limit, dimensions });
     const asked =
       dimensions > 0 && problem === undefined ? await embedMissing(settings, queries, signal) : queries;
-    const old = await askOld(source, asked, signal);
+    const old = await searchLegacy(source, asked, signal);
     const service =
       url === undefined
-        ? await openLocalClient({ ...config, settings }, warningsOnly)
+        ? await openLocalClient({ ...config, settings }, warningLogger)
         : await openServerClient(url);
     try {
       const comparisons: AnswerComparison[] = [];
@@ -78,7 +78,7 @@ export async function compare(path: string, options: CompareOptions): Promise<nu
       );
       return summary.clearSameTop === summary.clear ? 0 : 1;
     } catch (error) {
-      throw sentenceFor(error, url ?? "the configured database");
+      throw toCliError(error, url ?? "the configured database");
     } finally {
       await service.close();
     }
@@ -99,7 +99,7 @@ async function embedMissing(
     query.useVector && query.text.trim() !== "" && query.embedding === undefined;
   const texts = queries.filter(isMissing).map(({ text }) => text);
   if (texts.length === 0) return queries;
-  const embedder = createBareEmbedder(settings, warningsOnly);
+  const embedder = createUnprefixedEmbedder(settings, warningLogger);
   try {
     const embeddings = await embedder.embed(texts, "query", signal).catch((error: unknown) => {
       const reason = error instanceof Error ? error.message : String(error);
@@ -154,7 +154,7 @@ function format(
     ...notes,
     ...lines,
     "",
-    `${grouped(summary.queries)} questions: the same memory at the top of ${grouped(summary.sameTop)}; of ${grouped(summary.clear)} with a clear old answer, at that of ${grouped(summary.clearSameTop)}`,
+    `${formatCount(summary.queries)} questions: the same memory at the top of ${formatCount(summary.sameTop)}; of ${formatCount(summary.clear)} with a clear old answer, at that of ${formatCount(summary.clearSameTop)}`,
     `${(summary.overlap * 100).toFixed(1)} % of the old answers are in the new ones, moved by ${summary.meanRankChange.toFixed(1)} places on average`,
   ].join("\n")}\n`;
 }

@@ -2,13 +2,13 @@ import { realpath, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { create, toJson } from "@bufbuild/protobuf";
 import { MemoryRecordSchema } from "memory-service-client/memoryservice/v1/memory_pb.js";
-import { createProgress, grouped, memoriesOf, type Progress } from "../../cli/memories/progress.ts";
+import { abortOnSignal } from "../../cli/abort-on-signal.ts";
+import { createProgress, formatCount, formatMemoryCount, type Progress } from "../../cli/output/progress.ts";
 import { UsageError } from "../../cli/usage-error.ts";
-import { whenInterrupted } from "../../cli/when-interrupted.ts";
 import { StartupError } from "../../memory/model/errors.ts";
 import { DOMAIN_NAME } from "../../memory/model/limits.ts";
 import { makeDirectory } from "../../util/make-directory.ts";
-import type { OnConflict } from "../import/decide.ts";
+import type { OnConflict } from "../import/choose-action.ts";
 import {
   formatImport,
   formatVerification,
@@ -25,11 +25,11 @@ import {
 } from "../import/reuse-embeddings.ts";
 import { rollbackRun } from "../import/rollback-run.ts";
 import { findRunDirectory, openRunDirectory, type RunDirectory } from "../import/run-directory.ts";
-import { countPending, type Target } from "../import/target.ts";
+import { countPending, type TargetDomain } from "../import/target-domain.ts";
 import { type Difference, verifySource } from "../import/verify-source.ts";
 import { waitForEmbeddings } from "../import/wait-for-embeddings.ts";
-import { type LegacySource, openLegacySource } from "../readers/open-source.ts";
-import { withTarget } from "./import-target.ts";
+import { type LegacySource, openLegacySource } from "../readers/open-legacy-source.ts";
+import { withTargetDomain } from "./open-target-domain.ts";
 
 export interface ImportLegacyOptions {
   readonly server?: string;
@@ -75,7 +75,7 @@ export async function importLegacy(
       `--domain must be a lower-case letter, then at most 39 of a-z, 0-9, _ and -, is "${options.domain}"`,
     );
   }
-  const interrupted = whenInterrupted();
+  const interrupted = abortOnSignal();
   const progress = createProgress();
   const call = { ...options, progress, signal: interrupted.signal };
   try {
@@ -98,7 +98,7 @@ export async function importLegacy(
 async function bring(source: LegacySource, call: Call): Promise<number> {
   const { dryRun = false, progress } = call;
   const candidates = call.reuseVectors ? findCandidates(source) : undefined;
-  return await withTarget({ ...call, readOnly: dryRun }, async (target) => {
+  return await withTargetDomain({ ...call, readOnly: dryRun }, async (target) => {
     const directory = dryRun ? undefined : await runDirectory(source, target, call);
     try {
       return await bringInto(target, source, candidates, directory, call);
@@ -115,7 +115,7 @@ async function bring(source: LegacySource, call: Call): Promise<number> {
 }
 
 async function bringInto(
-  target: Target,
+  target: TargetDomain,
   source: LegacySource,
   candidates: ReuseCandidates | undefined,
   directory: RunDirectory | undefined,
@@ -148,7 +148,7 @@ async function bringInto(
   const rest = await importSource(source, target, {
     ...how,
     ...(reuse.embeddings === undefined ? {} : { embeddings: reuse.embeddings }),
-    onProgress: (done) => progress.show(memoriesOf(done), done, memories),
+    onProgress: (done) => progress.show(formatMemoryCount(done), done, memories),
   });
   const counts = sum(rest, sample);
   const seconds = (performance.now() - started) / 1_000;
@@ -203,7 +203,11 @@ function isComplete({ conflicts, duplicates, rejected }: ImportCounts): boolean 
   return conflicts + duplicates + rejected === 0;
 }
 
-async function runDirectory(source: LegacySource, target: Target, { report }: Call): Promise<RunDirectory> {
+async function runDirectory(
+  source: LegacySource,
+  target: TargetDomain,
+  { report }: Call,
+): Promise<RunDirectory> {
   const path = await realpath(source.path);
   return await openRunDirectory(report, { source: path, target: target.name, domain: target.domain });
 }
@@ -222,13 +226,13 @@ function journalOf(directory: RunDirectory): Journal {
   };
 }
 
-async function embeddings(target: Target, { progress, signal }: Call): Promise<number> {
+async function embeddings(target: TargetDomain, { progress, signal }: Call): Promise<number> {
   let most = 0;
   return await waitForEmbeddings(
     target,
     (pending) => {
       most = Math.max(most, pending);
-      progress.show(`embedding, ${grouped(pending)} to go`, most - pending, most);
+      progress.show(`embedding, ${formatCount(pending)} to go`, most - pending, most);
     },
     signal,
   );
@@ -237,7 +241,7 @@ async function embeddings(target: Target, { progress, signal }: Call): Promise<n
 async function verify(source: LegacySource, call: Call): Promise<number> {
   const { signal, progress } = call;
   const memories = source.database.count("memories");
-  return await withTarget(call, async (target) => {
+  return await withTargetDomain(call, async (target) => {
     const directory = resolve(
       call.report ?? `import-legacy-verify-${new Date().toISOString().replace(/\.\d+|[-:]/g, "")}`,
     );
@@ -250,7 +254,7 @@ async function verify(source: LegacySource, call: Call): Promise<number> {
     const differences: Difference[] = [];
     const result = await verifySource(source, target, {
       onDifference: async (difference) => void differences.push(difference),
-      onProgress: (done) => progress.show(`${memoriesOf(done)} compared`, done, memories),
+      onProgress: (done) => progress.show(`${formatMemoryCount(done)} compared`, done, memories),
       signal,
     });
     progress.end();
@@ -274,43 +278,46 @@ async function verify(source: LegacySource, call: Call): Promise<number> {
 
 async function rollback(run: string, call: Call): Promise<number> {
   const directory = await findRunDirectory(call.report, run);
-  return await withTarget({ ...call, domain: call.domain ?? directory?.state.domain }, async (target) => {
-    if (directory !== undefined && directory.state.target !== target.name) {
-      throw new UsageError(
-        `import ${run} went into ${directory.state.target}, this is ${target.name}: name that with --server, or in the settings`,
+  return await withTargetDomain(
+    { ...call, domain: call.domain ?? directory?.state.domain },
+    async (target) => {
+      if (directory !== undefined && directory.state.target !== target.name) {
+        throw new UsageError(
+          `import ${run} went into ${directory.state.target}, this is ${target.name}: name that with --server, or in the settings`,
+        );
+      }
+      if (directory === undefined) {
+        console.error(
+          `memory-service: the directory of import ${run} is not here: memories that it replaced cannot be put back (name it with --report)`,
+        );
+      }
+      const result = await rollbackRun(run, target, directory, {
+        onLeft: async (id, why) => {
+          call.progress.end();
+          console.error(`memory "${id}" is left: ${why}`);
+        },
+        onProgress: (done) => call.progress.show(formatMemoryCount(done)),
+        signal: call.signal,
+      });
+      call.progress.end();
+      const { removed, restored, changed, gone, failed } = result;
+      if (directory === undefined && removed + restored + changed + gone + failed === 0) {
+        throw new UsageError(
+          `there is nothing of an import ${run} in domain "${target.domain}" of ${target.name}: name its domain with --domain`,
+        );
+      }
+      process.stdout.write(
+        call.json
+          ? `${JSON.stringify({ kind: "rollback", run, ...result })}\n`
+          : `rollback of import ${run} in domain "${target.domain}" of ${target.name}: ${[
+              `${formatMemoryCount(removed)} removed`,
+              ...(restored > 0 ? [`${formatCount(restored)} put back as they were before`] : []),
+              ...(gone > 0 ? [`${formatCount(gone)} were gone already`] : []),
+              ...(changed > 0 ? [`${formatCount(changed)} left, since they were changed`] : []),
+              ...(failed > 0 ? [`${formatCount(failed)} could not be put back`] : []),
+            ].join(", ")}\n`,
       );
-    }
-    if (directory === undefined) {
-      console.error(
-        `memory-service: the directory of import ${run} is not here: memories that it replaced cannot be put back (name it with --report)`,
-      );
-    }
-    const result = await rollbackRun(run, target, directory, {
-      onLeft: async (id, why) => {
-        call.progress.end();
-        console.error(`memory "${id}" is left: ${why}`);
-      },
-      onProgress: (done) => call.progress.show(memoriesOf(done)),
-      signal: call.signal,
-    });
-    call.progress.end();
-    const { removed, restored, changed, gone, failed } = result;
-    if (directory === undefined && removed + restored + changed + gone + failed === 0) {
-      throw new UsageError(
-        `there is nothing of an import ${run} in domain "${target.domain}" of ${target.name}: name its domain with --domain`,
-      );
-    }
-    process.stdout.write(
-      call.json
-        ? `${JSON.stringify({ kind: "rollback", run, ...result })}\n`
-        : `rollback of import ${run} in domain "${target.domain}" of ${target.name}: ${[
-            `${memoriesOf(removed)} removed`,
-            ...(restored > 0 ? [`${grouped(restored)} put back as they were before`] : []),
-            ...(gone > 0 ? [`${grouped(gone)} were gone already`] : []),
-            ...(changed > 0 ? [`${grouped(changed)} left, since they were changed`] : []),
-            ...(failed > 0 ? [`${grouped(failed)} could not be put back`] : []),
-          ].join(", ")}\n`,
-    );
-    return changed + failed === 0 ? 0 : 1;
-  });
+      return changed + failed === 0 ? 0 : 1;
+    },
+  );
 }

@@ -5,7 +5,7 @@ import type { CompareOptions } from "./compare.ts";
 import { addImportLegacyCommand } from "./import-legacy-command.ts";
 
 /** Adds the commands for those who come from the old memory server. */
-export function addMovingCommands(program: Command, setExitCode: (exitCode: number) => void): void {
+export function addMigrationCommands(program: Command, setExitCode: (exitCode: number) => void): void {
   addImportLegacyCommand(program, setExitCode);
   program
     .command("adopt")

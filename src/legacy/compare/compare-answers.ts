@@ -1,4 +1,4 @@
-import type { OldAnswer } from "./ask-old.ts";
+import type { LegacyAnswer } from "./search-legacy.ts";
 
 /** How two answers to one question differ. */
 export interface AnswerComparison {
@@ -27,7 +27,7 @@ export interface ComparisonSummary {
   readonly meanRankChange: number;
 }
 
-export function compareAnswers(query: string, old: OldAnswer, found: readonly string[]): AnswerComparison {
+export function compareAnswers(query: string, old: LegacyAnswer, found: readonly string[]): AnswerComparison {
   const ranks = old.hits.map(({ id }, index) => {
     const at = found.indexOf(id);
     return { id, old: index + 1, new: at === -1 ? undefined : at + 1 };

@@ -1,4 +1,4 @@
-import type { VectorFindings } from "../readers/survey-vectors.ts";
+import type { VectorFindings } from "../readers/inspect-vectors.ts";
 import type { ImportCounts } from "./import-source.ts";
 import type { QuarantineCounts } from "./quarantine.ts";
 import type { Verification } from "./verify-source.ts";
@@ -76,8 +76,8 @@ export function formatImport(report: ImportReport): string {
     lines.push(
       "",
       report.pending === 0
-        ? `complete in ${report.seconds.toFixed(1)} s (${grouped(rate)} memories/s), every embedding is made`
-        : `stored in ${report.seconds.toFixed(1)} s (${grouped(rate)} memories/s); ${grouped(report.pending)} memories wait for their embedding, which a server makes as soon as it reaches the embedder; until then they are found by their words`,
+        ? `complete in ${report.seconds.toFixed(1)} s (${formatCount(rate)} memories/s), every embedding is made`
+        : `stored in ${report.seconds.toFixed(1)} s (${formatCount(rate)} memories/s); ${formatCount(report.pending)} memories wait for their embedding, which a server makes as soon as it reaches the embedder; until then they are found by their words`,
       `report and quarantine: ${report.directory}`,
       `to check: memory-service import-legacy --verify ${source.path}`,
       `to undo: memory-service import-legacy --rollback ${run}`,
@@ -89,7 +89,7 @@ export function formatImport(report: ImportReport): string {
 function found(memories: number, vectors: VectorFindings): string[] {
   const { states } = vectors;
   return [
-    `  ${grouped(memories)} memories`,
+    `  ${formatCount(memories)} memories`,
     ...(vectors.problem === undefined
       ? []
       : [`  none of the old embeddings can be used: ${vectors.problem}`]),
@@ -133,7 +133,7 @@ export function formatVerification(report: VerificationReport): string {
   return `${[
     `verification: ${report.source} against domain "${report.target.domain}" of ${report.target.name}`,
     "",
-    `  ${grouped(equal)} of ${grouped(memories - expired)} memories are equal in every byte`,
+    `  ${formatCount(equal)} of ${formatCount(memories - expired)} memories are equal in every byte`,
     ...list([
       [expired, "have expired and are not there"],
       [report.missing, "are MISSING"],
@@ -146,15 +146,15 @@ export function formatVerification(report: VerificationReport): string {
       [report.failed - report.empty, "could not be embedded"],
     ]),
     "",
-    bad === 0 ? "clean" : `${grouped(bad)} differences, see differences.jsonl`,
+    bad === 0 ? "clean" : `${formatCount(bad)} differences, see differences.jsonl`,
   ].join("\n")}\n`;
 }
 
 /** Those that there are. */
 function list(entries: readonly (readonly [number, string])[]): string[] {
-  return entries.filter(([count]) => count > 0).map(([count, what]) => `  ${grouped(count)} ${what}`);
+  return entries.filter(([count]) => count > 0).map(([count, what]) => `  ${formatCount(count)} ${what}`);
 }
 
-function grouped(count: number): string {
+function formatCount(count: number): string {
   return count.toLocaleString("en-US");
 }

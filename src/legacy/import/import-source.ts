@@ -6,14 +6,14 @@ import {
   type MemoryRecord,
   MemoryRecordSchema,
 } from "memory-service-client/memoryservice/v1/memory_pb.js";
-import { withRecord } from "../readers/legacy-record.ts";
-import type { LegacySource } from "../readers/open-source.ts";
+import type { ConvertedRow } from "../convert/convert-row.ts";
+import { convertRow, renamedId, withId } from "../convert/convert-row.ts";
+import { withRecord } from "../convert/legacy-record.ts";
+import type { LegacySource } from "../readers/open-legacy-source.ts";
 import { type LegacyRow, MEMORIES } from "../readers/read-database.ts";
-import type { Converted } from "./convert-row.ts";
-import { convertRow, renamedId, withId } from "./convert-row.ts";
-import { type Decision, decide, type OnConflict } from "./decide.ts";
-import { keptText } from "./stored-value.ts";
-import { findMemories, importRecords, problemOfSize, type Target, timestampOf } from "./target.ts";
+import { decodeText } from "../readers/stored-value.ts";
+import { decide, type OnConflict, type RowAction } from "./choose-action.ts";
+import { findMemories, importRecords, sizeProblem, type TargetDomain, timestampOf } from "./target-domain.ts";
 
 /** What became of the old memories. */
 export interface ImportCounts {
@@ -60,7 +60,7 @@ export interface Detail {
 }
 
 /** Embeddings of the old system for a row; undefined: to be made anew. */
-export type FindEmbedding = (row: LegacyRow, converted: Converted) => Promise<Float32Array | undefined>;
+export type FindEmbedding = (row: LegacyRow, converted: ConvertedRow) => Promise<Float32Array | undefined>;
 
 export interface ImportOptions {
   readonly onConflict: OnConflict;
@@ -87,8 +87,8 @@ const STEP = { rows: 200, characters: 1024 * 1024 } as const;
 
 interface Item {
   readonly row: LegacyRow;
-  readonly converted: Converted;
-  readonly decision: Decision;
+  readonly converted: ConvertedRow;
+  readonly decision: RowAction;
 }
 
 /**
@@ -97,7 +97,7 @@ interface Item {
  */
 export async function importSource(
   source: LegacySource,
-  target: Target,
+  target: TargetDomain,
   options: ImportOptions,
 ): Promise<ImportCounts> {
   const { signal, journal } = options;
@@ -119,7 +119,7 @@ export async function importSource(
   for (const rows of steps(source, options.only)) {
     signal.throwIfAborted();
     const details: Detail[] = [];
-    const items = await decideAll(source, rows, target, options);
+    const items = await chooseActions(source, rows, target, options);
     for (const item of items) tell(item, counts, details);
     const creates = items.filter(({ decision }) => decision.kind === "create");
     const overwrites = items.filter(({ decision: { kind } }) => kind === "update" || kind === "replace");
@@ -143,7 +143,7 @@ export async function importSource(
     const records: MemoryRecord[] = [];
     for (const item of items) {
       const record = await recordFrom(item);
-      const problem = problemOfSize(target, record);
+      const problem = sizeProblem(target, record);
       if (problem === undefined) {
         sent.push(item);
         records.push(record);
@@ -235,10 +235,10 @@ export async function importSource(
   }
 }
 
-async function decideAll(
+async function chooseActions(
   { database }: LegacySource,
   rows: readonly LegacyRow[],
-  target: Target,
+  target: TargetDomain,
   { onConflict, signal }: ImportOptions,
 ): Promise<Item[]> {
   const converted = rows.map((row) => ({ row, converted: convertRow(row, database.isRepeated(row)) }));
@@ -262,7 +262,7 @@ async function decideAll(
 
 /** Counts what is not stored, and says what there is to say. */
 function tell({ row, converted, decision }: Item, counts: ImportCounts, details: Detail[]): void {
-  const id = keptText(row.id ?? null).text;
+  const id = decodeText(row.id ?? null).text;
   switch (decision.kind) {
     case "expired":
       counts.expired++;
@@ -333,7 +333,7 @@ function* steps(
 }
 
 function nameOf({ row }: Item): string {
-  return keptText(row.id ?? null).text;
+  return decodeText(row.id ?? null).text;
 }
 
 function idOf({ decision, converted }: Item): string {

@@ -1,11 +1,11 @@
 import { closeSync, openSync, readSync } from "node:fs";
 import { open, rename } from "node:fs/promises";
 import { join } from "node:path";
-import type { LegacySource } from "../readers/open-source.ts";
+import { expireTimeOf } from "../convert/convert-row.ts";
+import { CHUNKS_FILE, ORPHANED } from "../readers/inspect-vectors.ts";
+import type { LegacySource } from "../readers/open-legacy-source.ts";
 import { CHECKPOINTS, type LegacyRow, MEMORIES, VERSIONS } from "../readers/read-database.ts";
-import { CHUNKS_FILE, ORPHANED } from "../readers/survey-vectors.ts";
-import { expireTimeOf } from "./convert-row.ts";
-import { keptText, valueToJson } from "./stored-value.ts";
+import { decodeText, valueToJson } from "../readers/stored-value.ts";
 
 /** What does not become a memory. */
 export type QuarantineKind =
@@ -125,7 +125,7 @@ function* unread(path: string, from: number): Generator<Entry, void, undefined> 
     const buffer = Buffer.alloc(PIECE);
     for (let at = from; ; at += PIECE) {
       const bytes = buffer.subarray(0, readSync(file, buffer, 0, PIECE, at));
-      const content = keptText({ type: "text", bytes }).text;
+      const content = decodeText({ type: "text", bytes }).text;
       // Brackets alone say nothing.
       if (/[^\s,\]}]/.test(content)) {
         yield {
@@ -148,8 +148,8 @@ function rowEntry(kind: QuarantineKind, row: LegacyRow, more: Readonly<Record<st
   return {
     kind,
     ...more,
-    ...(kind === "version" || kind === "expired" ? { memory_id: keptText(memory_id ?? id).text } : {}),
-    ...(content === undefined ? {} : { content: keptText(content).text }),
+    ...(kind === "version" || kind === "expired" ? { memory_id: decodeText(memory_id ?? id).text } : {}),
+    ...(content === undefined ? {} : { content: decodeText(content).text }),
     original: Object.fromEntries(Object.entries(row).map(([column, value]) => [column, valueToJson(value)])),
   };
 }

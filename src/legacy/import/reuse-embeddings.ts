@@ -5,14 +5,14 @@ import {
   type MemoryRecord,
 } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import { StartupError } from "../../memory/model/errors.ts";
-import type { LegacySource } from "../readers/open-source.ts";
+import { convertRow, renamedId } from "../convert/convert-row.ts";
+import { keyOfId } from "../readers/inspect-vectors.ts";
+import type { LegacySource } from "../readers/open-legacy-source.ts";
 import { type LegacyRow, MEMORIES } from "../readers/read-database.ts";
-import { keyOfId } from "../readers/survey-vectors.ts";
-import { convertRow, renamedId } from "./convert-row.ts";
-import { comesFrom, recordOf } from "./decide.ts";
+import { decodeText } from "../readers/stored-value.ts";
+import { isImportedFrom, legacyRecordOf } from "./choose-action.ts";
 import type { ImportOptions } from "./import-source.ts";
-import { keptText } from "./stored-value.ts";
-import { findMemories, type Target } from "./target.ts";
+import { findMemories, type TargetDomain } from "./target-domain.ts";
 
 /** Old embeddings of so many memories are compared with new ones before any is taken over. */
 const SAMPLE = 16;
@@ -63,7 +63,7 @@ export function findCandidates({ database, scratch, vectors }: LegacySource): Re
     const key = keyOfId(id);
     const { state, stale } = stateOf.get(key) ?? {};
     const [chunk, another] = chunksOf.all(key);
-    const { text, exact } = keptText(content);
+    const { text, exact } = decodeText(content);
     const reason = database.isRepeated(row)
       ? "several memories have this id"
       : state !== "ok"
@@ -109,7 +109,7 @@ const STATES: Readonly<Record<string, string>> = {
  */
 export async function decideReuse(
   source: LegacySource,
-  target: Target,
+  target: TargetDomain,
   candidates: ReuseCandidates,
   importOnly: (only: (row: LegacyRow) => boolean) => Promise<void>,
   signal: AbortSignal,
@@ -167,7 +167,11 @@ export async function decideReuse(
   };
 }
 
-async function assertDimensions(dimensions: number, target: Target, signal: AbortSignal): Promise<void> {
+async function assertDimensions(
+  dimensions: number,
+  target: TargetDomain,
+  signal: AbortSignal,
+): Promise<void> {
   const used = await versionInUse(target, signal);
   if (used === undefined) {
     throw new StartupError(
@@ -182,7 +186,10 @@ async function assertDimensions(dimensions: number, target: Target, signal: Abor
 }
 
 /** What the domain embeds with, or would; undefined: the embedder is away for a while already. */
-async function versionInUse(target: Target, signal: AbortSignal): Promise<EmbeddingVersion | undefined> {
+async function versionInUse(
+  target: TargetDomain,
+  signal: AbortSignal,
+): Promise<EmbeddingVersion | undefined> {
   for (let waited = 0; ; waited += POLL_MS) {
     const { embedder } = await target.client.server.getServerInfo({}, { signal });
     const found = await target.client.domains
@@ -214,7 +221,7 @@ function sampleOf({ scratch }: LegacySource): Map<string, number> {
 /** The memories that were made of the sample, by id. */
 async function idsOf(
   { database }: LegacySource,
-  target: Target,
+  target: TargetDomain,
   sample: ReadonlyMap<string, number>,
   signal: AbortSignal,
 ): Promise<Map<string, string>> {
@@ -228,14 +235,14 @@ async function idsOf(
       signal,
     );
     for (const memory of found.values()) {
-      const record = recordOf(memory);
-      if (record !== undefined && comesFrom(row, memory, record)) ids.set(memory.id, key);
+      const record = legacyRecordOf(memory);
+      if (record !== undefined && isImportedFrom(row, memory, record)) ids.set(memory.id, key);
     }
   }
   return ids;
 }
 
-async function exportEmbedded(target: Target, ids: readonly string[], signal: AbortSignal) {
+async function exportEmbedded(target: TargetDomain, ids: readonly string[], signal: AbortSignal) {
   const records: MemoryRecord[] = [];
   let version: EmbeddingVersion | undefined;
   if (ids.length === 0) return { version, records };

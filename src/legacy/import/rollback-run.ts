@@ -7,9 +7,16 @@ import {
   MemoryRecordSchema,
   View,
 } from "memory-service-client/memoryservice/v1/memory_pb.js";
-import { recordOf } from "./decide.ts";
+import { legacyRecordOf } from "./choose-action.ts";
 import { type RunDirectory, readRunLines } from "./run-directory.ts";
-import { broughtBy, findMemories, getMemory, importRecords, listMemories, type Target } from "./target.ts";
+import {
+  findMemories,
+  getMemory,
+  importedBy,
+  importRecords,
+  listMemories,
+  type TargetDomain,
+} from "./target-domain.ts";
 
 /** What a rollback did. */
 export interface Rollback {
@@ -33,7 +40,7 @@ const STEP = 200;
  */
 export async function rollbackRun(
   run: string,
-  target: Target,
+  target: TargetDomain,
   directory: Pick<RunDirectory, "path"> | undefined,
   how: {
     readonly onLeft: (id: string, why: string) => Promise<void>;
@@ -48,7 +55,7 @@ export async function rollbackRun(
   const seen = new Set<string>();
   let done = 0;
 
-  for await (const step of batches(listMemories(target, broughtBy(run), signal, View.SNIPPET))) {
+  for await (const step of batches(listMemories(target, importedBy(run), signal, View.SNIPPET))) {
     for (const memory of step) {
       seen.add(memory.id);
       await takeBack(memory);
@@ -60,7 +67,7 @@ export async function rollbackRun(
       const found = await findMemories(target, step, signal);
       for (const id of step) {
         const memory = found.get(id);
-        const record = memory === undefined ? undefined : recordOf(memory);
+        const record = memory === undefined ? undefined : legacyRecordOf(memory);
         if (memory === undefined) {
           // Removed by a rollback that was interrupted before it could put back what had been there.
           if (replaced.has(id)) await restore(id);
@@ -77,7 +84,7 @@ export async function rollbackRun(
   }
 
   async function takeBack(memory: Memory): Promise<void> {
-    const record = recordOf(memory);
+    const record = legacyRecordOf(memory);
     if (record === undefined || memory.version !== BigInt(record.version)) {
       await leave(memory.id, `changed since: was version ${record?.version}, is ${memory.version}`);
       return;
@@ -128,7 +135,7 @@ async function readReplaced(path: string, run: string): Promise<Map<string, Memo
     if (typeof line !== "object" || line === null || !("record" in line)) continue;
     const record = fromJson(MemoryRecordSchema, line.record as JsonValue);
     const { memory } = record;
-    if (memory === undefined || replaced.has(memory.id) || recordOf(memory)?.run === run) continue;
+    if (memory === undefined || replaced.has(memory.id) || legacyRecordOf(memory)?.run === run) continue;
     replaced.set(memory.id, record);
   }
   return replaced;

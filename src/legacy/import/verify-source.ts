@@ -4,13 +4,13 @@ import {
   View,
 } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import type { JsonObject } from "../../memory/model/memory.ts";
-import { withoutRecord } from "../readers/legacy-record.ts";
-import type { LegacySource } from "../readers/open-source.ts";
+import { type ConvertedRow, convertRow, hashRow, originalRow, renamedId } from "../convert/convert-row.ts";
+import { withoutRecord } from "../convert/legacy-record.ts";
+import type { LegacySource } from "../readers/open-legacy-source.ts";
 import { type LegacyRow, MEMORIES } from "../readers/read-database.ts";
-import { type Converted, convertRow, hashOf, originalRow, renamedId } from "./convert-row.ts";
-import { comesFrom, microsecondsOf, recordOf } from "./decide.ts";
-import { isSameValue, keptText } from "./stored-value.ts";
-import { broughtBy, findMemories, listMemories, type Target } from "./target.ts";
+import { decodeText, isSameValue } from "../readers/stored-value.ts";
+import { isImportedFrom, legacyRecordOf, microsecondsOf } from "./choose-action.ts";
+import { findMemories, importedBy, listMemories, type TargetDomain } from "./target-domain.ts";
 
 /** A memory that is not as the source has it. */
 export interface Difference {
@@ -44,7 +44,7 @@ const STEP = 200;
 /** Compares every memory of a source with its target, byte by byte; hands each difference to `onDifference`. */
 export async function verifySource(
   source: LegacySource,
-  target: Target,
+  target: TargetDomain,
   how: {
     readonly onDifference: (difference: Difference) => Promise<void>;
     readonly onProgress?: (done: number) => void;
@@ -87,10 +87,10 @@ export async function verifySource(
   if (step.length > 0) await flush();
 
   const met = source.scratch.prepare("select 1 from met where id = ?");
-  for await (const memory of listMemories(target, broughtBy(undefined), how.signal, View.SNIPPET)) {
+  for await (const memory of listMemories(target, importedBy(undefined), how.signal, View.SNIPPET)) {
     if (met.get(memory.id) !== undefined) continue;
     sums.extra++;
-    const run = recordOf(memory)?.run ?? "";
+    const run = legacyRecordOf(memory)?.run ?? "";
     await how.onDifference({
       id: memory.id,
       what: "extra",
@@ -100,18 +100,18 @@ export async function verifySource(
   return sums;
 
   function compare(
-    { row, converted }: { row: LegacyRow; converted: Converted },
+    { row, converted }: { row: LegacyRow; converted: ConvertedRow },
     found: ReadonlyMap<string, Memory>,
     now: bigint,
   ): Difference | undefined {
     sums.memories++;
-    const id = keptText(row.id ?? null).text;
+    const id = decodeText(row.id ?? null).text;
     const candidates = [found.get(converted.id), found.get(renamedId(row))].filter(
       (memory) => memory !== undefined,
     );
     const memory = candidates.find((one) => {
-      const record = recordOf(one);
-      return record !== undefined && comesFrom(row, one, record);
+      const record = legacyRecordOf(one);
+      return record !== undefined && isImportedFrom(row, one, record);
     });
     if (memory === undefined) {
       if (converted.expireTime !== undefined && converted.expireTime <= now) {
@@ -135,7 +135,7 @@ export async function verifySource(
     }
     meet.run(memory.id);
     countState(memory);
-    const record = recordOf(memory);
+    const record = legacyRecordOf(memory);
     if (record === undefined) return undefined;
     if (memory.version !== BigInt(record.version)) {
       sums.changed++;
@@ -152,7 +152,7 @@ export async function verifySource(
     }
     sums.differing++;
     const since =
-      record.sha256 === hashOf(row) ? "" : " (the source has changed since it was imported: import again)";
+      record.sha256 === hashRow(row) ? "" : " (the source has changed since it was imported: import again)";
     return { id, what: "differs", detail: `${[...new Set(differing)].join(", ")}${since}` };
   }
 
@@ -167,7 +167,7 @@ export async function verifySource(
 
 /** Columns of the old row that the memory does not give back bit for bit. */
 function rowDifferences(row: LegacyRow, memory: Memory): string[] {
-  const record = recordOf(memory);
+  const record = legacyRecordOf(memory);
   if (record === undefined) return ["record of the import"];
   const metadata = withoutRecord((memory.metadata ?? {}) as JsonObject);
   let again: LegacyRow;
@@ -186,7 +186,7 @@ function rowDifferences(row: LegacyRow, memory: Memory): string[] {
 }
 
 /** Fields of the memory that do not say what the row says. */
-function differencesOf(memory: Memory, converted: Converted): string[] {
+function differencesOf(memory: Memory, converted: ConvertedRow): string[] {
   const metadata = withoutRecord((memory.metadata ?? {}) as JsonObject);
   const pairs: Readonly<Record<string, readonly [unknown, unknown]>> = {
     content: [memory.content, converted.content],

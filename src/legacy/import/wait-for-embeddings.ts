@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { countPending, type Target } from "./target.ts";
+import { countPending, type TargetDomain } from "./target-domain.ts";
 
 /** How often the target is asked. */
 const INTERVAL_MS = 1_000;
@@ -11,7 +11,7 @@ const PATIENCE_MS = 15_000;
  * waiting: those are embedded whenever a server runs that has an embedder.
  */
 export async function waitForEmbeddings(
-  target: Target,
+  target: TargetDomain,
   onProgress: (pending: number) => void,
   signal: AbortSignal,
 ): Promise<number> {

@@ -7,7 +7,7 @@ import type { Logger } from "../../util/logger.ts";
  * old one. Where only the side that is not read from fails, the call succeeds and the log says what is missing there: the
  * next incremental import brings the service up to date.
  */
-export function createBothTools(dependencies: {
+export function createDualWriteTools(dependencies: {
   readonly old: MemoryTools;
   readonly service: MemoryTools & StoreWithId;
   readonly readFrom: "old" | "new";

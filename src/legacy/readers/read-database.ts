@@ -1,6 +1,6 @@
 import { DatabaseSync } from "node:sqlite";
 import { StartupError } from "../../memory/model/errors.ts";
-import type { StoredValue } from "../import/stored-value.ts";
+import type { StoredValue } from "./stored-value.ts";
 
 /** A row of the old database: its values by column. */
 export type LegacyRow = Readonly<Record<string, StoredValue>>;
@@ -79,7 +79,7 @@ function readerOf(database: DatabaseSync, name: string): LegacyDatabase {
   }
 
   const count = (table: string) =>
-    Number(database.prepare(`select count(*) as rows from ${quoted(table)}`).get()?.rows);
+    Number(database.prepare(`select count(*) as rows from ${quoteIdentifier(table)}`).get()?.rows);
 
   const hasRowId = (table: string) =>
     database.prepare("select wr from pragma_table_list where schema = 'main' and name = ?").get(table)?.wr ===
@@ -101,10 +101,13 @@ function readerOf(database: DatabaseSync, name: string): LegacyDatabase {
     *rows(table) {
       const names = columnsOf(table);
       const values = names.map(
-        (column, n) => `typeof(${quoted(column)}) as t${n}, ${rawValue(quoted(column))} as v${n}`,
+        (column, n) =>
+          `typeof(${quoteIdentifier(column)}) as t${n}, ${rawValue(quoteIdentifier(column))} as v${n}`,
       );
       const order = hasRowId(table) ? " order by rowid" : "";
-      const statement = database.prepare(`select ${values.join(", ")} from ${quoted(table)}${order}`);
+      const statement = database.prepare(
+        `select ${values.join(", ")} from ${quoteIdentifier(table)}${order}`,
+      );
       statement.setReadBigInts(true);
       for (const row of statement.iterate()) {
         yield Object.fromEntries(
@@ -135,6 +138,6 @@ function keyOfValue(value: StoredValue): string {
   return `${value.type} ${Buffer.from(value.bytes).toString("latin1")}`;
 }
 
-function quoted(name: string): string {
+function quoteIdentifier(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;
 }

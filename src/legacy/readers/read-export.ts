@@ -1,7 +1,7 @@
 import { DatabaseSync, type SQLInputValue } from "node:sqlite";
 import { StartupError } from "../../memory/model/errors.ts";
 import { parsePythonJson } from "./python-json.ts";
-import { readMembers } from "./read-members.ts";
+import { readJsonMembers } from "./read-json-members.ts";
 
 /** The lists of an export, and what the table of each has. */
 const TABLES = {
@@ -37,7 +37,7 @@ export async function readExport(path: string, copy: string, signal: AbortSignal
     let version: string | undefined;
     let known = 0;
     let others = 0;
-    for await (const member of readMembers(path, signal)) {
+    for await (const member of readJsonMembers(path, signal)) {
       if (member.kind === "end" && member.problem !== undefined) {
         throw new StartupError(
           `${path} ${member.problem}: it is no complete export of the old system, export again`,

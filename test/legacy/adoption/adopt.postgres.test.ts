@@ -2,9 +2,9 @@ import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { type FakeOllama, startFakeOllama } from "../../../qa/fakes/ollama/index.ts";
-import { adoptTables } from "../../../src/legacy/adoption/adopt.ts";
+import { adoptTables } from "../../../src/legacy/adoption/adopt-tables.ts";
 import { planAdoption } from "../../../src/legacy/adoption/adoption-plan.ts";
-import { findOldTables, registeredDomains } from "../../../src/legacy/adoption/old-tables.ts";
+import { findLegacyTables, registeredDomains } from "../../../src/legacy/adoption/legacy-tables.ts";
 import { chunkText } from "../../../src/memory/embed/chunk.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
 import { openPostgresDatabase } from "../../../src/storage/database/postgres-database.ts";
@@ -73,11 +73,11 @@ const wishes = { map, skip: new Set<string>() };
 const signal = new AbortController().signal;
 
 const planOf = async (database: Database, asked = wishes) =>
-  planAdoption(await findOldTables(database), asked, await registeredDomains(database), { copy: false });
+  planAdoption(await findLegacyTables(database), asked, await registeredDomains(database), { copy: false });
 
-const run = async (database: Database, onStep?: (step: string) => void, normaliseAs?: number) =>
+const run = async (database: Database, onStep?: (step: string) => void, keepAsVersion?: number) =>
   await adoptTables(database, await planOf(database), {
-    normaliseAs,
+    keepAsVersion,
     maxChunkLength: 4_000,
     countChunks: (content) => chunkText(content, 4_000).length,
     signal,
@@ -287,7 +287,7 @@ describe.each(databaseEngines(empty).filter(({ engine }) => engine === "postgres
         const skipping = await planOf(database, { map: new Map(), skip: new Set(["Garden"]) });
         expect(skipping).toMatchObject({ problems: [], tables: [{ domain: "garden" }] });
         await adoptTables(database, skipping, {
-          normaliseAs: undefined,
+          keepAsVersion: undefined,
           maxChunkLength: 4_000,
           countChunks: () => 1,
           signal,
@@ -509,7 +509,7 @@ describe.each(existsSync(dump) ? databaseEngines(empty).filter(({ engine }) => e
         });
         expect(plan.problems).toEqual([]);
         const done = await adoptTables(database, plan, {
-          normaliseAs: undefined,
+          keepAsVersion: undefined,
           maxChunkLength: 4_000,
           countChunks: (content) => chunkText(content, 4_000).length,
           signal,

@@ -1,0 +1,52 @@
+import { createClient } from "@connectrpc/connect";
+import { createConnectTransport } from "@connectrpc/connect-node";
+import { type Domain, DomainService } from "memory-service-client/memoryservice/v1/domain_service_pb.js";
+import type { SettingValues } from "../../app/config.ts";
+import { readClientTls } from "../client/client-tls.ts";
+import type { InspectedDomain } from "./inspect-domains.ts";
+
+/** Counting every memory of a large domain takes a while. */
+const TIMEOUT_MS = 60_000;
+
+/**
+ * What a running server says of its domains, for a database that cannot be opened beside it. Memories with an older
+ * embedding version are among the pending ones.
+ *
+ * @throws ConnectError
+ */
+export async function fetchDomains(url: string, settings: SettingValues): Promise<InspectedDomain[]> {
+  const nodeOptions = url.startsWith("https:") ? await readClientTls(settings) : {};
+  const transport = createConnectTransport({ baseUrl: url, httpVersion: "1.1", nodeOptions });
+  const service = createClient(DomainService, transport);
+  const { MEMORY_API_KEY: apiKey } = settings;
+  const headers: Record<string, string> = apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` };
+  const domains: InspectedDomain[] = [];
+  let pageToken = "";
+  do {
+    const page = await service.listDomains({ pageToken }, { timeoutMs: TIMEOUT_MS, headers });
+    domains.push(...page.domains.map(inspectedFrom));
+    pageToken = page.nextPageToken;
+  } while (pageToken !== "");
+  return domains;
+}
+
+function inspectedFrom(domain: Domain): InspectedDomain {
+  const made = domain.embeddingVersion;
+  return {
+    report: {
+      name: domain.name,
+      model: made?.model ?? null,
+      dimensions: made?.dimensions ?? null,
+      embeddingVersion: made?.version ?? null,
+      memories: Number(domain.memoryCount),
+      pending: Number(domain.pendingCount),
+      failed: Number(domain.failedCount),
+      olderVersions: 0,
+    },
+    digest: made?.modelDigest ?? "",
+    profile: made?.profile ?? "",
+    // The running server sees to it that its domains follow the model it is configured with.
+    ownModel: true,
+    failureReason: undefined,
+  };
+}
