@@ -12,118 +12,118 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 export declare const file_memoryservice_v1_memory: GenFile;
 
 /**
- * A text that is kept to be found again, by its words and by its meaning.
+ * A text that is stored so that full-text search and semantic search can find it again.
  *
- * The bounds in these comments are those of requests. Memories taken over from older systems may lie outside
- * them, and are returned as they are.
+ * The bounds in the comments of the fields apply to requests. Imported memories, such as those from older systems, may
+ * exceed them and are returned unchanged.
  *
  * @generated from message memoryservice.v1.Memory
  */
 export declare type Memory = Message<"memoryservice.v1.Memory"> & {
   /**
-   * Names the memory within its domain. 1 to 50 characters of `A-Z a-z 0-9 . _ : -`, chosen by the caller, or
-   * `mem_` and a UUIDv7 made by the server. Never changes.
+   * The id, which is unique within the domain: 1 to 50 characters of `A-Z a-z 0-9 . _ : -`. The caller chooses it;
+   * otherwise the server generates `mem_` followed by a UUIDv7. It never changes.
    *
    * @generated from field: string id = 1;
    */
   id: string;
 
   /**
-   * The domain it lives in. Always set in answers; empty in a request means the default domain.
+   * The domain that contains the memory. Always set in responses. If it is empty in a request, the default domain is
+   * used.
    *
    * @generated from field: string domain = 2;
    */
   domain: string;
 
   /**
-   * The text: at most 1 MiB of UTF-8, more than white space. Empty if the view leaves it out.
+   * The text: at most 1 MiB of UTF-8, with at least one character other than white space. Empty if the view omits it.
    *
    * @generated from field: string content = 3;
    */
   content: string;
 
   /**
-   * Where it comes from, as the caller likes to call it: `meeting_notes`, a URL. At most 256 characters; empty
-   * if unknown.
+   * Where the memory comes from, in the caller's own terms, such as `meeting_notes` or a URL. At most 256 characters.
+   * Empty if the source is unknown.
    *
    * @generated from field: string source = 4;
    */
   source: string;
 
   /**
-   * How much it matters, from 0 to 1. Unset if nobody has said: that is not 0.
+   * How important the memory is, from 0 to 1. Unset if the importance is unknown, which is not the same as 0.
    *
    * @generated from field: optional double importance = 5;
    */
   importance?: number | undefined;
 
   /**
-   * Labels to filter by: at most 64, of 1 to 64 characters each, compared letter by letter. In the order given,
-   * without repeats.
+   * Labels to filter by: at most 64 tags of 1 to 64 characters each, in the order of the request and without
+   * duplicates. Tags are case-sensitive.
    *
    * @generated from field: repeated string tags = 6;
    */
   tags: string[];
 
   /**
-   * Whatever else the caller wants to keep with it. At most 64 KiB as JSON, at most 16 levels; the keys
-   * `source`, `importance` and `tags` are reserved for the fields of those names. Numbers are double precision:
-   * keep longer ones as strings.
+   * Any other data of the caller: a JSON object of at most 64 KiB and at most 16 levels. The top-level keys `source`,
+   * `importance` and `tags` are reserved for the fields of those names. Numbers have double precision; store numbers
+   * that need more digits as strings.
    *
    * @generated from field: google.protobuf.Struct metadata = 7;
    */
   metadata?: JsonObject | undefined;
 
   /**
-   * When it was first stored. Set by the server, to the microsecond, as all its times; kept when it is
-   * replaced.
+   * When the memory was first stored. Set by the server, with microsecond precision like all times that the server
+   * sets. Replacing the memory does not change it.
    *
    * @generated from field: google.protobuf.Timestamp create_time = 8;
    */
   createTime?: Timestamp | undefined;
 
   /**
-   * When it was last changed by a caller. Set by the server; equal to `create_time` at first. An embedding that
-   * becomes ready does not touch it.
+   * When a caller last changed the memory. Set by the server; initially equal to `create_time`. It does not change when
+   * an embedding becomes ready.
    *
    * @generated from field: google.protobuf.Timestamp update_time = 9;
    */
   updateTime?: Timestamp | undefined;
 
   /**
-   * From when on it does not exist any more: no call returns it, though its row may be removed a little later.
-   * Unset: never.
+   * When the memory expires. From then on, no method returns it, although the server may delete its row a little later.
+   * If unset, the memory never expires.
    *
    * @generated from field: google.protobuf.Timestamp expire_time = 10;
    */
   expireTime?: Timestamp | undefined;
 
   /**
-   * Counts the changes by callers, from 1. Set by the server. Send it as `expected_version` to change only what
-   * you have seen.
+   * The version of the memory: 1 at first, incremented with every change by a caller. Set by the server. Send it as
+   * `expected_version` to make a change only if the memory is still at the version that you read.
    *
    * @generated from field: int64 version = 11;
    */
   version: bigint;
 
   /**
-   * How many chunks the content is cut into to be embedded, each small enough for the model: 1 for most
-   * memories. May change with the model. Set by the server.
+   * The number of chunks that the content is split into for embedding, each small enough for the embedding model. 1 for
+   * most memories. It may change with the embedding model. Set by the server.
    *
    * @generated from field: int32 chunk_count = 12;
    */
   chunkCount: number;
 
   /**
-   * What is known about its meaning. Set by the server.
+   * The state of the embedding. Set by the server.
    *
    * @generated from field: memoryservice.v1.Memory.Embedding embedding = 13;
    */
   embedding?: Memory_Embedding | undefined;
 
   /**
-   * The beginning of the content, at most 300 characters. Set by the server, and only where the view leaves
-   * `content` out.
+   * The beginning of the content, at most 300 characters. Set by the server, and only if the view omits `content`.
    *
    * @generated from field: string preview = 14;
    */
@@ -137,28 +137,29 @@ export declare type Memory = Message<"memoryservice.v1.Memory"> & {
 export declare const MemorySchema: GenMessage<Memory>;
 
 /**
- * What the service knows about the meaning of a memory.
+ * The state of a memory's embedding.
  *
  * @generated from message memoryservice.v1.Memory.Embedding
  */
 export declare type Memory_Embedding = Message<"memoryservice.v1.Memory.Embedding"> & {
   /**
-   * How far it has come.
+   * The progress of the embedding.
    *
    * @generated from field: memoryservice.v1.Memory.Embedding.State state = 1;
    */
   state: Memory_Embedding_State;
 
   /**
-   * Why it failed, in words for an operator. Empty unless STATE_FAILED.
+   * Why the embedding failed, for operators. Empty unless the state is STATE_FAILED.
    *
    * @generated from field: string failure_reason = 2;
    */
   failureReason: string;
 
   /**
-   * Number of the embedding version that made it (see EmbeddingVersion). 0 while there is none. An older one
-   * than its domain's will be made anew in the background.
+   * The number of the embedding version that the embedding belongs to (see EmbeddingVersion). 0 if there is no
+   * embedding. If it differs from the embedding version of the domain, the server re-embeds the memory in the
+   * background.
    *
    * @generated from field: int32 version = 3;
    */
@@ -172,37 +173,37 @@ export declare type Memory_Embedding = Message<"memoryservice.v1.Memory.Embeddin
 export declare const Memory_EmbeddingSchema: GenMessage<Memory_Embedding>;
 
 /**
- * How far the embedding has come.
+ * The progress of an embedding.
  *
  * @generated from enum memoryservice.v1.Memory.Embedding.State
  */
 export enum Memory_Embedding_State {
   /**
-   * Not used in answers.
+   * Not used in responses.
    *
    * @generated from enum value: STATE_UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
 
   /**
-   * Will be made in the background, as soon as the embedder answers. Until then the memory is found by its
-   * words only.
+   * The embedding does not exist yet. The server generates it in the background as soon as the embedder is
+   * available. Until then, only full-text search finds the memory.
    *
    * @generated from enum value: STATE_PENDING = 1;
    */
   PENDING = 1,
 
   /**
-   * The memory is found by its meaning, too.
+   * The embedding exists. Semantic search finds the memory as well.
    *
    * @generated from enum value: STATE_READY = 2;
    */
   READY = 2,
 
   /**
-   * The embedding model refused this text again and again, or there is nothing to embed (an imported memory
-   * may be empty); `failure_reason` tells why. The memory is kept and found by its words. RetryFailed makes
-   * it pending again, and so does a change of its content.
+   * The embedding failed permanently, and `failure_reason` says why: the embedding model repeatedly rejected the
+   * text, or there is no text to embed (an imported memory may be empty). The memory is kept, and only full-text
+   * search finds it. RetryFailed sets it back to STATE_PENDING, and so does a change of its content.
    *
    * @generated from enum value: STATE_FAILED = 3;
    */
@@ -215,49 +216,50 @@ export enum Memory_Embedding_State {
 export declare const Memory_Embedding_StateSchema: GenEnum<Memory_Embedding_State>;
 
 /**
- * What made an embedding. Embeddings are compared only within one version, so that a new model (or new weights
- * under the name of the old one) cannot mix with the old.
+ * What generates an embedding: the embedding model, its weights, and the rules that prepare texts for it. The server
+ * compares embeddings of the same version only. Embeddings of a new model, or of new weights under the same model name,
+ * therefore never mix with older ones.
  *
  * @generated from message memoryservice.v1.EmbeddingVersion
  */
 export declare type EmbeddingVersion = Message<"memoryservice.v1.EmbeddingVersion"> & {
   /**
-   * Number of the version within this installation, from 1.
+   * The number of the version, from 1. Unique within this installation.
    *
    * @generated from field: int32 version = 1;
    */
   version: number;
 
   /**
-   * The model by its full name, as `nomic-embed-text:latest`.
+   * The full name of the embedding model, such as `nomic-embed-text:latest`.
    *
    * @generated from field: string model = 2;
    */
   model: string;
 
   /**
-   * Digest of the model's weights as the embedder tells it. Empty if it tells none.
+   * The digest of the model's weights, as reported by the embedder. Empty if the embedder does not report one.
    *
    * @generated from field: string model_digest = 3;
    */
   modelDigest: string;
 
   /**
-   * Length of an embedding.
+   * The number of dimensions of an embedding.
    *
    * @generated from field: int32 dimensions = 4;
    */
   dimensions: number;
 
   /**
-   * Name and revision of the rules that prepare texts for the model, as `nomic/1`.
+   * The name and revision of the rules that prepare texts for the embedding model, such as `nomic/1`.
    *
    * @generated from field: string profile = 5;
    */
   profile: string;
 
   /**
-   * Name and revision of the rules that cut long content into chunks.
+   * The name and revision of the rules that split long content into chunks, such as `paragraphs/1`.
    *
    * @generated from field: string chunker = 6;
    */
@@ -271,22 +273,23 @@ export declare type EmbeddingVersion = Message<"memoryservice.v1.EmbeddingVersio
 export declare const EmbeddingVersionSchema: GenMessage<EmbeddingVersion>;
 
 /**
- * An embedding that the caller has made.
+ * A caller-supplied embedding.
  *
  * @generated from message memoryservice.v1.EmbeddingValues
  */
 export declare type EmbeddingValues = Message<"memoryservice.v1.EmbeddingValues"> & {
   /**
-   * The vector: as many numbers as the version has dimensions, all finite, not all 0. Its length does not
-   * matter: the service brings it to 1.
+   * The vector: one finite number for each dimension of the embedding version, not all of them 0. The server normalizes
+   * it to length 1.
    *
    * @generated from field: repeated float values = 1;
    */
   values: number[];
 
   /**
-   * The version that it belongs to, one that the domain uses (Domain.embedding_version). Required: an embedding
-   * of another model has as many numbers and finds nonsense.
+   * The number of the embedding version that the vector belongs to. Required, and must be the version that the domain
+   * uses (Domain.embedding_version), because an embedding of another model may have as many dimensions but leads to
+   * meaningless results.
    *
    * @generated from field: int32 embedding_version = 2;
    */
@@ -300,7 +303,7 @@ export declare type EmbeddingValues = Message<"memoryservice.v1.EmbeddingValues"
 export declare const EmbeddingValuesSchema: GenMessage<EmbeddingValues>;
 
 /**
- * A memory as Export writes and Import reads it.
+ * A memory in the form that Export writes and Import reads.
  *
  * @generated from message memoryservice.v1.MemoryRecord
  */
@@ -313,9 +316,9 @@ export declare type MemoryRecord = Message<"memoryservice.v1.MemoryRecord"> & {
   memory?: Memory | undefined;
 
   /**
-   * Its chunks, in order, if embeddings were asked for and it is STATE_READY. They belong to
-   * `memory.embedding.version`, which the header of the export describes; none of another version are sent, nor
-   * more than fit into a message with their memory.
+   * The chunks of the content, in order. Set if the export includes embeddings and the memory is STATE_READY. The
+   * embeddings belong to `memory.embedding.version`, which the header of the export describes. Chunks are omitted if
+   * their embeddings belong to another version, or if they do not fit into one message together with the memory.
    *
    * @generated from field: repeated memoryservice.v1.MemoryRecord.Chunk chunks = 2;
    */
@@ -335,29 +338,29 @@ export declare const MemoryRecordSchema: GenMessage<MemoryRecord>;
  */
 export declare type MemoryRecord_Chunk = Message<"memoryservice.v1.MemoryRecord.Chunk"> & {
   /**
-   * Position among the chunks, from 0.
+   * The position of the chunk among all chunks of the content, from 0.
    *
    * @generated from field: int32 chunk_index = 1;
    */
   chunkIndex: number;
 
   /**
-   * Where it begins in the content, in characters (Unicode code points).
+   * The position of the chunk's first character in the content, from 0, in characters (Unicode code points).
    *
    * @generated from field: int32 start_offset = 2;
    */
   startOffset: number;
 
   /**
-   * Where it ends: the first character that does not belong to it any more.
+   * The position after the chunk's last character, in characters.
    *
    * @generated from field: int32 end_offset = 3;
    */
   endOffset: number;
 
   /**
-   * Its embedding as little-endian 32-bit floats: a third of what numbers would take in a JSON file, and
-   * exact.
+   * The embedding as little-endian 32-bit floats. This form is exact, and in a JSON file it takes a third of the
+   * space of a list of numbers.
    *
    * @generated from field: bytes embedding = 4;
    */
@@ -371,27 +374,27 @@ export declare type MemoryRecord_Chunk = Message<"memoryservice.v1.MemoryRecord.
 export declare const MemoryRecord_ChunkSchema: GenMessage<MemoryRecord_Chunk>;
 
 /**
- * How much of each memory to return.
+ * How much of each memory a response contains.
  *
  * @generated from enum memoryservice.v1.View
  */
 export enum View {
   /**
-   * VIEW_FULL.
+   * Same as VIEW_FULL.
    *
    * @generated from enum value: VIEW_UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
 
   /**
-   * Every field but `preview`.
+   * All fields except `preview`.
    *
    * @generated from enum value: VIEW_FULL = 1;
    */
   FULL = 1,
 
   /**
-   * Every field but `content`, with `preview` in its place. The snippets of search hits come with any view.
+   * All fields except `content`, with `preview` in its place. Search hits contain their snippets in every view.
    *
    * @generated from enum value: VIEW_SNIPPET = 2;
    */

@@ -32,7 +32,7 @@ export const Memory_Embedding_StateSchema = /*@__PURE__*/
   enumDesc(file_memoryservice_v1_memory, 0, 0, 0);
 
 /**
- * How far the embedding has come.
+ * The progress of an embedding.
  *
  * @generated from enum memoryservice.v1.Memory.Embedding.State
  */
@@ -74,7 +74,7 @@ export const ViewSchema = /*@__PURE__*/
   enumDesc(file_memoryservice_v1_memory, 0);
 
 /**
- * How much of each memory to return.
+ * How much of each memory a response contains.
  *
  * @generated from enum memoryservice.v1.View
  */
