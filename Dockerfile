@@ -5,10 +5,10 @@ COPY package.json package-lock.json .npmrc ./
 COPY gen/package.json gen/
 COPY tools/node-runtime/package.json tools/node-runtime/
 RUN npm ci
-COPY tsconfig.json tsconfig.build.json ./
+COPY tsconfig.json tsconfig.build.json LICENSE ./
 COPY gen gen
 COPY src src
-RUN npm run build
+RUN npm run client:build && npm run build
 RUN npm prune --omit=dev --omit=optional
 
 FROM node:24.21.0-bookworm-slim
@@ -17,7 +17,8 @@ ENV NODE_ENV=production NODE_OPTIONS=--max-semi-space-size=16
 WORKDIR /app
 COPY --from=build /app/package.json ./
 COPY --from=build /app/node_modules node_modules
-COPY --from=build /app/gen gen
+# node_modules links to gen, which holds the compiled client here instead of its sources.
+COPY --from=build /app/gen/dist gen
 COPY --from=build /app/dist dist
 COPY proto/memoryservice proto/memoryservice
 COPY sql sql

@@ -17,7 +17,7 @@ import { rejection } from "./harness.ts";
 
 const clientDirectory = new URL("../../gen/client/", import.meta.url);
 /** What a browser gets; the same face as for Node. */
-const web: typeof node = await import(new URL("web.js", clientDirectory).href);
+const web: typeof node = await import(new URL("web.ts", clientDirectory).href);
 
 const ways = [
   ["gRPC on Node", node, "grpc"],
@@ -151,18 +151,22 @@ test("a Node process ends although the client was not closed", async () => {
 });
 
 test.each([
-  [node, {}, "baseUrl must be an http:// or https:// URL, is undefined"],
-  [node, { baseUrl: "127.0.0.1:50051" }, "baseUrl must be an http:// or https:// URL, is 127.0.0.1:50051"],
-  [node, { baseUrl: "http://x", protocol: "soap" }, "protocol must be grpc, connect or grpc-web, is soap"],
-  [web, { baseUrl: "http://x", protocol: "soap" }, "protocol must be connect or grpc-web, is soap"],
-  [web, { baseUrl: "http://x", protocol: "grpc" }, "protocol grpc needs Node"],
+  [node, {}, "baseUrl must be an http:// or https:// URL, got undefined"],
+  [node, { baseUrl: "127.0.0.1:50051" }, "baseUrl must be an http:// or https:// URL, got 127.0.0.1:50051"],
+  [
+    node,
+    { baseUrl: "http://x", protocol: "soap" },
+    'protocol must be "grpc", "connect" or "grpc-web", got "soap"',
+  ],
+  [web, { baseUrl: "http://x", protocol: "soap" }, 'protocol must be "connect" or "grpc-web", got "soap"'],
+  [web, { baseUrl: "http://x", protocol: "grpc" }, 'protocol "grpc" needs Node'],
 ])("%# bad options are refused by name", ({ createMemoryClient }, options, message) => {
   expect(() => createMemoryClient(options as node.MemoryClientOptions)).toThrow(message);
 });
 
 test("what a browser loads imports nothing of Node", async () => {
   const packages = new Set<string>();
-  const files = new Set([new URL("web.js", clientDirectory).href]);
+  const files = new Set([new URL("web.ts", clientDirectory).href]);
   for (const file of files) {
     const source = await readFile(new URL(file), "utf8");
     for (const [, specifier = ""] of source.matchAll(/(?:^|\n)(?:import|export)\b[^;]*?from "([^"]+)"/g)) {

@@ -131,7 +131,7 @@ test("a server that says nothing for too long is given up", async () => {
   expect(await rejection(idsOf(client.streamSearch({ query: "q" })))).toMatchObject({
     code: Code.DeadlineExceeded,
     reason: "DEADLINE_EXCEEDED",
-    message: "no answer within 20 ms",
+    message: "no message arrived within 20 ms",
   });
 });
 

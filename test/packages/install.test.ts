@@ -32,9 +32,8 @@ beforeAll(async () => {
   directory = await temporaryDirectory();
   clientProject = join(directory.path, "client-project");
   serverProject = join(directory.path, "server-project");
-  for (const source of [root, join(root, "gen")]) {
-    await run("npm", ["pack", "--pack-destination", directory.path], { cwd: source });
-  }
+  await run("npm", ["pack", "--pack-destination", directory.path]);
+  await run("npm", ["run", "client:pack", "--", "--pack-destination", directory.path]);
   const peers = ["@bufbuild/protobuf", "@connectrpc/connect", "@connectrpc/connect-node"];
   const older = oldest === undefined ? [] : [`${oldest}@22.18.0`];
   await Promise.all([
@@ -59,10 +58,25 @@ describe("the client package", () => {
 
   test("has what a consumer needs and nothing else", () => {
     const generated = filesIn(join(root, "gen/src")).map((file) => `src/${file}`);
-    const handWritten = filesIn(join(root, "gen/client")).map((file) => `client/${file}`);
+    const compiled = filesIn(join(root, "gen/client"))
+      .map((file) => `client/${file.replace(/\.ts$/, "")}`)
+      .flatMap((path) => [`${path}.js`, `${path}.d.ts`]);
     expect(filesIn(installed())).toEqual(
-      ["LICENSE", "README.md", "package.json", ...generated, ...handWritten].toSorted(),
+      ["LICENSE", "README.md", "package.json", ...generated, ...compiled].toSorted(),
     );
+  });
+
+  test("imports compiled files only", () => {
+    const compiled = filesIn(installed()).filter((file) => /^client\/.*\.(js|d\.ts)$/.test(file));
+    expect(compiled.length).toBeGreaterThan(20);
+    for (const file of compiled) {
+      expect(readFileSync(join(installed(), file), "utf8"), file).not.toMatch(/"\.[^"]*(?<!\.d)\.ts"/);
+    }
+  });
+
+  test("is not packed from its sources by mistake", async () => {
+    const packing = run("npm", ["pack", "--dry-run", "--workspace", "memory-service-client"]);
+    await expect(packing).rejects.toThrow("npm run client:pack");
   });
 
   test("brings no other package than its peers", () => {
