@@ -19,94 +19,95 @@ export declare const file_memoryservice_v1_domain_service: GenFile;
  */
 export declare type Domain = Message<"memoryservice.v1.Domain"> & {
   /**
-   * Its name: 1 to 40 characters, a lower-case letter, then lower-case letters, digits, `_` and `-`. Never
-   * changes.
+   * The name: a lower-case letter, followed by lower-case letters, digits, `_` and `-`; 1 to 40 characters in total. It
+   * never changes.
    *
    * @generated from field: string name = 1;
    */
   name: string;
 
   /**
-   * What is kept in it, for people and agents who choose a domain. At most 1,024 characters.
+   * What the domain contains, for people and agents that choose a domain. At most 1,024 characters.
    *
    * @generated from field: string description = 2;
    */
   description: string;
 
   /**
-   * When it was created. Set by the server.
+   * When the domain was created. Set by the server.
    *
    * @generated from field: google.protobuf.Timestamp create_time = 3;
    */
   createTime?: Timestamp | undefined;
 
   /**
-   * The PostgreSQL text search configuration by which words are stemmed and left out, as `english` or `simple`.
+   * The PostgreSQL text search configuration, such as `english` or `simple`. It determines how full-text search stems
+   * words and which stop words it ignores.
    *
    * @generated from field: string text_search_config = 4;
    */
   textSearchConfig: string;
 
   /**
-   * What makes its embeddings. Set by the server; unset until the model is known, which takes a first answer of
-   * the embedder.
+   * The embedding version that the domain uses. Set by the server. Unset until the embedding model is known, which
+   * requires a first response from the embedder.
    *
    * @generated from field: memoryservice.v1.EmbeddingVersion embedding_version = 5;
    */
   embeddingVersion?: EmbeddingVersion | undefined;
 
   /**
-   * Whether it keeps each content only once, byte for byte. Never changes.
+   * Whether the domain stores the same content, compared byte for byte, only once. It never changes.
    *
    * @generated from field: bool deduplicate_content = 6;
    */
   deduplicateContent: boolean;
 
   /**
-   * How many memories it has. This and the figures below are set by the server, counted now and then and
-   * remembered for some seconds: `counts_as_of` tells the moment.
+   * The number of memories. The server counts this and the following figures on demand and caches them for a few
+   * seconds; `counts_as_of` says when it counted them.
    *
    * @generated from field: int64 memory_count = 7;
    */
   memoryCount: bigint;
 
   /**
-   * How many of them wait for their embedding, or for one of the present version.
+   * The number of memories that wait for an embedding, or for one of the domain's current embedding version.
    *
    * @generated from field: int64 pending_count = 8;
    */
   pendingCount: bigint;
 
   /**
-   * How many of them have an embedding that failed.
+   * The number of memories whose embedding is STATE_FAILED.
    *
    * @generated from field: int64 failed_count = 9;
    */
   failedCount: bigint;
 
   /**
-   * What it takes on disk, tables and indexes, in bytes.
+   * The disk space of all tables and indexes, in bytes.
    *
    * @generated from field: int64 size_bytes = 10;
    */
   sizeBytes: bigint;
 
   /**
-   * When a memory was last stored or changed. Unset if there is none.
+   * When a memory was last stored or changed. Unset if the domain has no memories.
    *
    * @generated from field: google.protobuf.Timestamp last_write_time = 11;
    */
   lastWriteTime?: Timestamp | undefined;
 
   /**
-   * When the figures above were counted.
+   * When the server counted the figures above.
    *
    * @generated from field: google.protobuf.Timestamp counts_as_of = 12;
    */
   countsAsOf?: Timestamp | undefined;
 
   /**
-   * How far its indexes have come. Set by the server.
+   * The state of the indexes. Set by the server.
    *
    * @generated from field: memoryservice.v1.Domain.IndexState index_state = 13;
    */
@@ -120,34 +121,34 @@ export declare type Domain = Message<"memoryservice.v1.Domain"> & {
 export declare const DomainSchema: GenMessage<Domain>;
 
 /**
- * How far the indexes have come.
+ * The state of a domain's indexes.
  *
  * @generated from enum memoryservice.v1.Domain.IndexState
  */
 export enum Domain_IndexState {
   /**
-   * Not used in answers.
+   * Not used in responses.
    *
    * @generated from enum value: INDEX_STATE_UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
 
   /**
-   * All are there and used.
+   * All indexes exist and are in use.
    *
    * @generated from enum value: INDEX_STATE_READY = 1;
    */
   READY = 1,
 
   /**
-   * At least one is being built, or built again. Searches answer, some of them more slowly.
+   * At least one index is being built or rebuilt. Searches return results, but some are slower.
    *
    * @generated from enum value: INDEX_STATE_BUILDING = 2;
    */
   BUILDING = 2,
 
   /**
-   * At least one is missing or not valid, and nobody builds it: an operator should look at the server's log.
+   * At least one index is missing or invalid and is not being built. An operator should check the server's log.
    *
    * @generated from enum value: INDEX_STATE_DEGRADED = 3;
    */
@@ -160,50 +161,51 @@ export enum Domain_IndexState {
 export declare const Domain_IndexStateSchema: GenEnum<Domain_IndexState>;
 
 /**
- * A domain to be created.
+ * Request message for CreateDomain.
  *
  * @generated from message memoryservice.v1.CreateDomainRequest
  */
 export declare type CreateDomainRequest = Message<"memoryservice.v1.CreateDomainRequest"> & {
   /**
-   * Its name, by the rule of Domain.name. Required.
+   * The name, by the rules of Domain.name. Required.
    *
    * @generated from field: string name = 1;
    */
   name: string;
 
   /**
-   * What will be kept in it. At most 1,024 characters. Not compared with a domain that exists.
+   * What the domain will contain. At most 1,024 characters. Not compared if the domain exists.
    *
    * @generated from field: string description = 2;
    */
   description: string;
 
   /**
-   * The text search configuration, one that the database has. Empty: the server's default.
+   * The PostgreSQL text search configuration, which must exist in the database. If empty, the server's default is used.
    *
    * @generated from field: string text_search_config = 3;
    */
   textSearchConfig: string;
 
   /**
-   * The embedding model, one that the embedder has or can get. Empty: the server's default, and whatever that
-   * becomes.
+   * The embedding model, which the embedder must have or be able to download. If empty, the domain uses the server's
+   * default model, and follows later changes of that default.
    *
    * @generated from field: string embedding_model = 4;
    */
   embeddingModel: string;
 
   /**
-   * The length of embeddings, one that the model can make, from 1 to 2,000. Unset: the model's own.
+   * The number of dimensions of the embeddings, from 1 to 2,000, which the embedding model must support. Defaults to
+   * the number of the model itself.
    *
    * @generated from field: optional int32 dimensions = 5;
    */
   dimensions?: number | undefined;
 
   /**
-   * Whether to keep each content only once: storing it again under another id answers STORE_OUTCOME_DUPLICATE.
-   * Cannot be changed later.
+   * Whether to store the same content only once. If it is stored again under another id, the outcome is
+   * STORE_OUTCOME_DUPLICATE. The setting cannot be changed later.
    *
    * @generated from field: bool deduplicate_content = 6;
    */
@@ -217,7 +219,7 @@ export declare type CreateDomainRequest = Message<"memoryservice.v1.CreateDomain
 export declare const CreateDomainRequestSchema: GenMessage<CreateDomainRequest>;
 
 /**
- * The domain after the call.
+ * Response message for CreateDomain.
  *
  * @generated from message memoryservice.v1.CreateDomainResponse
  */
@@ -230,7 +232,7 @@ export declare type CreateDomainResponse = Message<"memoryservice.v1.CreateDomai
   domain?: Domain | undefined;
 
   /**
-   * False if it existed already, with the same settings.
+   * True if this call created the domain. False if the domain already existed with the same settings.
    *
    * @generated from field: bool created = 2;
    */
@@ -244,13 +246,13 @@ export declare type CreateDomainResponse = Message<"memoryservice.v1.CreateDomai
 export declare const CreateDomainResponseSchema: GenMessage<CreateDomainResponse>;
 
 /**
- * Which domain to read.
+ * Request message for GetDomain.
  *
  * @generated from message memoryservice.v1.GetDomainRequest
  */
 export declare type GetDomainRequest = Message<"memoryservice.v1.GetDomainRequest"> & {
   /**
-   * Its name. Empty: the default domain.
+   * The name of the domain. If empty, the default domain is used.
    *
    * @generated from field: string name = 1;
    */
@@ -264,7 +266,7 @@ export declare type GetDomainRequest = Message<"memoryservice.v1.GetDomainReques
 export declare const GetDomainRequestSchema: GenMessage<GetDomainRequest>;
 
 /**
- * A domain.
+ * Response message for GetDomain.
  *
  * @generated from message memoryservice.v1.GetDomainResponse
  */
@@ -284,20 +286,20 @@ export declare type GetDomainResponse = Message<"memoryservice.v1.GetDomainRespo
 export declare const GetDomainResponseSchema: GenMessage<GetDomainResponse>;
 
 /**
- * Which page of the domains to list.
+ * Request message for ListDomains.
  *
  * @generated from message memoryservice.v1.ListDomainsRequest
  */
 export declare type ListDomainsRequest = Message<"memoryservice.v1.ListDomainsRequest"> & {
   /**
-   * How many domains to return at most, from 1 to 1,000. Unset: 50.
+   * The maximum number of domains to return, from 1 to 1,000. Defaults to 50.
    *
    * @generated from field: optional int32 page_size = 1;
    */
   pageSize?: number | undefined;
 
   /**
-   * Where to go on: `next_page_token` of the page before. Empty: the first page.
+   * The `next_page_token` of the previous page. If empty, the first page is returned.
    *
    * @generated from field: string page_token = 2;
    */
@@ -311,20 +313,20 @@ export declare type ListDomainsRequest = Message<"memoryservice.v1.ListDomainsRe
 export declare const ListDomainsRequestSchema: GenMessage<ListDomainsRequest>;
 
 /**
- * A page of domains.
+ * Response message for ListDomains.
  *
  * @generated from message memoryservice.v1.ListDomainsResponse
  */
 export declare type ListDomainsResponse = Message<"memoryservice.v1.ListDomainsResponse"> & {
   /**
-   * The domains, by name.
+   * The domains, ordered by name.
    *
    * @generated from field: repeated memoryservice.v1.Domain domains = 1;
    */
   domains: Domain[];
 
   /**
-   * Where the next page begins. Empty: this was the last one. Opaque.
+   * The token of the next page. Empty if this is the last page. The token is opaque.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -338,22 +340,22 @@ export declare type ListDomainsResponse = Message<"memoryservice.v1.ListDomainsR
 export declare const ListDomainsResponseSchema: GenMessage<ListDomainsResponse>;
 
 /**
- * A change of a domain.
+ * Request message for UpdateDomain.
  *
  * @generated from message memoryservice.v1.UpdateDomainRequest
  */
 export declare type UpdateDomainRequest = Message<"memoryservice.v1.UpdateDomainRequest"> & {
   /**
-   * The domain: `name` says which (empty: the default domain), the fields in the mask what they should become.
-   * All others are ignored.
+   * The domain with its new values. Required. `name` identifies the domain; if it is empty, the default domain is used.
+   * Only the fields in `update_mask` are changed; all others are ignored.
    *
    * @generated from field: memoryservice.v1.Domain domain = 1;
    */
   domain?: Domain | undefined;
 
   /**
-   * What to change: `description`, `text_search_config` (the words of all memories are indexed anew). Required;
-   * other paths are an error.
+   * The fields to change: `description`, `text_search_config` or both. Required. Any other path is an error. Changing
+   * `text_search_config` reindexes the text of all memories; if its new value is empty, the server's default is used.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 2;
    */
@@ -367,13 +369,13 @@ export declare type UpdateDomainRequest = Message<"memoryservice.v1.UpdateDomain
 export declare const UpdateDomainRequestSchema: GenMessage<UpdateDomainRequest>;
 
 /**
- * The domain after the change.
+ * Response message for UpdateDomain.
  *
  * @generated from message memoryservice.v1.UpdateDomainResponse
  */
 export declare type UpdateDomainResponse = Message<"memoryservice.v1.UpdateDomainResponse"> & {
   /**
-   * The domain.
+   * The domain after the change.
    *
    * @generated from field: memoryservice.v1.Domain domain = 1;
    */
@@ -387,20 +389,20 @@ export declare type UpdateDomainResponse = Message<"memoryservice.v1.UpdateDomai
 export declare const UpdateDomainResponseSchema: GenMessage<UpdateDomainResponse>;
 
 /**
- * Which domain to delete.
+ * Request message for DeleteDomain.
  *
  * @generated from message memoryservice.v1.DeleteDomainRequest
  */
 export declare type DeleteDomainRequest = Message<"memoryservice.v1.DeleteDomainRequest"> & {
   /**
-   * Its name. Required, also for the default domain.
+   * The name of the domain. Required, even for the default domain.
    *
    * @generated from field: string name = 1;
    */
   name: string;
 
   /**
-   * The name once more, so that nobody deletes a domain by a slip. InvalidArgument if it differs.
+   * The same name again, as a protection against accidental deletion. It is an error if the two names differ.
    *
    * @generated from field: string confirm_name = 2;
    */
@@ -414,13 +416,13 @@ export declare type DeleteDomainRequest = Message<"memoryservice.v1.DeleteDomain
 export declare const DeleteDomainRequestSchema: GenMessage<DeleteDomainRequest>;
 
 /**
- * What was deleted.
+ * Response message for DeleteDomain.
  *
  * @generated from message memoryservice.v1.DeleteDomainResponse
  */
 export declare type DeleteDomainResponse = Message<"memoryservice.v1.DeleteDomainResponse"> & {
   /**
-   * How many memories it had.
+   * The number of memories that the domain contained.
    *
    * @generated from field: int64 deleted_memories = 1;
    */
@@ -434,20 +436,23 @@ export declare type DeleteDomainResponse = Message<"memoryservice.v1.DeleteDomai
 export declare const DeleteDomainResponseSchema: GenMessage<DeleteDomainResponse>;
 
 /**
- * Manages domains: the namespaces that memories live in, each in tables and indexes of its own.
+ * Manages domains, the namespaces of memories. Each domain has its own tables and indexes.
  *
- * A domain is a topic, a team or an application; it costs some tables, so users by the thousand are better told
- * apart by a filter. What MemoryService says about domain names, errors and deadlines holds here, too.
+ * Use a domain for a topic, a team or an application. Because each domain costs several tables, separate users with a
+ * filter instead if there are thousands of them. The rules of MemoryService for domain names, errors and deadlines also
+ * apply to this service.
  *
  * @generated from service memoryservice.v1.DomainService
  */
 export declare const DomainService: GenService<{
   /**
-   * Creates a domain. If it exists with the same settings, nothing is done and the answer says so: repeating is
-   * safe, and many may create it at once.
+   * Creates a domain. If the domain exists with the same settings, the call changes nothing, and the response says so.
+   * The call is therefore safe to retry, and several callers may create the same domain concurrently.
    *
-   * AlreadyExists, DOMAIN_ALREADY_EXISTS: it exists with other settings. ResourceExhausted,
-   * DOMAIN_LIMIT_REACHED: the server may have no more.
+   * Fails with:
+   *
+   * - AlreadyExists (DOMAIN_ALREADY_EXISTS) if the domain exists with other settings.
+   * - ResourceExhausted (DOMAIN_LIMIT_REACHED) if the server has reached its maximum number of domains.
    *
    * @generated from rpc memoryservice.v1.DomainService.CreateDomain
    */
@@ -457,9 +462,9 @@ export declare const DomainService: GenService<{
     output: typeof CreateDomainResponseSchema;
   },
   /**
-   * Reads one domain with its counts.
+   * Returns one domain with its counts.
    *
-   * NotFound: no such domain.
+   * Fails with NotFound (DOMAIN_NOT_FOUND) if the domain does not exist.
    *
    * @generated from rpc memoryservice.v1.DomainService.GetDomain
    */
@@ -469,7 +474,7 @@ export declare const DomainService: GenService<{
     output: typeof GetDomainResponseSchema;
   },
   /**
-   * Lists the domains that the caller may read, by name, in pages.
+   * Lists the domains that the caller may read, in pages, ordered by name.
    *
    * @generated from rpc memoryservice.v1.DomainService.ListDomains
    */
@@ -479,10 +484,10 @@ export declare const DomainService: GenService<{
     output: typeof ListDomainsResponseSchema;
   },
   /**
-   * Changes settings of a domain. Returns at once; what follows from a change is done in the background, while
-   * the memories stay findable.
+   * Changes settings of a domain. The call returns at once. The work that follows from a change runs in the background,
+   * and the memories remain searchable while it runs.
    *
-   * NotFound: no such domain.
+   * Fails with NotFound (DOMAIN_NOT_FOUND) if the domain does not exist.
    *
    * @generated from rpc memoryservice.v1.DomainService.UpdateDomain
    */
@@ -492,12 +497,12 @@ export declare const DomainService: GenService<{
     output: typeof UpdateDomainResponseSchema;
   },
   /**
-   * Deletes a domain and all its memories, at once and for good. The default domain comes back empty.
+   * Deletes a domain and all its memories, immediately and permanently. The default domain is then recreated empty.
    *
-   * Not to be repeated blindly: somebody may have created the domain again, which is why no idempotency level
-   * is declared.
+   * Do not retry the call blindly: another caller may have created the domain again. For this reason, the method
+   * declares no idempotency level.
    *
-   * NotFound: no such domain.
+   * Fails with NotFound (DOMAIN_NOT_FOUND) if the domain does not exist.
    *
    * @generated from rpc memoryservice.v1.DomainService.DeleteDomain
    */

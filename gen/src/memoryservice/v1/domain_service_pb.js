@@ -26,7 +26,7 @@ export const Domain_IndexStateSchema = /*@__PURE__*/
   enumDesc(file_memoryservice_v1_domain_service, 0, 0);
 
 /**
- * How far the indexes have come.
+ * The state of a domain's indexes.
  *
  * @generated from enum memoryservice.v1.Domain.IndexState
  */
@@ -104,10 +104,11 @@ export const DeleteDomainResponseSchema = /*@__PURE__*/
   messageDesc(file_memoryservice_v1_domain_service, 10);
 
 /**
- * Manages domains: the namespaces that memories live in, each in tables and indexes of its own.
+ * Manages domains, the namespaces of memories. Each domain has its own tables and indexes.
  *
- * A domain is a topic, a team or an application; it costs some tables, so users by the thousand are better told
- * apart by a filter. What MemoryService says about domain names, errors and deadlines holds here, too.
+ * Use a domain for a topic, a team or an application. Because each domain costs several tables, separate users with a
+ * filter instead if there are thousands of them. The rules of MemoryService for domain names, errors and deadlines also
+ * apply to this service.
  *
  * @generated from service memoryservice.v1.DomainService
  */

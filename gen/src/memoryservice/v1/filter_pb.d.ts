@@ -13,27 +13,28 @@ import type { Timestamp, Value } from "@bufbuild/protobuf/wkt";
 export declare const file_memoryservice_v1_filter: GenFile;
 
 /**
- * Which memories to look at: one condition, or a combination of filters. Search, StreamSearch, List,
- * DeleteMatching, RetryFailed and Export read it the same way on every engine.
+ * A filter that selects memories: a single condition, or a combination of other filters. Search, StreamSearch, List,
+ * DeleteMatching, RetryFailed and Export evaluate it in the same way on both database engines.
  *
- * A condition on something that a memory does not have is false, so its negation is true: there is no third
- * value as SQL has. At most 8 levels deep and at most 128 conditions in all; each list of values has 1 to 1,000
- * of them, each string in it at most 1,024 characters. A filter without a condition is an error; a request
- * without a filter means all memories.
+ * A condition on something that a memory does not have is false, so its negation is true. Unlike in SQL, there is no
+ * third value. A filter has at most 8 levels and at most 128 conditions in total. Each list of values has 1 to 1,000
+ * entries, and each string has at most 1,024 characters. A filter without a condition is an error. A request without a
+ * filter selects all memories.
  *
- * (`all_of` and not `and`: a name that is a keyword in Python or C++ could not be written there.)
+ * The combinations are called `all_of`, `any_of` and `none_of` because `and`, `or` and `not` are keywords in languages
+ * such as Python and C++.
  *
  * @generated from message memoryservice.v1.Filter
  */
 export declare type Filter = Message<"memoryservice.v1.Filter"> & {
   /**
-   * Exactly one is set.
+   * The condition. Exactly one field must be set.
    *
    * @generated from oneof memoryservice.v1.Filter.condition
    */
   condition: {
     /**
-     * True if all filters in the list are.
+     * True if all filters in the list are true.
      *
      * @generated from field: memoryservice.v1.FilterList all_of = 1;
      */
@@ -41,7 +42,7 @@ export declare type Filter = Message<"memoryservice.v1.Filter"> & {
     case: "allOf";
   } | {
     /**
-     * True if at least one filter in the list is.
+     * True if at least one filter in the list is true.
      *
      * @generated from field: memoryservice.v1.FilterList any_of = 2;
      */
@@ -49,7 +50,7 @@ export declare type Filter = Message<"memoryservice.v1.Filter"> & {
     case: "anyOf";
   } | {
     /**
-     * True if no filter in the list is. With one filter: its negation.
+     * True if no filter in the list is true. With a single filter, this is its negation.
      *
      * @generated from field: memoryservice.v1.FilterList none_of = 3;
      */
@@ -57,7 +58,7 @@ export declare type Filter = Message<"memoryservice.v1.Filter"> & {
     case: "noneOf";
   } | {
     /**
-     * True if the id is one of these.
+     * True if the id is one of these values.
      *
      * @generated from field: memoryservice.v1.StringList ids = 4;
      */
@@ -65,7 +66,8 @@ export declare type Filter = Message<"memoryservice.v1.Filter"> & {
     case: "ids";
   } | {
     /**
-     * True if the source is one of these, letter by letter. The empty string finds memories without one.
+     * True if the source is one of these values. Sources are case-sensitive. The empty string matches memories without
+     * a source.
      *
      * @generated from field: memoryservice.v1.StringList sources = 5;
      */
@@ -89,7 +91,7 @@ export declare type Filter = Message<"memoryservice.v1.Filter"> & {
     case: "tagsAll";
   } | {
     /**
-     * True if the memory has an importance and it lies in the range.
+     * True if the memory has an importance and it lies within this range.
      *
      * @generated from field: memoryservice.v1.NumberRange importance = 8;
      */
@@ -97,7 +99,7 @@ export declare type Filter = Message<"memoryservice.v1.Filter"> & {
     case: "importance";
   } | {
     /**
-     * True if the memory was first stored in this time.
+     * True if the memory was first stored within this range.
      *
      * @generated from field: memoryservice.v1.TimeRange create_time = 9;
      */
@@ -105,7 +107,7 @@ export declare type Filter = Message<"memoryservice.v1.Filter"> & {
     case: "createTime";
   } | {
     /**
-     * True if the memory was last changed in this time.
+     * True if the memory was last changed within this range.
      *
      * @generated from field: memoryservice.v1.TimeRange update_time = 10;
      */
@@ -113,7 +115,7 @@ export declare type Filter = Message<"memoryservice.v1.Filter"> & {
     case: "updateTime";
   } | {
     /**
-     * True if the metadata pass a test.
+     * True if the metadata meets this condition.
      *
      * @generated from field: memoryservice.v1.MetadataCondition metadata = 11;
      */
@@ -121,7 +123,7 @@ export declare type Filter = Message<"memoryservice.v1.Filter"> & {
     case: "metadata";
   } | {
     /**
-     * True if the embedding is in this state; STATE_UNSPECIFIED is an error.
+     * True if the embedding is in this state. STATE_UNSPECIFIED is an error.
      *
      * @generated from field: memoryservice.v1.Memory.Embedding.State embedding_state = 12;
      */
@@ -137,13 +139,13 @@ export declare type Filter = Message<"memoryservice.v1.Filter"> & {
 export declare const FilterSchema: GenMessage<Filter>;
 
 /**
- * Filters that are combined.
+ * A list of filters to combine.
  *
  * @generated from message memoryservice.v1.FilterList
  */
 export declare type FilterList = Message<"memoryservice.v1.FilterList"> & {
   /**
-   * 1 to 128 filters. Their order means nothing.
+   * The filters, 1 to 128. Their order has no effect.
    *
    * @generated from field: repeated memoryservice.v1.Filter filters = 1;
    */
@@ -157,13 +159,13 @@ export declare type FilterList = Message<"memoryservice.v1.FilterList"> & {
 export declare const FilterListSchema: GenMessage<FilterList>;
 
 /**
- * Strings, one of which is to be met, or all.
+ * A list of strings to compare with. The condition says whether one of them has to match, or all.
  *
  * @generated from message memoryservice.v1.StringList
  */
 export declare type StringList = Message<"memoryservice.v1.StringList"> & {
   /**
-   * 1 to 1,000 strings of at most 1,024 characters. Their order means nothing.
+   * The strings, 1 to 1,000 of at most 1,024 characters each. Their order has no effect.
    *
    * @generated from field: repeated string values = 1;
    */
@@ -177,13 +179,13 @@ export declare type StringList = Message<"memoryservice.v1.StringList"> & {
 export declare const StringListSchema: GenMessage<StringList>;
 
 /**
- * JSON values, one of which is to be met.
+ * A list of JSON values to compare with, one of which has to match.
  *
  * @generated from message memoryservice.v1.ValueList
  */
 export declare type ValueList = Message<"memoryservice.v1.ValueList"> & {
   /**
-   * 1 to 1,000 values. Their order means nothing.
+   * The values, 1 to 1,000. Their order has no effect.
    *
    * @generated from field: repeated google.protobuf.Value values = 1;
    */
@@ -197,35 +199,35 @@ export declare type ValueList = Message<"memoryservice.v1.ValueList"> & {
 export declare const ValueListSchema: GenMessage<ValueList>;
 
 /**
- * A range of numbers, bounded on one side or both. At least one bound; not `gt` with `gte`, not `lt` with
- * `lte`; the lower bound not above the upper one; never NaN.
+ * A range of numbers with a lower bound, an upper bound or both. It is an error to set no bound, to set both `gte` and
+ * `gt` or both `lte` and `lt`, to set a lower bound above the upper bound, or to use NaN.
  *
  * @generated from message memoryservice.v1.NumberRange
  */
 export declare type NumberRange = Message<"memoryservice.v1.NumberRange"> & {
   /**
-   * The number is greater than or equal to this.
+   * The number is greater than or equal to this bound.
    *
    * @generated from field: optional double gte = 1;
    */
   gte?: number | undefined;
 
   /**
-   * The number is greater than this.
+   * The number is greater than this bound.
    *
    * @generated from field: optional double gt = 2;
    */
   gt?: number | undefined;
 
   /**
-   * The number is less than or equal to this.
+   * The number is less than or equal to this bound.
    *
    * @generated from field: optional double lte = 3;
    */
   lte?: number | undefined;
 
   /**
-   * The number is less than this.
+   * The number is less than this bound.
    *
    * @generated from field: optional double lt = 4;
    */
@@ -239,21 +241,21 @@ export declare type NumberRange = Message<"memoryservice.v1.NumberRange"> & {
 export declare const NumberRangeSchema: GenMessage<NumberRange>;
 
 /**
- * A span of time, bounded on one side or both. At least one bound; the start before the end. Compared to the
- * microsecond.
+ * A range of times with a start, an end or both. It is an error to set neither, or a start that is not before the end.
+ * Times are compared with microsecond precision.
  *
  * @generated from message memoryservice.v1.TimeRange
  */
 export declare type TimeRange = Message<"memoryservice.v1.TimeRange"> & {
   /**
-   * First moment that belongs to it. Unset: since ever.
+   * The start, which is part of the range. If unset, the range has no start.
    *
    * @generated from field: google.protobuf.Timestamp start_time = 1;
    */
   startTime?: Timestamp | undefined;
 
   /**
-   * First moment that does not belong to it any more. Unset: for ever.
+   * The end, which is not part of the range. If unset, the range has no end.
    *
    * @generated from field: google.protobuf.Timestamp end_time = 2;
    */
@@ -267,30 +269,30 @@ export declare type TimeRange = Message<"memoryservice.v1.TimeRange"> & {
 export declare const TimeRangeSchema: GenMessage<TimeRange>;
 
 /**
- * A test of one place in the metadata. Comparison is that of JSON: a number never equals a string, 1 equals
- * 1.0, and letters are compared as they are. `source`, `importance` and `tags` are not in the metadata: they
- * have conditions of their own.
+ * A condition on one value in the metadata. Values are compared as JSON values: a number never equals a string, 1
+ * equals 1.0, and strings are case-sensitive. `source`, `importance` and `tags` are not part of the metadata; Filter
+ * has conditions for them.
  *
  * @generated from message memoryservice.v1.MetadataCondition
  */
 export declare type MetadataCondition = Message<"memoryservice.v1.MetadataCondition"> & {
   /**
-   * Keys from the outermost object to the place, 1 to 16 of them: `["author", "name"]`. A list and not
-   * "author.name", since a key may itself contain dots. A key names a member of an object, never an element of
-   * a list.
+   * The keys that lead from the outermost object to the value, 1 to 16 of them, such as `["author", "name"]`. The path
+   * is a list because a key may itself contain dots. A key selects a member of an object, never an element of a list.
    *
    * @generated from field: repeated string path = 1;
    */
   path: string[];
 
   /**
-   * What has to hold there. Exactly one is set.
+   * The test of the value. Exactly one field must be set.
    *
    * @generated from oneof memoryservice.v1.MetadataCondition.test
    */
   test: {
     /**
-     * The value equals this one; lists and objects as a whole. `null` is met by a null that is there.
+     * True if the value equals this one. Lists and objects are compared as a whole. `null` matches a null in the
+     * metadata, not a missing value.
      *
      * @generated from field: google.protobuf.Value equals = 2;
      */
@@ -298,7 +300,7 @@ export declare type MetadataCondition = Message<"memoryservice.v1.MetadataCondit
     case: "equals";
   } | {
     /**
-     * The value equals one of these.
+     * True if the value equals one of these.
      *
      * @generated from field: memoryservice.v1.ValueList one_of = 3;
      */
@@ -306,7 +308,7 @@ export declare type MetadataCondition = Message<"memoryservice.v1.MetadataCondit
     case: "oneOf";
   } | {
     /**
-     * The value is a number in the range.
+     * True if the value is a number within this range.
      *
      * @generated from field: memoryservice.v1.NumberRange range = 4;
      */
@@ -314,7 +316,7 @@ export declare type MetadataCondition = Message<"memoryservice.v1.MetadataCondit
     case: "range";
   } | {
     /**
-     * True: there is a value, be it null. False: there is none.
+     * If true, the value must exist, and may be null. If false, it must not exist.
      *
      * @generated from field: bool exists = 5;
      */
@@ -322,8 +324,8 @@ export declare type MetadataCondition = Message<"memoryservice.v1.MetadataCondit
     case: "exists";
   } | {
     /**
-     * The value is a list with an element that equals this string, number, bool or null. Not a search within
-     * text: Search does that.
+     * True if the value is a list with an element that equals this string, number, bool or null. This test does not
+     * search within text; use Search for that.
      *
      * @generated from field: google.protobuf.Value contains = 6;
      */
@@ -331,7 +333,8 @@ export declare type MetadataCondition = Message<"memoryservice.v1.MetadataCondit
     case: "contains";
   } | {
     /**
-     * The value is a string that begins with this one: 1 to 1,024 characters, none of which is a wildcard.
+     * True if the value is a string that starts with this prefix, which has 1 to 1,024 characters. No character is a
+     * wildcard.
      *
      * @generated from field: string prefix = 7;
      */
