@@ -3,17 +3,17 @@ import { type Boost, boostHits, isBoosting } from "./boost.ts";
 import { DIVERSE_HITS, diversify } from "./diversify.ts";
 import { type Fusion, hitKey, type RankedHit } from "./fuse-scores.ts";
 
-/** How to rank what was found. */
+/** How to rank the candidates. */
 export interface RankingOptions {
-  /** How words and meaning become one ranking. */
+  /** How to combine the two legs. */
   readonly fusion: Fusion;
   readonly boost: Boost;
-  /** How much to prefer hits that differ from those before them, 0 to 1. */
+  /** How strongly to prefer hits that differ from the hits before them, 0 to 1. */
   readonly diversity: number;
 }
 
-/** Ranks all candidates anew by age, importance and diversity, where asked for; reads what it needs, one domain after another. */
-export async function rerank(
+/** Adjusts a ranking by age, importance and diversity, as far as requested. Reads the data for this, one domain at a time. */
+export async function adjustRanking(
   repository: Pick<MemoryRepository, "readAgeAndImportance" | "readHitEmbeddings">,
   ranked: readonly RankedHit[],
   { boost, diversity, limit }: Pick<RankingOptions, "boost" | "diversity"> & { readonly limit: number },

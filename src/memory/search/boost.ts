@@ -2,15 +2,15 @@ import type { Microseconds } from "../model/memory.ts";
 import type { AgeAndImportance } from "../model/memory-repository.ts";
 import type { RankedHit } from "./fuse-scores.ts";
 
-/** What counts beside the query. */
+/** Properties of a memory that change its rank besides the query. */
 export interface Boost {
-  /** Age at which a memory counts half; undefined: age does not matter. */
+  /** Age at which the score of a memory halves; undefined if age does not matter. */
   readonly halfLife: Microseconds | undefined;
-  /** How much importance adds; 0: it does not matter. */
+  /** Weight of the importance; 0 if it does not matter. */
   readonly importanceWeight: number;
 }
 
-/** Nothing does. */
+/** Ranks by the query alone. */
 export const NO_BOOST: Boost = { halfLife: undefined, importanceWeight: 0 };
 
 export function isBoosting({ halfLife, importanceWeight }: Boost): boolean {
@@ -18,10 +18,10 @@ export function isBoosting({ halfLife, importanceWeight }: Boost): boolean {
 }
 
 /**
- * Ranks anew by relevance * 0.5 ^ (age / half-life) * (1 + weight * importance). A relevance below 0, as opposite
- * meanings have, counts as 0: a factor would turn the order of such hits around. Equal scores keep their order.
+ * Returns the hits ordered by relevance * 0.5 ^ (age / half-life) * (1 + weight * importance). A negative relevance counts as
+ * 0, since a factor would reverse the order of such hits. Equal scores keep their order.
  *
- * @param facts by hit; a hit without them is gone, and left out
+ * @param factsOf Returns undefined for a memory that no longer exists, which is dropped.
  */
 export function boostHits(
   hits: readonly RankedHit[],
@@ -41,7 +41,7 @@ export function boostHits(
     .sort((a, b) => b.score - a.score);
 }
 
-/** Above 0, however old. */
+/** Returns a factor above 0 for any age. */
 function recencyOf(ageSeconds: number, halfLife: Microseconds): number {
   const halfLives = Math.max(0, ageSeconds) / (Number(halfLife) / 1_000_000);
   return Math.max(Number.MIN_VALUE, 0.5 ** halfLives);

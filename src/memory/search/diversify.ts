@@ -2,18 +2,20 @@ import type { HitEmbedding } from "../model/memory-repository.ts";
 import type { RankedHit } from "./fuse-scores.ts";
 
 /**
- * Hits that are considered, the best: all that one domain gives for limits up to 100, and a bound for the time that
- * comparing them takes (100 of 500 with 768 dimensions: 40 million multiplications).
+ * Number of best hits to diversify: everything that one domain returns for limits up to 100. It also bounds the time for the
+ * comparisons; choosing 100 of 500 hits with 768 dimensions takes 40 million multiplications.
  */
 export const DIVERSE_HITS = 500;
 
 /**
- * Maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998): the next hit is the one with the largest
- * (1 - diversity) * relevance - diversity * similarity, where relevance is its score as a share of the best one, and
- * similarity that to the most similar hit before it. Hits without an embedding, of another embedding version or of opposite
- * meaning have none. Ties go by the ranking. The first `limit` are so chosen, all others follow as they were ranked.
+ * Reorders hits by maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998).
  *
- * @param diversity above 0, to 1
+ * The next hit is the one with the largest (1 - diversity) * relevance - diversity * similarity. Relevance is the hit's score as
+ * a share of the best score; similarity is the cosine similarity to the most similar hit before it. The similarity is 0 for hits
+ * without an embedding, between two embedding versions, and where it would be negative. Ties keep the order of the ranking. The
+ * first `limit` hits are chosen this way; all others follow in the order of the ranking.
+ *
+ * @param diversity Above 0, up to 1.
  */
 export function diversify(
   ranked: readonly RankedHit[],
@@ -22,31 +24,31 @@ export function diversify(
   embeddingOf: (hit: RankedHit) => HitEmbedding | undefined,
 ): RankedHit[] {
   const best = ranked[0]?.score ?? 0;
-  const left = ranked.slice(0, DIVERSE_HITS).map((hit) => ({
+  const remaining = ranked.slice(0, DIVERSE_HITS).map((hit) => ({
     hit,
     embedding: normalized(embeddingOf(hit)),
     relevance: best > 0 ? Math.max(0, hit.score / best) : 0,
     similarity: 0,
   }));
   const chosen: RankedHit[] = [];
-  while (left.length > 0 && chosen.length < limit) {
+  while (remaining.length > 0 && chosen.length < limit) {
     let next = 0;
     let most = Number.NEGATIVE_INFINITY;
-    for (const [index, { relevance, similarity }] of left.entries()) {
+    for (const [index, { relevance, similarity }] of remaining.entries()) {
       const worth = (1 - diversity) * relevance - diversity * similarity;
       if (worth > most) [next, most] = [index, worth];
     }
-    for (const { hit, embedding } of left.splice(next, 1)) {
+    for (const { hit, embedding } of remaining.splice(next, 1)) {
       chosen.push(hit);
-      for (const other of left) {
+      for (const other of remaining) {
         other.similarity = Math.max(other.similarity, similarityOf(embedding, other.embedding));
       }
     }
   }
-  return [...chosen, ...left.map(({ hit }) => hit), ...ranked.slice(DIVERSE_HITS)];
+  return [...chosen, ...remaining.map(({ hit }) => hit), ...ranked.slice(DIVERSE_HITS)];
 }
 
-/** Imported embeddings may have any length. */
+/** Returns the embedding at unit length, since imported embeddings may have any length. */
 function normalized(embedding: HitEmbedding | undefined): HitEmbedding | undefined {
   if (embedding === undefined) return undefined;
   const length = Math.sqrt(dot(embedding.vector, embedding.vector));
@@ -58,7 +60,7 @@ function similarityOf(a: HitEmbedding | undefined, b: HitEmbedding | undefined):
   return a === undefined || b === undefined || a.version !== b.version ? 0 : dot(a.vector, b.vector);
 }
 
-/** Without an iterator, and four at a time: this is where the time goes. */
+/** Returns the dot product. The loop is unrolled without an iterator, because diversification spends its time here. */
 function dot(a: Float32Array, b: Float32Array): number {
   let [first, second, third, fourth] = [0, 0, 0, 0];
   for (let i = 0; i < a.length; i += 4) {

@@ -3,22 +3,22 @@ import type { RankingOptions } from "./adjust-ranking.ts";
 import type { SearchCommand } from "./search.ts";
 import type { DomainAnswer } from "./search-domain.ts";
 
-/** What happened in a search, for the curious. */
+/** Details of how a search was run. */
 export interface SearchExplanation {
   readonly ranking: RankingOptions;
-  /** Undefined: meaning was not searched. Of several domains "index" if any was searched so. */
+  /** Undefined if the semantic leg did not run. "index" if at least one of several domains used its index. */
   readonly semanticScan: SemanticScan | undefined;
   readonly semanticCandidates: number;
   readonly textCandidates: number;
-  /** Of all domains that were searched by words, each once. */
+  /** The distinct terms of the full-text leg in all domains. */
   readonly queryTerms: readonly string[];
-  /** How long the search waited for the embedding of the query, in milliseconds. */
+  /** Time that the search waited for the embedding of the query, in milliseconds. */
   readonly embedMs: number;
-  /** Everything else but reading the memories, in milliseconds. */
+  /** Time for everything else except reading the memories, in milliseconds. */
   readonly rankMs: number;
 }
 
-/** @param tookMs how long ranking took, the embedding of the query included */
+/** Explains a search. @param tookMs Time for ranking, including the embedding of the query, in milliseconds. */
 export async function explainSearch(
   repository: Pick<MemoryRepository, "readQueryTerms">,
   command: SearchCommand,
@@ -34,7 +34,7 @@ export async function explainSearch(
   }
   const count = (leg: "semantic" | "text") =>
     answers.reduce((sum, answer) => sum + (answer[leg]?.candidates.length ?? 0), 0);
-  // Domains wait for the same embedding, or for several at once.
+  // Domains wait for the same embedding, or for several concurrently.
   const embedMs = Math.max(0, ...answers.map((answer) => answer.embedMs));
   const { fusion, boost, diversity } = command;
   return {

@@ -1,12 +1,12 @@
 import type { Candidate } from "../model/memory-repository.ts";
 
 /**
- * Candidates that each leg finds for limits up to 100. Fixed, so that the answer for a smaller limit is the
- * beginning of the answer for a larger one.
+ * Number of candidates from each leg for limits up to 100. It is fixed, so that the answer for a smaller limit is a prefix of
+ * the answer for a larger one.
  */
 export const CANDIDATE_DEPTH = 100;
 
-/** Above limit 100 the depth is twice the limit, and ranks may differ from those of smaller limits. */
+/** Returns the number of candidates per leg. Above limit 100 it is twice the limit, and ranks may differ from those of smaller limits. */
 export function candidateDepth(limit: number): number {
   return limit <= CANDIDATE_DEPTH ? CANDIDATE_DEPTH : 2 * limit;
 }
@@ -14,30 +14,31 @@ export function candidateDepth(limit: number): number {
 /** The constant of reciprocal rank fusion, from Cormack, Clarke and Buettcher, SIGIR 2009. */
 export const RRF_K = 60;
 
-/** How the two legs of a hybrid search become one ranking. */
+/** How to combine the two legs of a hybrid search into one ranking. */
 export interface Fusion {
-  /** Only the ratio of the two weights matters; not both are 0. */
+  /** Weight of the full-text leg. Only the ratio of the two weights matters; at least one is above 0. */
   readonly textWeight: number;
   readonly semanticWeight: number;
-  /** Constant of reciprocal rank fusion; undefined: scores are fused, not ranks. */
+  /** Constant of reciprocal rank fusion; undefined to fuse scores instead of ranks. */
   readonly k: number | undefined;
 }
 
 /**
- * Measured with all-MiniLM-L6-v2 on the labelled collections of bench/README.md: fused scores were better than the better
- * leg on each, while reciprocal ranks lost up to 8 points of nDCG@10 where one leg is much weaker than the other.
+ * The weights were measured with all-MiniLM-L6-v2 on the labelled collections of bench/README.md. Fusing scores was better than
+ * the better leg on each collection. Reciprocal rank fusion lost up to 8 points of nDCG@10 where one leg is much weaker than the
+ * other.
  */
 export const DEFAULT_FUSION: Fusion = { textWeight: 0.55, semanticWeight: 0.45, k: undefined };
 
-/** Similarities closer together than this are not stretched to fill the range from 0 to 1: that would be noise. */
+/** A smaller spread of similarities is not scaled up to the range from 0 to 1, since that would amplify noise. */
 const SMALLEST_SPREAD = 0.1;
 
-/** A candidate, and the domain where it was found: ids are unique within one. */
-export interface PlacedCandidate extends Candidate {
+/** A candidate with its domain, since ids are unique only within a domain. */
+export interface DomainCandidate extends Candidate {
   readonly domain: string;
 }
 
-/** A ranked answer, with where it stood in each leg (ranks count from 1; undefined: not found there). */
+/** A ranked hit with its rank in each leg. Ranks start at 1 and are undefined for a leg that did not find the memory. */
 export interface RankedHit {
   readonly domain: string;
   readonly id: string;
@@ -47,16 +48,16 @@ export interface RankedHit {
   readonly semanticRank: number | undefined;
   readonly textRank: number | undefined;
   readonly chunkIndex: number | undefined;
-  /** The factor for its age; undefined: age did not matter. */
+  /** The factor for its age; undefined if age did not matter. */
   readonly recency: number | undefined;
-  /** The factor for its importance; undefined: importance did not matter. */
+  /** The factor for its importance; undefined if importance did not matter. */
   readonly importance: number | undefined;
 }
 
-/** The answer of one leg as it is; scores are the leg's own. */
-export function rankSemantic(candidates: readonly PlacedCandidate[]): RankedHit[] {
+/** Ranks the candidates of the semantic leg alone, by cosine similarity. */
+export function rankSemantic(candidates: readonly DomainCandidate[]): RankedHit[] {
   return candidates.map((candidate, index) => ({
-    ...nothing,
+    ...UNRANKED,
     domain: candidate.domain,
     id: candidate.id,
     score: candidate.score,
@@ -66,9 +67,10 @@ export function rankSemantic(candidates: readonly PlacedCandidate[]): RankedHit[
   }));
 }
 
-export function rankText(candidates: readonly PlacedCandidate[]): RankedHit[] {
+/** Ranks the candidates of the full-text leg alone, by the text ranker's score. */
+export function rankText(candidates: readonly DomainCandidate[]): RankedHit[] {
   return candidates.map((candidate, index) => ({
-    ...nothing,
+    ...UNRANKED,
     domain: candidate.domain,
     id: candidate.id,
     score: candidate.score,
@@ -78,27 +80,33 @@ export function rankText(candidates: readonly PlacedCandidate[]): RankedHit[] {
 }
 
 /**
- * One ranking out of two: the score of a hit is the weighted mean of what it is worth in each leg, where a leg that did
- * not find it gives 0. By scores (the default) the best of a leg is worth 1; similarities fall to 0 at the last candidate,
- * which stands for what is unrelated, and text scores at 0. By ranks (`k` is set) a hit is worth 1 / (k + rank). Ties by id.
+ * Fuses the rankings of both legs. The score of a hit is the weighted mean of its normalized scores in the two legs; a leg
+ * that did not find it contributes 0.
+ *
+ * Without `k`, scores are normalized so that the best of each leg is 1. Similarities reach 0 at the last candidate, which
+ * stands for unrelated memories; text scores keep their zero. With `k`, a hit contributes 1 / (k + rank). Ties are ordered by id.
  */
 export function fuse(
-  semantic: readonly PlacedCandidate[],
-  text: readonly PlacedCandidate[],
+  semantic: readonly DomainCandidate[],
+  text: readonly DomainCandidate[],
   fusion: Fusion = DEFAULT_FUSION,
 ): RankedHit[] {
   const { textWeight, semanticWeight, k } = fusion;
   const both = textWeight + semanticWeight;
   const hits = new Map<string, RankedHit>();
   const legs = [
-    { hits: rankSemantic(semantic), weight: semanticWeight / both, worth: worthOfSimilarities(semantic) },
-    { hits: rankText(text), weight: textWeight / both, worth: worthOfTextScores(text) },
+    {
+      hits: rankSemantic(semantic),
+      weight: semanticWeight / both,
+      normalize: normalizeSimilarities(semantic),
+    },
+    { hits: rankText(text), weight: textWeight / both, normalize: normalizeTextScores(text) },
   ];
   for (const leg of legs) {
     for (const [index, hit] of leg.hits.entries()) {
       const key = hitKey(hit);
       const other = hits.get(key);
-      const score = leg.weight * (k === undefined ? leg.worth(hit.score) : 1 / (k + index + 1));
+      const score = leg.weight * (k === undefined ? leg.normalize(hit.score) : 1 / (k + index + 1));
       hits.set(
         key,
         other === undefined
@@ -110,23 +118,23 @@ export function fuse(
   return [...hits.values()].sort((a, b) => b.score - a.score || (a.id < b.id ? -1 : 1));
 }
 
-function worthOfSimilarities(candidates: readonly PlacedCandidate[]): (similarity: number) => number {
+function normalizeSimilarities(candidates: readonly DomainCandidate[]): (similarity: number) => number {
   const best = candidates[0]?.score ?? 0;
   const spread = Math.max(SMALLEST_SPREAD, best - (candidates.at(-1)?.score ?? 0));
   return (similarity) => 1 - (best - similarity) / spread;
 }
 
-function worthOfTextScores(candidates: readonly PlacedCandidate[]): (score: number) => number {
+function normalizeTextScores(candidates: readonly DomainCandidate[]): (score: number) => number {
   const best = candidates[0]?.score ?? 1;
   return (score) => score / best;
 }
 
-/** Tells a hit from those of other domains; no name of a domain holds a slash. */
+/** Returns a key that is unique across domains; domain names contain no slash. */
 export function hitKey({ domain, id }: { readonly domain: string; readonly id: string }): string {
   return `${domain}/${id}`;
 }
 
-const nothing = {
+const UNRANKED = {
   similarity: undefined,
   textScore: undefined,
   semanticRank: undefined,

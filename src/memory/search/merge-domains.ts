@@ -1,34 +1,35 @@
 import {
+  type DomainCandidate,
   type Fusion,
   fuse,
-  type PlacedCandidate,
   type RankedHit,
   RRF_K,
   rankSemantic,
   rankText,
 } from "./fuse-scores.ts";
 
-/** What was found in one domain by one leg or both; undefined: it was not looked for. */
+/** The candidates of one domain from each leg; undefined if that leg did not run. */
 export interface DomainLegs {
   readonly domain: string;
   readonly semantic:
-    | { readonly candidates: readonly PlacedCandidate[]; readonly version: number }
+    | { readonly candidates: readonly DomainCandidate[]; readonly version: number }
     | undefined;
-  readonly text: { readonly candidates: readonly PlacedCandidate[]; readonly ranker: string } | undefined;
+  readonly text: { readonly candidates: readonly DomainCandidate[]; readonly ranker: string } | undefined;
 }
 
 export interface MergedDomains {
   readonly ranked: RankedHit[];
-  /** Whether ranks were put together because scores cannot be compared. */
+  /** Whether the domains were merged by rank, because their scores are not comparable. */
   readonly byRank: boolean;
 }
 
 /**
- * One ranking of what was found in several domains.
+ * Merges the candidates of several domains into one ranking.
  *
- * Similarities of one embedding version are compared as they are, and so are the text scores of one ranker: BM25 weighs a
- * word by how rare it is in its own domain, so the same text scores higher where its words are rarer. Where versions or
- * rankers differ, each domain is ranked by itself and the best of each come first, then the second of each, and so on.
+ * Similarities of the same embedding version are directly comparable, and text scores of the same ranker are compared too. BM25
+ * weighs a word by its frequency in its own domain, so the same text scores higher in a domain where its words are rarer. Where
+ * versions or rankers differ, each domain is ranked separately; the best hit of each domain comes first, then the second of
+ * each, and so on.
  */
 export function mergeDomains(answers: readonly DomainLegs[], fusion: Fusion): MergedDomains {
   const versions = new Set(answers.flatMap(({ semantic }) => (semantic ? [semantic.version] : [])));
@@ -47,18 +48,18 @@ export function mergeDomains(answers: readonly DomainLegs[], fusion: Fusion): Me
 }
 
 function rankLegs(
-  semantic: readonly PlacedCandidate[] | undefined,
-  text: readonly PlacedCandidate[] | undefined,
+  semantic: readonly DomainCandidate[] | undefined,
+  text: readonly DomainCandidate[] | undefined,
   fusion: Fusion,
 ): RankedHit[] {
   if (semantic === undefined) return rankText(text ?? []);
   return text === undefined ? rankSemantic(semantic) : fuse(semantic, text, fusion);
 }
 
-/** Best first; where scores are equal the order of the domains stays. */
+/** Sorts by descending score; equal scores keep the order of the domains. */
 function byScore(
-  legs: readonly ({ readonly candidates: readonly PlacedCandidate[] } | undefined)[],
-): PlacedCandidate[] {
+  legs: readonly ({ readonly candidates: readonly DomainCandidate[] } | undefined)[],
+): DomainCandidate[] {
   const candidates = legs.flatMap((leg) => leg?.candidates ?? []);
   return legs.length === 1 ? candidates : candidates.sort((a, b) => b.score - a.score);
 }

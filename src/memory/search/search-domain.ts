@@ -11,30 +11,30 @@ import {
   StaleDomainError,
   type TextRanker,
 } from "../model/memory-repository.ts";
-import { candidateDepth, type PlacedCandidate } from "./fuse-scores.ts";
+import { candidateDepth, type DomainCandidate } from "./fuse-scores.ts";
 import type { DomainLegs } from "./merge-domains.ts";
 import type { DegradedReason, SearchCommand } from "./search.ts";
 
-/** What one domain has answered. */
+/** The answer of one domain. */
 export interface DomainAnswer extends DomainLegs {
   readonly semantic:
     | (Pick<SemanticAnswer, "approximate" | "scan"> & {
-        readonly candidates: readonly PlacedCandidate[];
+        readonly candidates: readonly DomainCandidate[];
         readonly version: number;
       })
     | undefined;
-  readonly text: { readonly candidates: readonly PlacedCandidate[]; readonly ranker: TextRanker } | undefined;
-  /** Why it was not searched by meaning, though that was asked for. */
+  readonly text: { readonly candidates: readonly DomainCandidate[]; readonly ranker: TextRanker } | undefined;
+  /** Why the semantic leg did not run although it was requested. */
   readonly degraded: DegradedReason | undefined;
-  /** Whether nothing else fits. */
+  /** Whether no further memory matches. */
   readonly exhausted: boolean;
   /** The embedding version it uses. */
   readonly version: number | undefined;
-  /** How long it waited for the embedding of the query, in milliseconds. */
+  /** Time that the domain waited for the embedding of the query, in milliseconds. */
   readonly embedMs: number;
 }
 
-/** Embeddings of the query by what makes them: domains of the same model share one. */
+/** Embeddings of the query by embedder, so that domains with the same model share one. */
 export type QueryEmbeddings = Map<ContentEmbedder, Promise<QueryEmbedding | DegradedReason>>;
 
 export type DomainSearch = (
@@ -44,7 +44,7 @@ export type DomainSearch = (
   call: CallContext,
 ) => Promise<DomainAnswer>;
 
-/** Searches one domain by words and by meaning. */
+/** Creates the search in one domain: full-text leg, semantic leg, or both. */
 export function createDomainSearch(dependencies: {
   readonly repository: MemoryRepository;
   readonly contents: ContentEmbedder;
@@ -71,7 +71,7 @@ export function createDomainSearch(dependencies: {
     }
   }
 
-  /** The query in the domain's embedding version, or why there is none. */
+  /** Returns the query's embedding in the domain's embedding version, or why there is none. */
   async function embedQuery(
     command: SearchCommand,
     domain: DomainRecord,
@@ -87,7 +87,7 @@ export function createDomainSearch(dependencies: {
     }
     const query = await making;
     if (typeof query === "string") return query;
-    // What is known of the domain may be seconds old: another server has perhaps moved it, or made it again.
+    // The cached domain may be seconds old: another server may have moved it to another model, or recreated it.
     const now =
       query.version === domain.embeddingVersion
         ? domain
@@ -108,7 +108,7 @@ export function createDomainSearch(dependencies: {
     if (domain === undefined) throw domainNotFound(name);
     const { mode, filter } = command;
     const depth = candidateDepth(command.limit);
-    const place = (candidates: SemanticAnswer["candidates"]) =>
+    const withDomainName = (candidates: SemanticAnswer["candidates"]) =>
       candidates.map((candidate) => ({ ...candidate, domain: name }));
     const findText = async () => {
       const answer = await repository.searchText(
@@ -116,18 +116,18 @@ export function createDomainSearch(dependencies: {
         { query: command.query, depth, minScore: command.minTextScore, filter },
         call.signal,
       );
-      return { ...answer, candidates: place(answer.candidates) };
+      return { ...answer, candidates: withDomainName(answer.candidates) };
     };
 
-    // Both legs at once: the words need not wait for the embedder.
+    // Both legs run concurrently, so that the full-text leg does not wait for the embedder.
     const textLeg = mode === "semantic" ? undefined : findText();
     textLeg?.catch(() => {});
     const begin = performance.now();
     const query = mode === "text" ? undefined : await embedQuery(command, domain, embeddings, call);
     const embedMs = performance.now() - begin;
     if (query === undefined || typeof query === "string") {
-      const wordsOnly = query === undefined || command.allowFallback;
-      const text = wordsOnly ? await (textLeg ?? findText()) : undefined;
+      const textAlone = query === undefined || command.allowFallback;
+      const text = textAlone ? await (textLeg ?? findText()) : undefined;
       return {
         domain: name,
         semantic: undefined,
@@ -155,7 +155,7 @@ export function createDomainSearch(dependencies: {
     const { scan, approximate } = semantic;
     return {
       domain: name,
-      semantic: { candidates: place(semantic.candidates), scan, approximate, version },
+      semantic: { candidates: withDomainName(semantic.candidates), scan, approximate, version },
       text,
       degraded: undefined,
       exhausted: semantic.exhausted && (text?.exhausted ?? true),

@@ -9,74 +9,75 @@ import { MAX_RESPONSE_BYTES } from "../model/limits.ts";
 import type { Memory } from "../model/memory.ts";
 import type { MemoryRepository, Snippet, TextRanker } from "../model/memory-repository.ts";
 import { structBytes, textBytes } from "../read/message-size.ts";
-import { type RankingOptions, rerank } from "./adjust-ranking.ts";
+import { adjustRanking, type RankingOptions } from "./adjust-ranking.ts";
 import { explainSearch, type SearchExplanation } from "./explain-search.ts";
 import { hitKey, type RankedHit } from "./fuse-scores.ts";
 import { mergeDomains } from "./merge-domains.ts";
 import { createDomainSearch, type DomainAnswer, type QueryEmbeddings } from "./search-domain.ts";
-import { createPlaceFinder, type FindPlace } from "./snippet.ts";
+import { createHighlighter, type Highlight } from "./snippet.ts";
+import { parseTextQuery } from "./text-query.ts";
 
 export type SearchMode = "hybrid" | "semantic" | "text";
 
 export interface SearchCommand extends RankingOptions {
-  /** Names of domains that must exist, none twice; or all that there are. */
+  /** Distinct names of domains that must exist, or all domains. */
   readonly domains: readonly string[] | "all";
-  /** Of all domains, which the caller may know of; undefined: every one. */
+  /** With "all": whether the caller may read a domain. Undefined if the caller may read every domain. */
   readonly mayRead?: ((domain: string) => boolean) | undefined;
   /** May be empty in semantic mode with an embedding. */
   readonly query: string;
-  /** That of the query, of unit length, from a caller who embeds; undefined: the service makes it. */
+  /** Caller-supplied embedding of the query, of unit length; undefined if the service computes it. */
   readonly embedding: OwnEmbedding | undefined;
   readonly limit: number;
   readonly mode: SearchMode;
-  /** Whether text search may answer alone if the embedder cannot: by default in hybrid mode, not in semantic mode. */
+  /** Whether full-text search may answer alone while the embedder is unavailable. */
   readonly allowFallback: boolean;
-  /** Cosine similarity that semantic candidates must reach, -1 to 1. */
+  /** Minimum cosine similarity of semantic candidates, -1 to 1. */
   readonly minSimilarity: number | undefined;
-  /** Score that text candidates must reach, in the text ranker's scale. */
+  /** Minimum score of full-text candidates, on the text ranker's scale. */
   readonly minTextScore: number | undefined;
-  /** Which memories to consider; undefined: all. */
+  /** Which memories to consider; undefined for all. */
   readonly filter: Filter | undefined;
-  /** False: contents are left out of the answer, snippets stay. */
+  /** Whether the answer includes contents. Snippets are always included. */
   readonly content: boolean;
-  /** Whether to tell how the answer came about in detail. */
+  /** Whether the answer explains how the search was run. */
   readonly explain: boolean;
 }
 
-/** Why meaning was left out. */
+/** Why the semantic leg did not run. */
 export type DegradedReason =
   | "embedder_unavailable"
   | "embedding_version_mismatch"
   | "no_embeddings"
   | "query_not_embeddable";
 
-/** How an answer came about. */
+/** How a search was run. */
 export interface SearchInfo {
   readonly modeUsed: SearchMode;
-  /** Set if the mode asked for could not be used. */
+  /** Set if the requested mode could not be used. */
   readonly degraded: DegradedReason | undefined;
-  /** True if some of the nearest may be missing beyond what the index always may miss. */
+  /** True if the index may miss more of the nearest memories than usual. */
   readonly approximate: boolean;
-  /** True if there are as many hits as asked for, or nothing else fits. */
+  /** True if the answer has as many hits as the limit, or no further memory matches. */
   readonly limitFilled: boolean;
-  /** What ranked the words; undefined if they were not searched. */
+  /** Ranker of the full-text leg; undefined if that leg did not run. */
   readonly textRanker: TextRanker | undefined;
-  /** The embedding version that was compared; undefined: none, or several. */
+  /** Embedding version of the semantic leg; undefined if there was none or more than one. */
   readonly embeddingVersion: number | undefined;
-  /** Whether ranks of several domains were put together because their scores cannot be compared. */
+  /** Whether the domains were merged by rank, because their scores are not comparable. */
   readonly mergedByRank: boolean;
-  /** Undefined unless asked for. */
+  /** Undefined unless requested. */
   readonly explanation: SearchExplanation | undefined;
 }
 
 export interface SearchHit extends RankedHit {
   readonly memory: Memory;
-  /** Beginning of the content where the content itself is left out; "" otherwise. */
+  /** Beginning of the content if the content itself is omitted; "" otherwise. */
   readonly preview: string;
   readonly snippet: Snippet;
 }
 
-/** How far a stream has come. `skipped`: ranked, but deleted or expired before it could be sent. */
+/** Progress of a stream. `skipped` counts ranked hits that were deleted or expired before they could be sent. */
 export interface StreamProgress {
   readonly sent: number;
   readonly skipped: number;
@@ -88,7 +89,7 @@ export interface Search {
     command: SearchCommand,
     call: CallContext,
   ): Promise<{ readonly hits: SearchHit[]; readonly info: SearchInfo }>;
-  /** Ranks first; then reads hits page by page as the consumer asks for them. Nothing is held in between. */
+  /** Ranks first, then reads hits page by page as the consumer requests them. Holds no connection between pages. */
   stream(
     command: SearchCommand,
     call: CallContext,
@@ -100,17 +101,17 @@ export interface Search {
   }>;
 }
 
-/** A page aims at this many bytes of contents, so that a slow consumer of long memories costs little memory. */
+/** Target size of a page's contents in bytes, so that a slow consumer of long memories uses little memory. */
 const PAGE_BYTES = 1024 * 1024;
 const FIRST_PAGE = 100;
 const MAX_PAGE = 200;
-/** What a hit weighs beside its content, roughly: ids, times, scores. */
+/** Approximate size of a hit besides its content: ids, times, scores. */
 const HIT_BYTES = 512;
-/** UTF-16 code units of a text in which finding words takes milliseconds. */
+/** Length of a text, in UTF-16 code units, from which highlighting takes milliseconds. */
 const LONG_TEXT = 8_192;
-/** A search in many domains takes turns with other calls for the connections: each domain may need two. */
+/** Number of domains searched concurrently. Each may need two connections, and other calls need some too. */
 const DOMAINS_AT_ONCE = 2;
-/** When the embedder is away, it is worth asking again after about its breaker's pause. */
+/** Suggested pause before a retry while the embedder is unavailable: about the circuit breaker's pause. */
 const RETRY_AFTER_MS = 2_000;
 
 export function createSearch(dependencies: {
@@ -135,23 +136,23 @@ export function createSearch(dependencies: {
       try {
         return await findInDomain(command, name, embeddings, call);
       } catch (error) {
-        // Dropped since the domains were listed.
+        // The domain was deleted after the domains were listed.
         if (all && error instanceof ServiceError && error.reason === "DOMAIN_NOT_FOUND") return undefined;
         throw error;
       }
     });
     const answers = found.filter((answer) => answer !== undefined);
     const degraded = answers.find((answer) => answer.degraded !== undefined)?.degraded;
-    const byMeaning = answers.some(({ semantic }) => semantic !== undefined);
-    if (degraded !== undefined && !byMeaning) assertMayFallBack(command, degraded, answers);
-    const byWords = answers.some(({ text }) => text !== undefined);
+    const ranSemantic = answers.some(({ semantic }) => semantic !== undefined);
+    if (degraded !== undefined && !ranSemantic) assertMayFallBack(command, degraded, answers);
+    const ranText = answers.some(({ text }) => text !== undefined);
     const versions = new Set(answers.flatMap(({ semantic }) => (semantic ? [semantic.version] : [])));
     const { ranked: merged, byRank } = mergeDomains(answers, command.fusion);
-    const ranked = await rerank(repository, merged, command, call.signal);
+    const ranked = await adjustRanking(repository, merged, command, call.signal);
     const exhausted = answers.every((answer) => answer.exhausted);
     const tookMs = performance.now() - begin;
     const info: SearchInfo = {
-      modeUsed: byMeaning ? (byWords ? "hybrid" : "semantic") : "text",
+      modeUsed: ranSemantic ? (ranText ? "hybrid" : "semantic") : "text",
       degraded,
       approximate: answers.some(({ semantic }) => semantic?.approximate === true),
       limitFilled: exhausted || ranked.length >= command.limit,
@@ -165,11 +166,11 @@ export function createSearch(dependencies: {
     return { ranked, exhausted, info };
   }
 
-  /** Reads hits in their order, each in its domain; those that are gone are missing. */
+  /** Reads hits in their order. Memories that no longer exist are missing. */
   async function fetchPage(
     page: readonly RankedHit[],
     content: boolean,
-    findPlace: FindPlace,
+    highlight: Highlight,
     signal: AbortSignal,
   ): Promise<SearchHit[]> {
     const byDomain = Map.groupBy(page, ({ domain }) => domain);
@@ -182,28 +183,28 @@ export function createSearch(dependencies: {
       const found = byKey.get(hitKey(hit));
       if (found === undefined) continue;
       const { memory, preview, surroundings } = found;
-      const place = surroundings && findPlace(surroundings);
-      hits.push({ ...hit, memory, preview, snippet: place ?? found.snippet });
-      // Others go on between two long ones.
+      const highlighted = surroundings && highlight(surroundings);
+      hits.push({ ...hit, memory, preview, snippet: highlighted ?? found.snippet });
+      // Yields to other calls between two long texts.
       if (surroundings !== undefined && surroundings.text.length > LONG_TEXT) await setImmediate();
       signal.throwIfAborted();
     }
     return hits;
   }
 
-  /** Reads ranked memories until `limit` are there; one deleted since it was ranked makes room for the next. */
+  /** Reads ranked memories up to the limit. A memory that was deleted after ranking is replaced by the next one. */
   async function* readHits(
     command: SearchCommand,
     ranked: readonly RankedHit[],
     signal: AbortSignal,
     progress = { sent: 0, skipped: 0 },
   ): AsyncGenerator<SearchHit> {
-    const findPlace = createPlaceFinder(command.query);
+    const highlight = createHighlighter(parseTextQuery(command.query).words);
     let pageSize = FIRST_PAGE;
     for (let next = 0; next < ranked.length && progress.sent < command.limit; ) {
       const page = ranked.slice(next, next + Math.min(pageSize, command.limit - progress.sent));
       next += page.length;
-      const fetched = await fetchPage(page, command.content, findPlace, signal);
+      const fetched = await fetchPage(page, command.content, highlight, signal);
       progress.skipped += page.length - fetched.length;
       let bytes = 0;
       for (const hit of fetched) {
@@ -243,7 +244,7 @@ function sizeOf({ memory, snippet, preview }: SearchHit): number {
   return texts.reduce((sum, text) => sum + textBytes(text), HIT_BYTES + structBytes(memory.metadata));
 }
 
-/** @throws ServiceError if no domain could be searched by meaning, and the caller wants nothing else */
+/** @throws ServiceError if the semantic leg ran in no domain and the caller does not allow full-text search alone. */
 function assertMayFallBack(
   command: SearchCommand,
   degraded: DegradedReason,
@@ -257,13 +258,14 @@ function assertMayFallBack(
       "query_embedding",
     );
   }
-  if (!command.allowFallback) throw cannotSearchByMeaning(degraded);
+  if (!command.allowFallback) throw semanticSearchUnavailable(degraded);
 }
 
-function cannotSearchByMeaning(reason: DegradedReason): ServiceError {
+function semanticSearchUnavailable(reason: DegradedReason): ServiceError {
   switch (reason) {
     case "query_not_embeddable": {
-      const description = "cannot be embedded by the model; shorten it, or allow the fallback to text search";
+      const description =
+        "cannot be embedded by the model; shorten it, or set allow_fallback to use full-text search";
       return new ServiceError("INVALID_ARGUMENT", `query: ${description}`, {
         violations: [{ field: "query", description }],
       });
@@ -271,7 +273,7 @@ function cannotSearchByMeaning(reason: DegradedReason): ServiceError {
     case "embedder_unavailable":
       return new ServiceError(
         "EMBEDDER_UNAVAILABLE",
-        "semantic search needs the embedder, which is away now: use hybrid search, or set allow_fallback",
+        "semantic search needs the embedder, which is unavailable; use hybrid search, or set allow_fallback",
         {
           retryAfterMs: RETRY_AFTER_MS,
         },
@@ -279,7 +281,7 @@ function cannotSearchByMeaning(reason: DegradedReason): ServiceError {
     default:
       return new ServiceError(
         "EMBEDDER_UNAVAILABLE",
-        "the domain has no embeddings of this server's model yet; they are being made",
+        "the domain has no embeddings of this server's model yet; they are being computed",
         { retryAfterMs: RETRY_AFTER_MS },
       );
   }
@@ -288,7 +290,7 @@ function cannotSearchByMeaning(reason: DegradedReason): ServiceError {
 function responseTooLarge(): ServiceError {
   return new ServiceError(
     "RESPONSE_TOO_LARGE",
-    "the answer would exceed 4 MiB: ask for fewer hits, set view to SNIPPET, or use StreamSearch",
+    "the response would exceed 4 MiB; lower the limit, set view to SNIPPET, or use StreamSearch",
     { metadata: { field: "view" } },
   );
 }

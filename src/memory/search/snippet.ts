@@ -1,64 +1,64 @@
 import type { Snippet } from "../model/memory-repository.ts";
-import { parseTextQuery } from "./text-query.ts";
 
-/** Code points of a snippet: a few lines, enough to see why it matched. */
+/** Length of a snippet in code points: a few lines, enough to see why the memory matched. */
 export const SNIPPET_LENGTH = 300;
-/** Code points before the first word, so that it is read in its sentence. */
+/** Code points before the first matching word, so that the reader sees its context. */
 const LEAD = 60;
-/** Of a query; each word of a content is compared with those that begin as it does. */
+/** Maximum number of query words. Each word of a content is compared with the query words that share its first letters. */
 const MAX_WORDS = 64;
-/** An inflected form counts less than the word itself. */
-const INFLECTED = 0.5;
+/** Weight of an inflected form, relative to the word itself. */
+const INFLECTED_WEIGHT = 0.5;
 
 const WORD = /[\p{L}\p{N}\p{M}]+/gu;
-/** Scripts without spaces: every character is a word. */
+/** Scripts without spaces, in which every character counts as a word. */
 const UNSPACED = /[\p{sc=Han}\p{sc=Hiragana}\p{sc=Katakana}\p{sc=Hangul}]/u;
 const UNSPACED_WORD = new RegExp(`${UNSPACED.source}|(?:(?!${UNSPACED.source})[\\p{L}\\p{N}\\p{M}])+`, "gu");
 
-/** Finds the piece of a text with the most and rarest words of a query. */
-export type FindPlace = (text: Snippet) => Snippet | undefined;
+/** Returns the part of a text that holds the most and the rarest words of a query; undefined if it holds none of them. */
+export type Highlight = (text: Snippet) => Snippet | undefined;
 
-interface Match {
-  /** In UTF-16 code units. */
+/** A range of a text in UTF-16 code units; `end` is exclusive. */
+interface Span {
   readonly start: number;
   readonly end: number;
+}
+
+interface Match extends Span {
+  /** Index of the query word. */
   readonly word: number;
-  readonly closeness: number;
+  /** 1 for the word itself, INFLECTED_WEIGHT for an inflected form. */
+  readonly weight: number;
 }
 
 /**
- * Looks for words as a reader would, by their letters and not by the domain's stemming, which is the database's: the same
- * word, or one with the same beginning and another ending. A word is worth the less the more often the text has it, so
- * stop words hardly count. Time is linear in the text.
+ * Creates a highlighter for the words of a query.
  *
- * @returns undefined for a text without any of the words
+ * It compares words by their letters, since stemming belongs to the database: a word matches itself, and any word that starts
+ * alike and ends differently. The more often a text has a word, the less the word counts, so stop words hardly matter. The time
+ * is linear in the length of the text.
  */
-export function createPlaceFinder(query: string): FindPlace {
-  const words = [...new Set(wordsOf(parseTextQuery(query).words).map(({ form }) => form))].slice(
-    0,
-    MAX_WORDS,
-  );
-  const byBeginning = Map.groupBy(words.entries(), ([, word]) => word.slice(0, 3));
+export function createHighlighter(queryWords: string): Highlight {
+  const words = [...new Set(wordsOf(queryWords).map(({ form }) => form))].slice(0, MAX_WORDS);
+  const byFirstLetters = Map.groupBy(words.entries(), ([, word]) => word.slice(0, 3));
 
   function matchesIn(text: string): Match[] {
     return wordsOf(text).flatMap(({ form, start, end }) => {
       let best: Match | undefined;
-      for (const [word, wanted] of byBeginning.get(form.slice(0, 3)) ?? []) {
-        const closeness = form === wanted ? 1 : isInflected(form, wanted) ? INFLECTED : 0;
-        if (closeness > (best?.closeness ?? 0)) best = { start, end, word, closeness };
+      for (const [word, wanted] of byFirstLetters.get(form.slice(0, 3)) ?? []) {
+        const weight = form === wanted ? 1 : isInflected(form, wanted) ? INFLECTED_WEIGHT : 0;
+        if (weight > (best?.weight ?? 0)) best = { start, end, word, weight };
       }
       return best ?? [];
     });
   }
 
   return (region) => {
-    const matches = matchesIn(region.text);
-    const place = bestPlace(matches);
-    return place === undefined ? undefined : cut(region, place);
+    const span = bestSpan(matchesIn(region.text));
+    return span === undefined ? undefined : cutSnippet(region, span);
   };
 }
 
-function wordsOf(text: string): { readonly form: string; readonly start: number; readonly end: number }[] {
+function wordsOf(text: string): (Span & { readonly form: string })[] {
   const word = UNSPACED.test(text) ? UNSPACED_WORD : WORD;
   return [...text.matchAll(word)].map(({ 0: found, index }) => ({
     form: fold(found),
@@ -72,7 +72,7 @@ function fold(word: string): string {
   return /^[a-z0-9]*$/.test(lower) ? lower : lower.normalize("NFKD").replace(/\p{M}/gu, "");
 }
 
-/** Whether two words share all but their endings. Short words and numbers have none. */
+/** Returns whether two words differ only in their endings. Short words and numbers have no endings. */
 function isInflected(a: string, b: string): boolean {
   let common = 0;
   while (common < a.length && common < b.length && a[common] === b[common]) common++;
@@ -81,26 +81,29 @@ function isInflected(a: string, b: string): boolean {
   return common >= Math.max(3, longer - 4, shorter <= 5 ? shorter - 1 : 0) && !/\d/.test(a + b);
 }
 
-/** The stretch, a little shorter than a snippet, whose different words are worth the most together; of equal ones the first. */
-function bestPlace(matches: readonly Match[]): { readonly start: number; readonly end: number } | undefined {
+/**
+ * Returns the span, slightly shorter than a snippet, whose distinct words have the highest total value; the first of equal
+ * spans.
+ */
+function bestSpan(matches: readonly Match[]): Span | undefined {
   const total = countWords(matches);
-  /** How often the stretch has each word as it is, and inflected. */
+  /** How often the window has each word itself, and inflected forms of it. */
   const exact = new Map<number, number>();
   const inflected = new Map<number, number>();
   let sum = 0;
-  const worthOf = (word: number) => {
-    const closeness = exact.get(word) ? 1 : inflected.get(word) ? INFLECTED : 0;
-    return closeness / (total.get(word) ?? 1);
+  const wordValue = (word: number) => {
+    const weight = exact.get(word) ? 1 : inflected.get(word) ? INFLECTED_WEIGHT : 0;
+    return weight / (total.get(word) ?? 1);
   };
-  const count = ({ word, closeness }: Match, by: 1 | -1) => {
-    const counts = closeness === 1 ? exact : inflected;
-    const before = worthOf(word);
+  const count = ({ word, weight }: Match, by: 1 | -1) => {
+    const counts = weight === 1 ? exact : inflected;
+    const before = wordValue(word);
     counts.set(word, (counts.get(word) ?? 0) + by);
-    sum += worthOf(word) - before;
+    sum += wordValue(word) - before;
   };
 
-  let best: { start: number; end: number } | undefined;
-  let most = 0;
+  let best: Span | undefined;
+  let highest = 0;
   let next = 0;
   for (const first of matches) {
     let match = matches[next];
@@ -109,9 +112,9 @@ function bestPlace(matches: readonly Match[]): { readonly start: number; readonl
       next++;
       match = matches[next];
     }
-    // More than what sums of fractions lose.
-    if (sum > most + 1e-9)
-      [most, best] = [sum, { start: first.start, end: matches[next - 1]?.end ?? first.end }];
+    // The margin exceeds the rounding error of the sum.
+    if (sum > highest + 1e-9)
+      [highest, best] = [sum, { start: first.start, end: matches[next - 1]?.end ?? first.end }];
     count(first, -1);
   }
   return best;
@@ -123,11 +126,11 @@ function countWords(matches: readonly Match[]): Map<number, number> {
   return counts;
 }
 
-/** A snippet with the place in it: the beginning of the text if that has it, else from a space shortly before the place. */
-function cut(region: Snippet, place: { readonly start: number; readonly end: number }): Snippet {
+/** Returns a snippet that contains the span. It starts with the text if possible, otherwise at a space shortly before the span. */
+function cutSnippet(region: Snippet, span: Span): Snippet {
   const points = [...region.text];
-  const before = pointsOf(region.text.slice(0, place.start));
-  const end = before + pointsOf(region.text.slice(place.start, place.end));
+  const before = countCodePoints(region.text.slice(0, span.start));
+  const end = before + countCodePoints(region.text.slice(span.start, span.end));
   let from = 0;
   if (end > SNIPPET_LENGTH) {
     from = Math.max(0, before - LEAD);
@@ -138,7 +141,7 @@ function cut(region: Snippet, place: { readonly start: number; readonly end: num
   return { text: text.join(""), start: region.start + from, end: region.start + from + text.length };
 }
 
-function pointsOf(text: string): number {
+function countCodePoints(text: string): number {
   let points = 0;
   for (const _ of text) points++;
   return points;

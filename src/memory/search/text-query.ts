@@ -1,29 +1,29 @@
-/** What a query asks of the words of a memory. */
+/** A parsed full-text query. */
 export interface TextTerms {
-  /** Any of these words may match, and they rank: the query without its operators and without what is excluded. */
+  /** The words that match and rank, any of which suffices: the query without its operators and excluded terms. */
   readonly words: string;
-  /** Texts whose words must stand together. */
+  /** Phrases that a memory must contain. */
   readonly required: readonly string[];
-  /** Words, or texts whose words must not stand together. */
+  /** Words and phrases that a memory must not contain. */
   readonly excluded: readonly string[];
 }
 
-/** `"words"`, `-"words"` and `-word`, where a word may begin; a quote that is not closed is no quote. */
+/** Matches `"phrase"`, `-"phrase"` and `-word` at the start of a word. A quotation mark without a partner is no operator. */
 const OPERATOR = /(?<!\S)(-?)(?:"([^"]+)"|“([^“”]+)”)|(?<!\S)-([\p{L}\p{N}]\S*)/gu;
 
 /**
- * Longer queries are texts, in which quotes and hyphens are what authors mean by them (on CISI, whose queries are up to
- * 1,400 characters: nDCG@10 .391 instead of .379, and no empty answers).
+ * A longer query is treated as prose, in which quotation marks and hyphens are punctuation. On CISI, whose queries have up to
+ * 1,400 characters, this gives an nDCG@10 of .391 instead of .379, and no empty answers.
  */
 export const MAX_OPERATOR_LENGTH = 500;
 
 /**
- * A question put to somebody: its quotes name a title or what was said, perhaps in other words than the memory has (of ten
- * such questions in LoCoMo, four found nothing with quotes as operators).
+ * Matches a question. Its quotation marks name a title or quote a person, possibly in other words than the memory has: of ten
+ * such questions in LoCoMo, four found nothing with quotation marks as operators.
  */
 const QUESTION = /[?？؟]\s*$/u;
 
-/** Reads `"quoted words"`, `-word` and `-"quoted words"`; whatever else looks like an operator separates words. */
+/** Parses the operators `"phrase"`, `-word` and `-"phrase"`. All other punctuation separates words. */
 export function parseTextQuery(query: string): TextTerms {
   if (query.length > MAX_OPERATOR_LENGTH || QUESTION.test(query))
     return { words: query, required: [], excluded: [] };

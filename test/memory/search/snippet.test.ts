@@ -1,10 +1,11 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { createPlaceFinder, SNIPPET_LENGTH } from "../../../src/memory/search/snippet.ts";
+import { createHighlighter, SNIPPET_LENGTH } from "../../../src/memory/search/snippet.ts";
+import { parseTextQuery } from "../../../src/memory/search/text-query.ts";
 
 const filler = "nothing to see here, move along ".repeat(40);
 const find = (query: string, text: string, start = 0) =>
-  createPlaceFinder(query)({ text, start, end: start + [...text].length });
+  createHighlighter(parseTextQuery(query).words)({ text, start, end: start + [...text].length });
 
 describe("a snippet", () => {
   test.each([
