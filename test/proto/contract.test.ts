@@ -81,8 +81,10 @@ describe("ErrorReason", () => {
   });
 
   const source = readFileSync(join(protoDirectory, "memoryservice/v1/error_reason.proto"), "utf8");
-  test.each(Object.entries(codeByReason))("%s tells its status code in its comment", (reason, code) => {
-    expect(commentAbove(`ERROR_REASON_${reason} =`, source)).toMatch(new RegExp(`(^|\\. )${Code[code]}[.,]`));
+  test.each(Object.entries(codeByReason))("%s states its status code in its comment", (reason, code) => {
+    expect(commentAbove(`ERROR_REASON_${reason} =`, source)).toMatch(
+      new RegExp(`\\. The status code is ${Code[code]}[.,]`),
+    );
   });
 });
 

@@ -11,14 +11,15 @@ import type { Message } from "@bufbuild/protobuf";
 export declare const file_memoryservice_v1_error_reason: GenFile;
 
 /**
- * Why one item of several failed while the call succeeded. Mirrors google.rpc.Status with the details that an
- * error of a whole call would carry, as typed fields: this contract imports only what comes with protobuf.
+ * The error of one item in a call that succeeded as a whole. It mirrors google.rpc.Status, with the details of an error
+ * as typed fields, because this contract imports only files that come with protobuf.
  *
  * @generated from message memoryservice.v1.ItemError
  */
 export declare type ItemError = Message<"memoryservice.v1.ItemError"> & {
   /**
-   * Number of the status code that the item alone would have failed with, as 6 for AlreadyExists. Never 0.
+   * The number of the status code with which a call for this item alone would have failed, such as 6 for AlreadyExists.
+   * It is never 0.
    *
    * @generated from field: int32 code = 1;
    */
@@ -32,21 +33,21 @@ export declare type ItemError = Message<"memoryservice.v1.ItemError"> & {
   message: string;
 
   /**
-   * What went wrong, for programs. Its comment says what to do.
+   * What went wrong, for programs. The comment of the reason says what to do.
    *
    * @generated from field: memoryservice.v1.ErrorReason reason = 3;
    */
   reason: ErrorReason;
 
   /**
-   * Facts about this error, with the keys that the comment of the reason names.
+   * Facts about the error, with the entries that the comment of the reason lists.
    *
    * @generated from field: map<string, string> metadata = 4;
    */
   metadata: { [key: string]: string };
 
   /**
-   * The fields at fault, if the item was.
+   * The fields that break a rule. Empty if the item was valid.
    *
    * @generated from field: repeated memoryservice.v1.ItemError.FieldViolation field_violations = 5;
    */
@@ -60,20 +61,20 @@ export declare type ItemError = Message<"memoryservice.v1.ItemError"> & {
 export declare const ItemErrorSchema: GenMessage<ItemError>;
 
 /**
- * A rule that the item breaks. Mirrors google.rpc.BadRequest.FieldViolation.
+ * A rule that the item breaks. It mirrors google.rpc.BadRequest.FieldViolation.
  *
  * @generated from message memoryservice.v1.ItemError.FieldViolation
  */
 export declare type ItemError_FieldViolation = Message<"memoryservice.v1.ItemError.FieldViolation"> & {
   /**
-   * Path of the field in the request message, in the names of this contract: `items[3].content`.
+   * The path of the field in the request message, with the field names of this contract, such as `items[3].content`.
    *
    * @generated from field: string field = 1;
    */
   field: string;
 
   /**
-   * What is wrong and what is allowed, in words.
+   * What is wrong and what is allowed, for people.
    *
    * @generated from field: string description = 2;
    */
@@ -87,218 +88,230 @@ export declare type ItemError_FieldViolation = Message<"memoryservice.v1.ItemErr
 export declare const ItemError_FieldViolationSchema: GenMessage<ItemError_FieldViolation>;
 
 /**
- * Why a call failed: what programs should branch on. Every error of this service carries a google.rpc.ErrorInfo
- * whose `reason` is one of these names without the prefix, as `MEMORY_NOT_FOUND`, and whose `domain` is
- * `memoryservice.v1`; BadRequest names the fields where the request was at fault, and RetryInfo says how long
- * to wait where repeating the same call may help. Messages are for people and may change. A call that never
- * reached the service (a broken frame, truncated protobuf, an unknown JSON field) has a status code but no
- * ErrorInfo.
+ * The reason why a call failed, for programs to branch on.
+ *
+ * Every error of this service carries a google.rpc.ErrorInfo. Its `reason` is one of these names without the prefix,
+ * such as `MEMORY_NOT_FOUND`; its `domain` is `memoryservice.v1`; and its `metadata` has the entries that the comment
+ * of the reason lists. A google.rpc.BadRequest names the fields if the request was invalid. A google.rpc.RetryInfo says
+ * how long to wait if retrying the same call may help. Error messages are for people and may change.
+ *
+ * A call that never reaches the service, such as one with a broken frame, truncated protobuf or an unknown JSON field,
+ * fails with a status code but without ErrorInfo.
  *
  * @generated from enum memoryservice.v1.ErrorReason
  */
 export enum ErrorReason {
   /**
-   * No reason known: not sent by this version. Go by the status code.
+   * The reason is unknown. This version never sends it. Use the status code instead.
    *
    * @generated from enum value: ERROR_REASON_UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
 
   /**
-   * A field breaks its rule. InvalidArgument, with BadRequest naming the fields (as many as fit into an error,
-   * at least one) and what is allowed. Nothing was done. Correct the request; repeating it cannot help.
+   * A field breaks its rule. The status code is InvalidArgument. BadRequest names the fields (at least one, and as many
+   * as fit into an error) and says what is allowed. The call had no effect. Correct the request; retrying it unchanged
+   * cannot succeed.
    *
    * @generated from enum value: ERROR_REASON_INVALID_ARGUMENT = 1;
    */
   INVALID_ARGUMENT = 1,
 
   /**
-   * The page token or cursor is damaged, or belongs to another domain, filter, order or server installation.
-   * InvalidArgument. Start again from the first page.
+   * The page token or cursor is damaged, or it belongs to another domain, filter, order or server installation. The
+   * status code is InvalidArgument. Start again from the first page.
    *
    * @generated from enum value: ERROR_REASON_INVALID_PAGE_TOKEN = 2;
    */
   INVALID_PAGE_TOKEN = 2,
 
   /**
-   * There is no such memory: never stored, deleted or expired. NotFound. Metadata: `id` = "mem_0193...",
-   * `domain` = "work".
+   * The memory does not exist: it was never stored, was deleted, or has expired. The status code is NotFound. The
+   * metadata has `id`, such as "mem_0193...", and `domain`, such as "work".
    *
    * @generated from enum value: ERROR_REASON_MEMORY_NOT_FOUND = 3;
    */
   MEMORY_NOT_FOUND = 3,
 
   /**
-   * There is no such domain, and this call does not create any. NotFound. Metadata: `domain` = "work". Create
-   * it, or store into it; to a reader it means that nothing is there.
+   * The domain does not exist, and this call does not create it. The status code is NotFound. The metadata has
+   * `domain`, such as "work". To write, create the domain or store a memory in it. To read, treat the domain as empty.
    *
    * @generated from enum value: ERROR_REASON_DOMAIN_NOT_FOUND = 4;
    */
   DOMAIN_NOT_FOUND = 4,
 
   /**
-   * The id is taken by a memory that differs from the one sent, or the domain deduplicates content and another
-   * memory has it. AlreadyExists. Metadata: `id` of the memory that is there, `domain`, `fields` that differ =
-   * "content,tags". Read it and decide, or say what to do in `if_exists`.
+   * The id belongs to a memory that differs from the one sent, or the domain deduplicates content and another memory
+   * has the same content. The status code is AlreadyExists. The metadata has the `id` and `domain` of the existing
+   * memory, and `fields`, which lists the fields that differ, such as "content,tags". Read the existing memory and
+   * decide, or set `if_exists`.
    *
    * @generated from enum value: ERROR_REASON_MEMORY_ALREADY_EXISTS = 5;
    */
   MEMORY_ALREADY_EXISTS = 5,
 
   /**
-   * A domain of this name exists with other settings. AlreadyExists. Metadata: `domain` = "work", `fields` that
-   * differ = "text_search_config".
+   * A domain of this name exists with other settings. The status code is AlreadyExists. The metadata has `domain`, such
+   * as "work", and `fields`, which lists the fields that differ, such as "text_search_config".
    *
    * @generated from enum value: ERROR_REASON_DOMAIN_ALREADY_EXISTS = 6;
    */
   DOMAIN_ALREADY_EXISTS = 6,
 
   /**
-   * The memory is no longer at `expected_version`. Aborted. Metadata: `id`, `domain`, `expected_version` = "3",
-   * `current_version` = "5". Nothing was changed: read it again, decide again, send that.
+   * The memory is no longer at `expected_version`. The status code is Aborted. The metadata has `id`, `domain`,
+   * `expected_version`, such as "3", and `current_version`, such as "5". The call had no effect. Read the memory again,
+   * and decide whether the change still applies.
    *
    * @generated from enum value: ERROR_REASON_VERSION_MISMATCH = 7;
    */
   VERSION_MISMATCH = 7,
 
   /**
-   * Two calls met in the database (a serialization failure or a deadlock) and this one was rolled back.
-   * Aborted, with RetryInfo. Nothing was done: repeat it as it was.
+   * The call conflicted with another one in the database (a serialization failure or a deadlock) and was rolled back.
+   * The status code is Aborted, with RetryInfo. The call had no effect. Retry it unchanged.
    *
    * @generated from enum value: ERROR_REASON_CONFLICT = 8;
    */
   CONFLICT = 8,
 
   /**
-   * The database is not in the shape that this server needs: not migrated yet, or migrated by a newer one.
-   * FailedPrecondition. Only an operator can help.
+   * The database schema is not the one that this server needs: it has not been migrated yet, or a newer server has
+   * migrated it. The status code is FailedPrecondition. Only an operator can resolve this.
    *
    * @generated from enum value: ERROR_REASON_SCHEMA_MISMATCH = 9;
    */
   SCHEMA_MISMATCH = 9,
 
   /**
-   * The answer would be larger than a message may be. FailedPrecondition. Metadata: `field` that would help =
-   * "view". Ask for less: a smaller `limit`, VIEW_SNIPPET, or StreamSearch.
+   * The response would be larger than a message may be. The status code is FailedPrecondition. The metadata has
+   * `field`, the field of the request that can reduce the size, such as "view"; for Export, it has the `id` and
+   * `domain` of the memory instead. Request less: reduce `limit`, use VIEW_SNIPPET, or call StreamSearch.
    *
    * @generated from enum value: ERROR_REASON_RESPONSE_TOO_LARGE = 10;
    */
   RESPONSE_TOO_LARGE = 10,
 
   /**
-   * The server may have no more domains. ResourceExhausted, without RetryInfo. Metadata: `max_domains` =
-   * "1000". Delete one, or have the limit raised.
+   * The server has reached its maximum number of domains. The status code is ResourceExhausted, without RetryInfo. The
+   * metadata has `max_domains`, such as "1000". Delete a domain, or ask the operator to raise the maximum.
    *
    * @generated from enum value: ERROR_REASON_DOMAIN_LIMIT_REACHED = 11;
    */
   DOMAIN_LIMIT_REACHED = 11,
 
   /**
-   * Too much at once: calls, streams, waiting work or connections are at their limit. ResourceExhausted, with RetryInfo.
-   * Nothing was done: wait and repeat. (A request larger than a message may be is ResourceExhausted without a reason: it
-   * is refused before it is read.)
+   * The server is overloaded: its calls, streams, queued work or connections have reached their maximum. The status
+   * code is ResourceExhausted, with RetryInfo. The call had no effect. Wait, then retry it unchanged. A request that is
+   * larger than a message may be also fails with ResourceExhausted, but without a reason, because the server refuses it
+   * before reading it.
    *
    * @generated from enum value: ERROR_REASON_OVERLOADED = 12;
    */
   OVERLOADED = 12,
 
   /**
-   * The database has no space left. ResourceExhausted. Nothing was done; reading still works. Repeating helps
-   * only after an operator has made room.
+   * The database has no space left. The status code is ResourceExhausted. The call had no effect, and reads still work.
+   * Retrying helps only after an operator has freed space.
    *
    * @generated from enum value: ERROR_REASON_STORAGE_FULL = 13;
    */
   STORAGE_FULL = 13,
 
   /**
-   * The database is away, starting, or read-only after a failover. Unavailable, with RetryInfo. Nothing was
-   * done: repeat it as it was.
+   * The database is unreachable, is starting, or is read-only after a failover. The status code is Unavailable, with
+   * RetryInfo. The call had no effect. Retry it unchanged.
    *
    * @generated from enum value: ERROR_REASON_DATABASE_UNAVAILABLE = 14;
    */
   DATABASE_UNAVAILABLE = 14,
 
   /**
-   * The embedder is away and the request does not allow an answer without it. Unavailable, with RetryInfo.
-   * Repeat later, or set `allow_fallback`. Storing never fails for this reason.
+   * Semantic search is unavailable, usually because the embedder is, and the request does not allow full-text search as
+   * a fallback. The status code is Unavailable, with RetryInfo. Retry later, or set `allow_fallback`. Storing a memory
+   * never fails for this reason.
    *
    * @generated from enum value: ERROR_REASON_EMBEDDER_UNAVAILABLE = 15;
    */
   EMBEDDER_UNAVAILABLE = 15,
 
   /**
-   * The connection to the database was lost while committing: it was done, or it was not. Unavailable, with
-   * RetryInfo. Repeat it with the same id: that is safe in either case.
+   * The connection to the database was lost during a commit, so the change may or may not have been applied. The status
+   * code is Unavailable, with RetryInfo. Retry the call with the same id, which is safe in both cases.
    *
    * @generated from enum value: ERROR_REASON_OUTCOME_UNKNOWN = 16;
    */
   OUTCOME_UNKNOWN = 16,
 
   /**
-   * The server is stopping. Unavailable, with RetryInfo. Nothing was done: repeat it, best with another server.
+   * The server is shutting down. The status code is Unavailable, with RetryInfo. The call had no effect. Retry it
+   * unchanged, preferably on another server.
    *
    * @generated from enum value: ERROR_REASON_SHUTTING_DOWN = 17;
    */
   SHUTTING_DOWN = 17,
 
   /**
-   * The caller's deadline passed, or the server's own limit for a statement. DeadlineExceeded. A write may or
-   * may not have been done: repeat it with the same id.
+   * The caller's deadline passed, or a statement reached the server's own time limit. The status code is
+   * DeadlineExceeded. A write may or may not have been applied. Retry it with the same id.
    *
    * @generated from enum value: ERROR_REASON_DEADLINE_EXCEEDED = 18;
    */
   DEADLINE_EXCEEDED = 18,
 
   /**
-   * The caller left. Canceled. A write may or may not have been done.
+   * The caller canceled the call or disconnected. The status code is Canceled. A write may or may not have been
+   * applied.
    *
    * @generated from enum value: ERROR_REASON_CANCELED = 19;
    */
   CANCELED = 19,
 
   /**
-   * There are no credentials, or they are not valid (any more). Unauthenticated. Get new ones.
+   * The credentials are missing, invalid or expired. The status code is Unauthenticated. Obtain new credentials.
    *
    * @generated from enum value: ERROR_REASON_UNAUTHENTICATED = 20;
    */
   UNAUTHENTICATED = 20,
 
   /**
-   * The credentials do not allow this. PermissionDenied, the same whether what was asked for exists or not.
-   * Metadata: `domain` as in the request, `scope` that it needs = "write".
+   * The credentials do not permit the call. The status code is PermissionDenied, whether or not the domain or memory in
+   * the request exists. The metadata has `domain`, as in the request, and `scope`, the required scope, such as "write".
    *
    * @generated from enum value: ERROR_REASON_PERMISSION_DENIED = 21;
    */
   PERMISSION_DENIED = 21,
 
   /**
-   * The HTTP Host or Origin of the call is not one that this server answers to: a guard against web pages that
-   * reach for a server on the reader's machine. PermissionDenied. Metadata: `host` or `origin` as received. An
-   * operator can list it.
+   * The server does not accept calls with this HTTP Host or Origin. This check prevents web pages from reaching a
+   * server on the machine of the person who views them. The status code is PermissionDenied. The metadata has `host` or
+   * `origin`, as received. An operator can add it to the list of allowed values.
    *
    * @generated from enum value: ERROR_REASON_HOST_NOT_ALLOWED = 22;
    */
   HOST_NOT_ALLOWED = 22,
 
   /**
-   * This server does not serve this method, or this field of the request: it is older than the contract that
-   * the caller uses, or has it switched off. Unimplemented. Nothing was done.
+   * The server does not support this method or this field of the request: it is older than the contract that the caller
+   * uses, or the feature is disabled. The status code is Unimplemented. The call had no effect.
    *
    * @generated from enum value: ERROR_REASON_NOT_IMPLEMENTED = 23;
    */
   NOT_IMPLEMENTED = 23,
 
   /**
-   * A defect of the server, or a fault that it does not know. Internal, with a fixed text; the cause is in the
-   * server's log, beside the `x-request-id` of the response headers. A write may or may not have been done.
+   * The server has a defect, or encountered an unknown error. The status code is Internal, with a fixed message. The
+   * server's log has the cause, together with the `x-request-id` of the response headers. A write may or may not have
+   * been applied.
    *
    * @generated from enum value: ERROR_REASON_INTERNAL = 24;
    */
   INTERNAL = 24,
 
   /**
-   * Whether the credentials are valid cannot be told now: the issuer of the token does not give its keys. Unavailable,
-   * with RetryInfo. Nothing was done: repeat it as it was.
+   * The server cannot check the credentials now, because it cannot get the keys of the token's issuer. The status code
+   * is Unavailable, with RetryInfo. The call had no effect. Retry it unchanged.
    *
    * @generated from enum value: ERROR_REASON_AUTHENTICATION_UNAVAILABLE = 25;
    */

@@ -31,12 +31,15 @@ export const ErrorReasonSchema = /*@__PURE__*/
   enumDesc(file_memoryservice_v1_error_reason, 0);
 
 /**
- * Why a call failed: what programs should branch on. Every error of this service carries a google.rpc.ErrorInfo
- * whose `reason` is one of these names without the prefix, as `MEMORY_NOT_FOUND`, and whose `domain` is
- * `memoryservice.v1`; BadRequest names the fields where the request was at fault, and RetryInfo says how long
- * to wait where repeating the same call may help. Messages are for people and may change. A call that never
- * reached the service (a broken frame, truncated protobuf, an unknown JSON field) has a status code but no
- * ErrorInfo.
+ * The reason why a call failed, for programs to branch on.
+ *
+ * Every error of this service carries a google.rpc.ErrorInfo. Its `reason` is one of these names without the prefix,
+ * such as `MEMORY_NOT_FOUND`; its `domain` is `memoryservice.v1`; and its `metadata` has the entries that the comment
+ * of the reason lists. A google.rpc.BadRequest names the fields if the request was invalid. A google.rpc.RetryInfo says
+ * how long to wait if retrying the same call may help. Error messages are for people and may change.
+ *
+ * A call that never reaches the service, such as one with a broken frame, truncated protobuf or an unknown JSON field,
+ * fails with a status code but without ErrorInfo.
  *
  * @generated from enum memoryservice.v1.ErrorReason
  */

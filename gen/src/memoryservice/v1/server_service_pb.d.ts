@@ -13,7 +13,7 @@ import type { EmbeddingVersion } from "./memory_pb.js";
 export declare const file_memoryservice_v1_server_service: GenFile;
 
 /**
- * Asks about the server; has no fields.
+ * Request message for GetServerInfo. It has no fields.
  *
  * @generated from message memoryservice.v1.GetServerInfoRequest
  */
@@ -27,35 +27,36 @@ export declare type GetServerInfoRequest = Message<"memoryservice.v1.GetServerIn
 export declare const GetServerInfoRequestSchema: GenMessage<GetServerInfoRequest>;
 
 /**
- * What the server is.
+ * Response message for GetServerInfo.
  *
  * @generated from message memoryservice.v1.GetServerInfoResponse
  */
 export declare type GetServerInfoResponse = Message<"memoryservice.v1.GetServerInfoResponse"> & {
   /**
-   * The version of the server, as `1.4.0`.
+   * The version of the server, such as `1.4.0`.
    *
    * @generated from field: string version = 1;
    */
   version: string;
 
   /**
-   * Where memories are kept.
+   * The database engine that stores the memories.
    *
    * @generated from field: memoryservice.v1.GetServerInfoResponse.Engine engine = 2;
    */
   engine: GetServerInfoResponse_Engine;
 
   /**
-   * The version of PostgreSQL that is there or compiled in, as `18.1`. Empty until the database has been
-   * reached.
+   * The version of the PostgreSQL server, or of the PostgreSQL that PGlite contains, such as `18.1`. Empty until the
+   * server has reached the database.
    *
    * @generated from field: string engine_version = 3;
    */
   engineVersion: string;
 
   /**
-   * The domain that an empty name means. Empty if the caller may not read it.
+   * The name of the default domain, which is used if a request leaves the domain empty. Empty if the caller may not
+   * read that domain.
    *
    * @generated from field: string default_domain = 4;
    */
@@ -69,14 +70,14 @@ export declare type GetServerInfoResponse = Message<"memoryservice.v1.GetServerI
   limits?: GetServerInfoResponse_Limits | undefined;
 
   /**
-   * What depends on configuration.
+   * The features that depend on the server's configuration and on its database.
    *
    * @generated from field: memoryservice.v1.GetServerInfoResponse.Features features = 6;
    */
   features?: GetServerInfoResponse_Features | undefined;
 
   /**
-   * The embedder.
+   * The state of the embedder.
    *
    * @generated from field: memoryservice.v1.GetServerInfoResponse.Embedder embedder = 7;
    */
@@ -90,133 +91,133 @@ export declare type GetServerInfoResponse = Message<"memoryservice.v1.GetServerI
 export declare const GetServerInfoResponseSchema: GenMessage<GetServerInfoResponse>;
 
 /**
- * The bounds of requests, as the comments of their fields say. Here for programs, and for newer servers that
- * allow more.
+ * The bounds of requests, which the comments of the fields also state. Programs can read them here, and newer servers
+ * may allow more.
  *
  * @generated from message memoryservice.v1.GetServerInfoResponse.Limits
  */
 export declare type GetServerInfoResponse_Limits = Message<"memoryservice.v1.GetServerInfoResponse.Limits"> & {
   /**
-   * Bytes of UTF-8 in a memory's content.
+   * The maximum size of a memory's content, in bytes of UTF-8.
    *
    * @generated from field: int32 content_bytes = 1;
    */
   contentBytes: number;
 
   /**
-   * Bytes of UTF-8 in a query.
+   * The maximum size of a query, in bytes of UTF-8.
    *
    * @generated from field: int32 query_bytes = 2;
    */
   queryBytes: number;
 
   /**
-   * Characters of an id.
+   * The maximum number of characters of an id.
    *
    * @generated from field: int32 id_characters = 3;
    */
   idCharacters: number;
 
   /**
-   * Characters of a domain's name.
+   * The maximum number of characters of a domain name.
    *
    * @generated from field: int32 domain_characters = 4;
    */
   domainCharacters: number;
 
   /**
-   * Characters of a source.
+   * The maximum number of characters of a source.
    *
    * @generated from field: int32 source_characters = 5;
    */
   sourceCharacters: number;
 
   /**
-   * Tags of a memory.
+   * The maximum number of tags of a memory.
    *
    * @generated from field: int32 tags = 6;
    */
   tags: number;
 
   /**
-   * Characters of a tag.
+   * The maximum number of characters of a tag.
    *
    * @generated from field: int32 tag_characters = 7;
    */
   tagCharacters: number;
 
   /**
-   * Bytes of metadata as JSON.
+   * The maximum size of a memory's metadata, in bytes of JSON.
    *
    * @generated from field: int32 metadata_bytes = 8;
    */
   metadataBytes: number;
 
   /**
-   * Levels of metadata.
+   * The maximum number of levels of a memory's metadata.
    *
    * @generated from field: int32 metadata_depth = 9;
    */
   metadataDepth: number;
 
   /**
-   * Hits of a Search.
+   * The maximum `limit` of Search.
    *
    * @generated from field: int32 search_limit = 10;
    */
   searchLimit: number;
 
   /**
-   * Hits of a StreamSearch.
+   * The maximum `limit` of StreamSearch.
    *
    * @generated from field: int32 stream_search_limit = 11;
    */
   streamSearchLimit: number;
 
   /**
-   * Domains of one search.
+   * The maximum number of `domains` of a search.
    *
    * @generated from field: int32 search_domains = 12;
    */
   searchDomains: number;
 
   /**
-   * Memories or domains of a page.
+   * The maximum `page_size` of List and ListDomains.
    *
    * @generated from field: int32 page_size = 13;
    */
   pageSize: number;
 
   /**
-   * Items of a BatchStore.
+   * The maximum number of items of BatchStore.
    *
    * @generated from field: int32 batch_items = 14;
    */
   batchItems: number;
 
   /**
-   * Levels of a filter.
+   * The maximum number of levels of a filter.
    *
    * @generated from field: int32 filter_depth = 15;
    */
   filterDepth: number;
 
   /**
-   * Conditions of a filter.
+   * The maximum number of conditions of a filter.
    *
    * @generated from field: int32 filter_conditions = 16;
    */
   filterConditions: number;
 
   /**
-   * Bytes of a message, in both directions.
+   * The maximum size of a message in bytes, for requests and responses.
    *
    * @generated from field: int32 message_bytes = 17;
    */
   messageBytes: number;
 
   /**
-   * Domains of the server. 0: as many as the database bears.
+   * The maximum number of domains on the server. 0 if the only limit is what the database can handle.
    *
    * @generated from field: int32 domains = 18;
    */
@@ -230,27 +231,27 @@ export declare type GetServerInfoResponse_Limits = Message<"memoryservice.v1.Get
 export declare const GetServerInfoResponse_LimitsSchema: GenMessage<GetServerInfoResponse_Limits>;
 
 /**
- * What depends on how the server is configured and on its database.
+ * The features that depend on the server's configuration and on its database.
  *
  * @generated from message memoryservice.v1.GetServerInfoResponse.Features
  */
 export declare type GetServerInfoResponse_Features = Message<"memoryservice.v1.GetServerInfoResponse.Features"> & {
   /**
-   * Store creates a domain that is missing.
+   * Whether Store, BatchStore and Import create a missing domain.
    *
    * @generated from field: bool create_domains = 1;
    */
   createDomains: boolean;
 
   /**
-   * What ranks words.
+   * The ranking function of full-text search.
    *
    * @generated from field: memoryservice.v1.SearchInfo.TextRanker text_ranker = 2;
    */
   textRanker: SearchInfo_TextRanker;
 
   /**
-   * Calls need credentials.
+   * Whether calls need credentials.
    *
    * @generated from field: bool authentication = 3;
    */
@@ -264,27 +265,29 @@ export declare type GetServerInfoResponse_Features = Message<"memoryservice.v1.G
 export declare const GetServerInfoResponse_FeaturesSchema: GenMessage<GetServerInfoResponse_Features>;
 
 /**
- * What the server knows about its embedder.
+ * The state of the embedder.
  *
  * @generated from message memoryservice.v1.GetServerInfoResponse.Embedder
  */
 export declare type GetServerInfoResponse_Embedder = Message<"memoryservice.v1.GetServerInfoResponse.Embedder"> & {
   /**
-   * The model that is configured, as `nomic-embed-text`.
+   * The configured embedding model, such as `nomic-embed-text`.
    *
    * @generated from field: string model = 1;
    */
   model: string;
 
   /**
-   * True if it answered last time. Moments old; grpc.health.v1 tells it as service `embedder`.
+   * Whether the embedder responded when the server last called it, which may be some moments ago. grpc.health.v1
+   * reports the same as the service `embedder`.
    *
    * @generated from field: bool available = 2;
    */
   available: boolean;
 
   /**
-   * What makes embeddings now. Unset until the embedder has answered for the first time.
+   * The embedding version of the embeddings that the embedder generates now. Unset until the embedder has responded
+   * for the first time.
    *
    * @generated from field: memoryservice.v1.EmbeddingVersion version = 3;
    */
@@ -298,27 +301,27 @@ export declare type GetServerInfoResponse_Embedder = Message<"memoryservice.v1.G
 export declare const GetServerInfoResponse_EmbedderSchema: GenMessage<GetServerInfoResponse_Embedder>;
 
 /**
- * Where memories are kept.
+ * The database engine that stores the memories.
  *
  * @generated from enum memoryservice.v1.GetServerInfoResponse.Engine
  */
 export enum GetServerInfoResponse_Engine {
   /**
-   * Not used in answers.
+   * Not used in responses.
    *
    * @generated from enum value: ENGINE_UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
 
   /**
-   * In the server process (PGlite): survives the end of the process, not a power cut.
+   * PGlite, embedded in the server process. The data survives a crash of the process, but not a power failure.
    *
    * @generated from enum value: ENGINE_EMBEDDED = 1;
    */
   EMBEDDED = 1,
 
   /**
-   * On a PostgreSQL server, as durable as that is configured.
+   * A PostgreSQL server. The data is as durable as the configuration of that server makes it.
    *
    * @generated from enum value: ENGINE_POSTGRES = 2;
    */
@@ -331,14 +334,14 @@ export enum GetServerInfoResponse_Engine {
 export declare const GetServerInfoResponse_EngineSchema: GenEnum<GetServerInfoResponse_Engine>;
 
 /**
- * Tells about the server. Whether it can be used is the matter of grpc.health.v1.
+ * Describes the server. To check whether the server can handle calls, use grpc.health.v1.
  *
  * @generated from service memoryservice.v1.ServerService
  */
 export declare const ServerService: GenService<{
   /**
-   * Tells the version, the limits and the abilities of the server. Answers without the database and the
-   * embedder.
+   * Returns the version, the limits and the features of the server. The method works without the database and without
+   * the embedder.
    *
    * @generated from rpc memoryservice.v1.ServerService.GetServerInfo
    */

@@ -54,7 +54,7 @@ export const GetServerInfoResponse_EngineSchema = /*@__PURE__*/
   enumDesc(file_memoryservice_v1_server_service, 1, 0);
 
 /**
- * Where memories are kept.
+ * The database engine that stores the memories.
  *
  * @generated from enum memoryservice.v1.GetServerInfoResponse.Engine
  */
@@ -62,7 +62,7 @@ export const GetServerInfoResponse_Engine = /*@__PURE__*/
   tsEnum(GetServerInfoResponse_EngineSchema);
 
 /**
- * Tells about the server. Whether it can be used is the matter of grpc.health.v1.
+ * Describes the server. To check whether the server can handle calls, use grpc.health.v1.
  *
  * @generated from service memoryservice.v1.ServerService
  */
