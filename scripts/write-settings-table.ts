@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { SETTINGS, type Setting } from "../src/app/settings.ts";
 
-/** The table of settings, as Markdown. */
+/** Returns the table of settings as Markdown. */
 export function settingsTable(): string {
   const rows = Object.entries<Setting<unknown>>(SETTINGS).map(([name, setting]) => {
     const unit = setting.unit === undefined ? "" : ` ${setting.unit}`;
@@ -12,7 +12,7 @@ export function settingsTable(): string {
   return ["| setting | default | |", "| --- | --- | --- |", ...rows].join("\n");
 }
 
-/** Puts the table between its two marks in a page. */
+/** Replaces the table between the two markers of a page. */
 export function withSettingsTable(page: string): string {
   return page.replace(
     /(<!-- settings: [^\n]*-->\n)[\s\S]*?(<!-- \/settings -->)/,
@@ -25,8 +25,6 @@ function sentence(allowed: string): string {
 }
 
 if (import.meta.main) {
-  for (const page of ["README.md", "docs/configuration.md"]) {
-    const path = new URL(`../${page}`, import.meta.url);
-    writeFileSync(path, withSettingsTable(readFileSync(path, "utf8")));
-  }
+  const path = new URL("../docs/configuration.md", import.meta.url);
+  writeFileSync(path, withSettingsTable(readFileSync(path, "utf8")));
 }

@@ -1,11 +1,17 @@
-import { existsSync } from "node:fs";
 import { mkdir, symlink, writeFile } from "node:fs/promises";
-import { homedir } from "node:os";
 import { join } from "node:path";
 import { Memory_Embedding_State as State } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { type FakeOllama, startFakeOllama } from "../../qa/fakes/ollama/index.ts";
-import { blockOf, blocksOf, readPage, root, runShell, runTypeScript } from "../support/documents.ts";
+import {
+  blockOf,
+  blocksOf,
+  pythonPackages,
+  readPage,
+  root,
+  runShell,
+  runTypeScript,
+} from "../support/documents.ts";
 import { openGrpcClient, type ServerProcess, startServerProcess } from "../support/server/server-process.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 
@@ -121,14 +127,6 @@ describe.each(pythonPackages())("Python", (packages) => {
     expect(printed.split("\n").length).toBeGreaterThan(4);
   });
 });
-
-/** Where scripts/check-protoc.sh keeps grpcio-tools, if it has ever run here; nothing is installed for a test. */
-function pythonPackages(): string[] {
-  const version = /GRPCIO_TOOLS=(\S+)/.exec(readPage("scripts/check-protoc.sh").text)?.[1];
-  const cache = process.env.XDG_CACHE_HOME || join(homedir(), ".cache");
-  const packages = join(cache, "memory-service", "protoc", `python-${version}`);
-  return existsSync(join(packages, ".complete")) ? [packages] : [];
-}
 
 async function waitUntilEmbedded(domain: string, memories: number): Promise<void> {
   using connection = openGrpcClient(server.url);

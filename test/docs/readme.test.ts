@@ -1,100 +1,153 @@
 import { execFile } from "node:child_process";
-import { readFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
+import { mkdir, symlink } from "node:fs/promises";
+import { join } from "node:path";
 import { promisify } from "node:util";
+import { Client } from "@modelcontextprotocol/client";
+import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { withSettingsTable } from "../../scripts/write-settings-table.ts";
+import { type FakeOllama, startFakeOllama } from "../../qa/fakes/ollama/index.ts";
 import { readConfig } from "../../src/app/config.ts";
+import { SETTINGS, type Setting } from "../../src/app/settings.ts";
 import { type App, startApp } from "../../src/app/start-app.ts";
+import {
+  blockOf,
+  blocksOf,
+  pythonPackages,
+  readPage,
+  root,
+  runShell,
+  runTypeScript,
+} from "../support/documents.ts";
 import { silentLogger } from "../support/silent-logger.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 
-const root = fileURLToPath(new URL("../..", import.meta.url));
-const readme = readFileSync(`${root}/README.md`, "utf8");
+const readme = readPage("README.md");
 
-/** The fenced blocks of one language, in order. */
-function blocks(language: string): string[] {
-  const fences = new RegExp(`^\`\`\`${language}\\n([\\s\\S]*?)^\`\`\``, "gm");
-  return [...readme.matchAll(fences)].map(([, code]) => code ?? "");
-}
+test("the ten settings exist and have the defaults that the table shows", () => {
+  const rows = [...readme.text.matchAll(/^\| `([A-Z_]+)` \| (?:`(.*?)`)? *\|/gm)];
+  expect(rows).toHaveLength(10);
+  const settings: Readonly<Record<string, Setting<unknown>>> = SETTINGS;
+  for (const [, name = "", shown] of rows) {
+    const standard = settings[name]?.default;
+    expect([name, name in settings, shown]).toEqual([
+      name,
+      true,
+      standard === undefined ? undefined : String(standard),
+    ]);
+  }
+});
 
-test("the table of settings is the one that the settings give", () => {
-  expect(withSettingsTable(readme)).toBe(readme);
+test("has no block that is not run here", () => {
+  const languages = [...readme.text.matchAll(/^```(\w+)$/gm)].map(([, language]) => language);
+  expect(languages).toEqual(["console", "sh", "json", "ts", "sh", "python"]);
 });
 
 describe("the README's commands", { timeout: 90_000 }, () => {
   let app: App;
+  let ollama: FakeOllama;
   let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
 
   beforeAll(async () => {
+    ollama = await startFakeOllama();
     directory = await temporaryDirectory();
-    // Port 9 discards: no embedder there, as on a machine without Ollama.
     const environment = {
       MEMORY_PORT: "0",
-      MEMORY_DATA_DIR: directory.path,
-      OLLAMA_API_URL: "http://127.0.0.1:9",
+      MEMORY_DATA_DIR: join(directory.path, "data"),
+      OLLAMA_API_URL: ollama.url,
     };
     app = await startApp(readConfig(environment), silentLogger);
   });
 
   afterAll(async () => {
     await app?.close();
+    await ollama?.close();
     await directory?.remove();
   });
 
-  /** Runs code of the README against this server instead of the default port. */
-  async function run(command: string, args: readonly string[], code: string): Promise<string> {
-    const here = code.replaceAll("127.0.0.1:50051", new URL(app.url).host);
-    const running = promisify(execFile)(command, args, { cwd: root, timeout: 60_000 });
-    running.child.stdin?.end(here);
-    return (await running).stdout;
-  }
+  /** Environment of commands that call this server; npm then prints nothing of its own. */
+  const environment = () => ({ MEMORY_PORT: new URL(app.url).port, npm_config_loglevel: "silent" });
 
-  const shell = (code: string) => run("bash", ["-euo", "pipefail", "-s"], code);
-
-  test("store, search and stream with buf curl, and give the answer it shows", async () => {
-    const [store = "", search = ""] = blocks("sh");
-    const stored = parseAll(await shell(store));
-    expect(stored.map(({ outcome }) => outcome)).toEqual(["STORE_OUTCOME_CREATED", "STORE_OUTCOME_CREATED"]);
-
-    const [funding, pressure, ...stream] = parseAll(await shell(search));
-    const [shown = ""] = blocks("json");
-    expect(shapeOf(funding)).toEqual(shapeOf(JSON.parse(shown)));
-    expect(pressure.hits[0].memory.content).toBe("Blood pressure: 120/80");
-    expect(stream.map((message) => Object.keys(message)[0])).toEqual(["info", "hit", "summary"]);
+  test("store two memories and find them", async () => {
+    const printed = await runShell(blockOf(readme, "sh"), { env: environment() });
+    const [shipping, coffee, search] = parseLines(printed);
+    expect([shipping.outcome, coffee.outcome]).toEqual(["STORE_OUTCOME_CREATED", "STORE_OUTCOME_CREATED"]);
+    expect(search.hits[0].memory.id).toBe("shipping");
+    expect(search.info.degraded ?? false).toBe(false);
   });
 
-  test.each(["client package", "generated client"])("store, search and stream with the %s", async (name) => {
-    const [thin = "", generated = ""] = blocks("ts");
-    const client = name === "client package" ? thin : generated;
-    const printed = await run("node", ["--input-type=module-typescript"], client);
-    expect(printed.trim().split("\n").sort()).toEqual([
-      expect.stringMatching(/^[\d.]+ Series A funding round completed$/),
-      "The board meets on Tuesdays",
-    ]);
+  test("print what the semantic search shows, but for the model's scores", async () => {
+    const [, command = "", shown = ""] = /^\$ (.*)\n([\s\S]*)$/.exec(blockOf(readme, "console")) ?? [];
+    expect(await runOnTerminal(command, environment())).toBe(withoutScores(shown));
   });
 
-  test("search with grpc-js", async () => {
-    const [client = ""] = blocks("js");
-    expect(await run("node", ["--input-type=module"], client)).toBe("The board meets on Tuesdays\n");
+  test("give an assistant the tools that the page names", async () => {
+    const config = blockOf(readme, "json")
+      .replace("/path/to/memory-service", root)
+      .replace("http://127.0.0.1:50051", app.url);
+    const { command, args } = JSON.parse(config).mcpServers.memory;
+    const transport = new StdioClientTransport({ command, args, stderr: "ignore" });
+    const assistant = new Client({ name: "test", version: "1" });
+    await assistant.connect(transport);
+    try {
+      const { tools } = await assistant.listTools();
+      const section = /## Use it from an assistant[\s\S]*?```/.exec(readme.text)?.[0] ?? "";
+      const named = section.match(/`\w+_\w+`/g) ?? [];
+      expect(named.sort()).toEqual(tools.map(({ name }) => `\`${name}\``).sort());
+
+      const found = await assistant.callTool({
+        name: "search_memories",
+        arguments: { query: "which coffee does she like?", domain: "team", limit: 1 },
+      });
+      expect(JSON.stringify(found)).toContain("Mira loves espresso");
+    } finally {
+      await assistant.close();
+    }
   });
 
-  test("search with curl", async () => {
-    const answer = JSON.parse(await shell(blocks("sh")[2] ?? ""));
-    expect(answer.hits[0].memory.content).toBe("Series A funding round completed");
+  test("store and stream with the client package", async () => {
+    const program = blockOf(readme, "ts");
+    expect(await runTypeScript(program, { url: app.url })).toBe("The board meets on Tuesdays\n");
+  });
+
+  // Where scripts/check-protoc.sh has installed grpcio-tools: nothing is installed for a test.
+  test.each(pythonPackages())("store and search with the stubs for Python", async (packages) => {
+    await mkdir(join(directory.path, "proto"));
+    await symlink(`${root}/proto/memoryservice`, join(directory.path, "proto/memoryservice"));
+    const generate = blocksOf(readme, "sh")[1]?.replace(/^python3 -m pip install .*\n/, "") ?? "";
+    const program = `PYTHONPATH=generated:${packages} python3 - <<'PROGRAM'\n${blockOf(readme, "python")}\nPROGRAM\n`;
+    const printed = await runShell(`${generate}\n${program}`, {
+      url: app.url,
+      directory: directory.path,
+      env: { PYTHONPATH: packages },
+    });
+    expect(printed).toBe("The retro is on Mondays\n");
   });
 });
 
-/** JSON values printed one after the other, as buf curl does. */
-// biome-ignore lint/suspicious/noExplicitAny: answers are looked into as a reader of JSON would
-function parseAll(text: string): any[] {
-  return JSON.parse(`[${text.trim().replaceAll(/^\}\n\{/gm, "},{")}]`);
+/** What a command prints on a terminal, without scores. */
+async function runOnTerminal(command: string, env: Readonly<Record<string, string>>): Promise<string> {
+  const quiet = `${command} 2>/dev/null`;
+  const { stdout } = await promisify(execFile)(
+    "script",
+    ["--quiet", "--return", "--command", quiet, "/dev/null"],
+    {
+      cwd: root,
+      env: { ...process.env, ...env },
+      timeout: 60_000,
+    },
+  );
+  return withoutScores(stdout.replaceAll("\r\n", "\n"));
 }
 
-/** An answer without what differs from run to run: ids, times and the last digits of scores. */
-function shapeOf(answer: unknown): unknown {
-  return JSON.parse(JSON.stringify(answer), (key, value) => {
-    if (/^(id|createTime|updateTime)$/.test(key)) return "...";
-    return typeof value === "number" ? Number(value.toFixed(3)) : value;
-  });
+function withoutScores(hits: string): string {
+  return hits.replaceAll(/-?\d\.\d{4}/g, "#");
+}
+
+/** The answers that commands print, one JSON object a line. */
+// biome-ignore lint/suspicious/noExplicitAny: answers are looked into as a reader of JSON would
+function parseLines(text: string): any[] {
+  return text
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));
 }

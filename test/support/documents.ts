@@ -1,5 +1,7 @@
 import { execFile } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
@@ -76,4 +78,12 @@ async function runCode(
   });
   running.child.stdin?.end(here);
   return (await running).stdout;
+}
+
+/** The directory where scripts/check-protoc.sh keeps grpcio-tools, or nothing if it has never run on this machine. */
+export function pythonPackages(): string[] {
+  const version = /GRPCIO_TOOLS=(\S+)/.exec(readPage("scripts/check-protoc.sh").text)?.[1];
+  const cache = process.env.XDG_CACHE_HOME || join(homedir(), ".cache");
+  const packages = join(cache, "memory-service", "protoc", `python-${version}`);
+  return existsSync(join(packages, ".complete")) ? [packages] : [];
 }
