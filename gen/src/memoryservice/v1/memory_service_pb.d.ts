@@ -15,70 +15,70 @@ import type { Filter } from "./filter_pb.js";
 export declare const file_memoryservice_v1_memory_service: GenFile;
 
 /**
- * A memory to be stored.
+ * Request message for Store, and one item of BatchStore.
  *
  * @generated from message memoryservice.v1.StoreRequest
  */
 export declare type StoreRequest = Message<"memoryservice.v1.StoreRequest"> & {
   /**
-   * The text. Required: at most 1 MiB of UTF-8, more than white space.
+   * The text: at most 1 MiB of UTF-8, with at least one character other than white space. Required.
    *
    * @generated from field: string content = 1;
    */
   content: string;
 
   /**
-   * Where to store it. Empty: the default domain.
+   * The domain in which to store the memory. If empty, the default domain is used.
    *
    * @generated from field: string domain = 2;
    */
   domain: string;
 
   /**
-   * Its id: 1 to 50 characters of `A-Z a-z 0-9 . _ : -`. Empty: the server makes one, and the call must not be
-   * repeated blindly.
+   * The id: 1 to 50 characters of `A-Z a-z 0-9 . _ : -`. If empty, the server generates one, and the call is not safe
+   * to retry.
    *
    * @generated from field: string id = 3;
    */
   id: string;
 
   /**
-   * Where it comes from. At most 256 characters.
+   * Where the memory comes from. At most 256 characters.
    *
    * @generated from field: string source = 4;
    */
   source: string;
 
   /**
-   * How much it matters, from 0 to 1. Unset is not 0: it says nothing.
+   * How important the memory is, from 0 to 1. Unset if the importance is unknown, which is not the same as 0.
    *
    * @generated from field: optional double importance = 5;
    */
   importance?: number | undefined;
 
   /**
-   * Labels: at most 64, of 1 to 64 characters each. Repeats are dropped.
+   * Labels to filter by: at most 64 tags of 1 to 64 characters each. Duplicates are dropped.
    *
    * @generated from field: repeated string tags = 6;
    */
   tags: string[];
 
   /**
-   * Whatever else to keep with it: at most 64 KiB as JSON, at most 16 levels, without the reserved keys
-   * `source`, `importance` and `tags`.
+   * Any other data of the caller: a JSON object of at most 64 KiB and at most 16 levels, without the reserved top-level
+   * keys `source`, `importance` and `tags`.
    *
    * @generated from field: google.protobuf.Struct metadata = 7;
    */
   metadata?: JsonObject | undefined;
 
   /**
-   * When it ends. Unset: never.
+   * When the memory expires. If neither field is set, it never expires.
    *
    * @generated from oneof memoryservice.v1.StoreRequest.expiry
    */
   expiry: {
     /**
-     * From then on it does not exist. In the future, at most 100 years ahead.
+     * The time from which on the memory no longer exists. It must be in the future, at most 100 years ahead.
      *
      * @generated from field: google.protobuf.Timestamp expire_time = 8;
      */
@@ -86,8 +86,8 @@ export declare type StoreRequest = Message<"memoryservice.v1.StoreRequest"> & {
     case: "expireTime";
   } | {
     /**
-     * It exists this long, counted from when it is stored. More than 0, at most 100 years. Sent again with the
-     * same ttl it counts as equal and the end does not move, but with IF_EXISTS_REPLACE.
+     * How long the memory exists after it is stored. More than 0, at most 100 years. If a memory is sent again with the
+     * same `ttl`, it counts as equal and its expiry does not change, except with IF_EXISTS_REPLACE.
      *
      * @generated from field: google.protobuf.Duration ttl = 9;
      */
@@ -96,22 +96,22 @@ export declare type StoreRequest = Message<"memoryservice.v1.StoreRequest"> & {
   } | { case: undefined; value?: undefined };
 
   /**
-   * What to do if the id is taken by a memory that differs. Means nothing without `id`.
+   * What to do if the id belongs to a memory that differs. Defaults to IF_EXISTS_FAIL. It has no effect without `id`.
    *
    * @generated from field: memoryservice.v1.IfExists if_exists = 10;
    */
   ifExists: IfExists;
 
   /**
-   * Whether to wait for the embedding. Means nothing with `embedding`.
+   * Whether to wait for the embedding. Defaults to EMBEDDING_MODE_INLINE. It has no effect with `embedding`.
    *
    * @generated from field: memoryservice.v1.EmbeddingMode embedding_mode = 11;
    */
   embeddingMode: EmbeddingMode;
 
   /**
-   * The embedding of the whole content, for callers who embed themselves. Unset: the service makes it. When the
-   * domain moves to another embedding version, the service embeds the content itself.
+   * A caller-supplied embedding of the whole content. If unset, the server generates the embedding. If the domain moves
+   * to another embedding version later, the server re-embeds the content itself.
    *
    * @generated from field: memoryservice.v1.EmbeddingValues embedding = 12;
    */
@@ -125,20 +125,21 @@ export declare type StoreRequest = Message<"memoryservice.v1.StoreRequest"> & {
 export declare const StoreRequestSchema: GenMessage<StoreRequest>;
 
 /**
- * The memory after storing.
+ * Response message for Store.
  *
  * @generated from message memoryservice.v1.StoreResponse
  */
 export declare type StoreResponse = Message<"memoryservice.v1.StoreResponse"> & {
   /**
-   * The memory as it is stored now, with all its fields. For KEPT and DUPLICATE that is not what was sent.
+   * The memory as it is stored now, with all its fields. With STORE_OUTCOME_KEPT and STORE_OUTCOME_DUPLICATE, this is
+   * not the memory that was sent.
    *
    * @generated from field: memoryservice.v1.Memory memory = 1;
    */
   memory?: Memory | undefined;
 
   /**
-   * What was done.
+   * The outcome of storing the memory.
    *
    * @generated from field: memoryservice.v1.StoreOutcome outcome = 2;
    */
@@ -152,23 +153,23 @@ export declare type StoreResponse = Message<"memoryservice.v1.StoreResponse"> & 
 export declare const StoreResponseSchema: GenMessage<StoreResponse>;
 
 /**
- * Memories to be stored together.
+ * Request message for BatchStore.
  *
  * @generated from message memoryservice.v1.BatchStoreRequest
  */
 export declare type BatchStoreRequest = Message<"memoryservice.v1.BatchStoreRequest"> & {
   /**
-   * What to store: 1 to 1,000 items, each by the rules of StoreRequest, in any mixture of domains. An id that
-   * occurs twice in one domain is a violation of the later item. The whole message has at most 4 MiB.
+   * The memories to store: 1 to 1,000 items, each by the rules of StoreRequest, in any combination of domains. If an id
+   * occurs twice in one domain, the later item is invalid. The whole message has at most 4 MiB.
    *
    * @generated from field: repeated memoryservice.v1.StoreRequest items = 1;
    */
   items: StoreRequest[];
 
   /**
-   * True: all or nothing. If one item fails, the call fails with that item's error (or InvalidArgument naming
-   * all violations, as `items[3].content`) and nothing is stored. False: items that fail are left out, and
-   * their result tells why.
+   * If true, either all items are stored or none. If an item fails, the call fails with the error of that item; if
+   * items break rules, the call fails with InvalidArgument and names all violations, such as `items[3].content`. If
+   * false, items that fail are skipped, and their results have the errors.
    *
    * @generated from field: bool atomic = 2;
    */
@@ -182,13 +183,13 @@ export declare type BatchStoreRequest = Message<"memoryservice.v1.BatchStoreRequ
 export declare const BatchStoreRequestSchema: GenMessage<BatchStoreRequest>;
 
 /**
- * What became of each item.
+ * Response message for BatchStore.
  *
  * @generated from message memoryservice.v1.BatchStoreResponse
  */
 export declare type BatchStoreResponse = Message<"memoryservice.v1.BatchStoreResponse"> & {
   /**
-   * One for each item, in the order of the items.
+   * One result for each item, in the order of the items.
    *
    * @generated from field: repeated memoryservice.v1.BatchStoreResponse.Result results = 1;
    */
@@ -202,19 +203,19 @@ export declare type BatchStoreResponse = Message<"memoryservice.v1.BatchStoreRes
 export declare const BatchStoreResponseSchema: GenMessage<BatchStoreResponse>;
 
 /**
- * What became of one item.
+ * The result of one item.
  *
  * @generated from message memoryservice.v1.BatchStoreResponse.Result
  */
 export declare type BatchStoreResponse_Result = Message<"memoryservice.v1.BatchStoreResponse.Result"> & {
   /**
-   * Stored or not.
+   * The outcome or the error of the item.
    *
    * @generated from oneof memoryservice.v1.BatchStoreResponse.Result.result
    */
   result: {
     /**
-     * It was stored, or did not need to be.
+     * The item was stored, or did not need to be.
      *
      * @generated from field: memoryservice.v1.BatchStoreResponse.Success success = 1;
      */
@@ -222,7 +223,7 @@ export declare type BatchStoreResponse_Result = Message<"memoryservice.v1.BatchS
     case: "success";
   } | {
     /**
-     * It was not stored. Never with `atomic`.
+     * The item was not stored. Never set with `atomic`.
      *
      * @generated from field: memoryservice.v1.ItemError error = 2;
      */
@@ -238,21 +239,21 @@ export declare type BatchStoreResponse_Result = Message<"memoryservice.v1.BatchS
 export declare const BatchStoreResponse_ResultSchema: GenMessage<BatchStoreResponse_Result>;
 
 /**
- * A stored item.
+ * The result of an item that did not fail.
  *
  * @generated from message memoryservice.v1.BatchStoreResponse.Success
  */
 export declare type BatchStoreResponse_Success = Message<"memoryservice.v1.BatchStoreResponse.Success"> & {
   /**
-   * The memory as it is stored now, without `content` and `metadata`, so that a full batch fits into an
-   * answer; where sources and tags alone would not, some memories come without those, too.
+   * The memory as it is stored now, without `content` and `metadata`, so that a full batch fits into one response. If
+   * sources and tags alone would be too large, some memories omit those as well.
    *
    * @generated from field: memoryservice.v1.Memory memory = 1;
    */
   memory?: Memory | undefined;
 
   /**
-   * What was done.
+   * The outcome of storing the memory.
    *
    * @generated from field: memoryservice.v1.StoreOutcome outcome = 2;
    */
@@ -266,20 +267,20 @@ export declare type BatchStoreResponse_Success = Message<"memoryservice.v1.Batch
 export declare const BatchStoreResponse_SuccessSchema: GenMessage<BatchStoreResponse_Success>;
 
 /**
- * Which memory to read.
+ * Request message for Get.
  *
  * @generated from message memoryservice.v1.GetRequest
  */
 export declare type GetRequest = Message<"memoryservice.v1.GetRequest"> & {
   /**
-   * Its domain. Empty: the default domain.
+   * The domain that contains the memory. If empty, the default domain is used.
    *
    * @generated from field: string domain = 1;
    */
   domain: string;
 
   /**
-   * Its id. Required.
+   * The id of the memory. Required.
    *
    * @generated from field: string id = 2;
    */
@@ -293,7 +294,7 @@ export declare type GetRequest = Message<"memoryservice.v1.GetRequest"> & {
 export declare const GetRequestSchema: GenMessage<GetRequest>;
 
 /**
- * A memory.
+ * Response message for Get.
  *
  * @generated from message memoryservice.v1.GetResponse
  */
@@ -313,50 +314,51 @@ export declare type GetResponse = Message<"memoryservice.v1.GetResponse"> & {
 export declare const GetResponseSchema: GenMessage<GetResponse>;
 
 /**
- * Which memories to list, and how.
+ * Request message for List.
  *
  * @generated from message memoryservice.v1.ListRequest
  */
 export declare type ListRequest = Message<"memoryservice.v1.ListRequest"> & {
   /**
-   * The domain. Empty: the default domain.
+   * The domain to list. If empty, the default domain is used.
    *
    * @generated from field: string domain = 1;
    */
   domain: string;
 
   /**
-   * Which of its memories. Unset: all.
+   * The memories to list. If unset, all memories of the domain are listed.
    *
    * @generated from field: memoryservice.v1.Filter filter = 2;
    */
   filter?: Filter | undefined;
 
   /**
-   * In which order.
+   * The order of the memories. Defaults to ORDER_BY_CREATE_TIME_DESC.
    *
    * @generated from field: memoryservice.v1.ListRequest.OrderBy order_by = 3;
    */
   orderBy: ListRequest_OrderBy;
 
   /**
-   * How many memories to return at most, from 1 to 1,000. Unset: 50. A page may hold fewer, to fit into a
-   * message.
+   * The maximum number of memories to return, from 1 to 1,000. Defaults to 50. A page may have fewer memories, so that
+   * it fits into one message.
    *
    * @generated from field: optional int32 page_size = 4;
    */
   pageSize?: number | undefined;
 
   /**
-   * Where to go on: `next_page_token` of the page before. Empty: the first page. The other fields, but for
-   * `page_size` and `view`, must be those of the first page; otherwise InvalidArgument, INVALID_PAGE_TOKEN.
+   * The `next_page_token` of the previous page. If empty, the first page is returned. All other fields except
+   * `page_size` and `view` must be the same as for the first page; otherwise, the call fails with InvalidArgument
+   * (INVALID_PAGE_TOKEN).
    *
    * @generated from field: string page_token = 5;
    */
   pageToken: string;
 
   /**
-   * How much of each memory.
+   * How much of each memory to return. Defaults to VIEW_FULL.
    *
    * @generated from field: memoryservice.v1.View view = 6;
    */
@@ -370,43 +372,43 @@ export declare type ListRequest = Message<"memoryservice.v1.ListRequest"> & {
 export declare const ListRequestSchema: GenMessage<ListRequest>;
 
 /**
- * In which order. Memories of the same microsecond are ordered by id.
+ * The order of the memories. Memories with the same time, to the microsecond, are ordered by id.
  *
  * @generated from enum memoryservice.v1.ListRequest.OrderBy
  */
 export enum ListRequest_OrderBy {
   /**
-   * ORDER_BY_CREATE_TIME_DESC.
+   * Same as ORDER_BY_CREATE_TIME_DESC.
    *
    * @generated from enum value: ORDER_BY_UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
 
   /**
-   * Last stored first.
+   * By `create_time`, newest first.
    *
    * @generated from enum value: ORDER_BY_CREATE_TIME_DESC = 1;
    */
   CREATE_TIME_DESC = 1,
 
   /**
-   * First stored first.
+   * By `create_time`, oldest first.
    *
    * @generated from enum value: ORDER_BY_CREATE_TIME_ASC = 2;
    */
   CREATE_TIME_ASC = 2,
 
   /**
-   * Last changed first. A memory that is changed while one turns pages moves to pages already read, and is
-   * missed.
+   * By `update_time`, most recently changed first. A memory that changes during the listing moves to a page that you
+   * have already read, so you may miss it.
    *
    * @generated from enum value: ORDER_BY_UPDATE_TIME_DESC = 3;
    */
   UPDATE_TIME_DESC = 3,
 
   /**
-   * Longest unchanged first. A memory that is changed while one turns pages is listed again: a way to follow
-   * changes.
+   * By `update_time`, least recently changed first. A memory that changes during the listing is listed again, so you
+   * can use this order to follow changes.
    *
    * @generated from enum value: ORDER_BY_UPDATE_TIME_ASC = 4;
    */
@@ -419,20 +421,20 @@ export enum ListRequest_OrderBy {
 export declare const ListRequest_OrderBySchema: GenEnum<ListRequest_OrderBy>;
 
 /**
- * A page of memories.
+ * Response message for List.
  *
  * @generated from message memoryservice.v1.ListResponse
  */
 export declare type ListResponse = Message<"memoryservice.v1.ListResponse"> & {
   /**
-   * The memories, in the order asked for. May be empty with more pages to come.
+   * The memories, in the requested order. May be empty even if more pages follow.
    *
    * @generated from field: repeated memoryservice.v1.Memory memories = 1;
    */
   memories: Memory[];
 
   /**
-   * Where the next page begins. Empty: this was the last one. Opaque; good on every server of the same
+   * The token of the next page. Empty if this is the last page. The token is opaque, works on every server of the same
    * database, and does not expire.
    *
    * @generated from field: string next_page_token = 2;
@@ -447,59 +449,61 @@ export declare type ListResponse = Message<"memoryservice.v1.ListResponse"> & {
 export declare const ListResponseSchema: GenMessage<ListResponse>;
 
 /**
- * A change of a memory.
+ * Request message for Update.
  *
  * @generated from message memoryservice.v1.UpdateRequest
  */
 export declare type UpdateRequest = Message<"memoryservice.v1.UpdateRequest"> & {
   /**
-   * The memory: `domain` and `id` say which, the fields in the mask what they should become, by the rules of
-   * StoreRequest. All others are ignored.
+   * The memory with its new values, by the rules of StoreRequest. Required. `domain` and `id` identify the memory. Only
+   * the fields in `update_mask` are changed; all others are ignored.
    *
    * @generated from field: memoryservice.v1.Memory memory = 1;
    */
   memory?: Memory | undefined;
 
   /**
-   * What to change: `content`, `source`, `importance`, `tags`, `metadata`, `expire_time`. A field that is in
-   * the mask and not in `memory` is removed (`content` cannot be). Required, except that it may be empty with
-   * `ttl`; other paths are an error.
+   * The fields to change: `content`, `source`, `importance`, `tags`, `metadata` or `expire_time`. A field that is in
+   * the mask but not set in `memory` is cleared, except `content`, which must be set. Required, but may be empty if
+   * `ttl` is set. Any other path is an error.
    *
    * @generated from field: google.protobuf.FieldMask update_mask = 2;
    */
   updateMask?: FieldMask | undefined;
 
   /**
-   * What to do with the metadata that are there. Required if the mask has `metadata`.
+   * How to apply the metadata. Required if `update_mask` has `metadata`.
    *
    * @generated from field: memoryservice.v1.UpdateRequest.MetadataMode metadata_mode = 3;
    */
   metadataMode: UpdateRequest_MetadataMode;
 
   /**
-   * Change it only if it is still at this version. Unset: change it whatever its version. 0 is an error.
+   * The version that the memory must have for the change to be made, at least 1. If unset, the memory is changed
+   * whatever its version is.
    *
    * @generated from field: optional int64 expected_version = 4;
    */
   expectedVersion?: bigint | undefined;
 
   /**
-   * The memory ends this long after this call. More than 0, at most 100 years. Not together with `expire_time`
-   * in the mask.
+   * How long the memory exists after this call. More than 0, at most 100 years. It is an error if `update_mask` has
+   * `expire_time`.
    *
    * @generated from field: google.protobuf.Duration ttl = 5;
    */
   ttl?: Duration | undefined;
 
   /**
-   * Whether to wait for the embedding of changed content.
+   * Whether to wait for the embedding of changed content. Defaults to EMBEDDING_MODE_INLINE.
    *
    * @generated from field: memoryservice.v1.EmbeddingMode embedding_mode = 6;
    */
   embeddingMode: EmbeddingMode;
 
   /**
-   * The embedding of the new content, as in StoreRequest. An error unless the mask has `content`.
+   * A caller-supplied embedding of the new content, as in StoreRequest. It is an error unless `update_mask` has
+   * `content`.
    *
    * @generated from field: memoryservice.v1.EmbeddingValues embedding = 7;
    */
@@ -513,28 +517,28 @@ export declare type UpdateRequest = Message<"memoryservice.v1.UpdateRequest"> & 
 export declare const UpdateRequestSchema: GenMessage<UpdateRequest>;
 
 /**
- * What to do with the metadata that are there.
+ * How to apply new metadata to the metadata of the memory.
  *
  * @generated from enum memoryservice.v1.UpdateRequest.MetadataMode
  */
 export enum UpdateRequest_MetadataMode {
   /**
-   * An error if the mask has `metadata`: the two others are too easily confused.
+   * It is an error if `update_mask` has `metadata`, because the two other modes are easily confused.
    *
    * @generated from enum value: METADATA_MODE_UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
 
   /**
-   * Put each key sent in the place of the key of that name, and leave the others. A key sent with `null` is
-   * removed. Goes one level deep: an object that is sent replaces the object that was there.
+   * Merges the metadata: sets each key that is sent and keeps all other keys. A key that is sent with `null` is
+   * removed. The merge is one level deep: an object that is sent replaces the existing object.
    *
    * @generated from enum value: METADATA_MODE_MERGE = 1;
    */
   MERGE = 1,
 
   /**
-   * Put what is sent in the place of all that is there.
+   * Replaces all metadata with what is sent.
    *
    * @generated from enum value: METADATA_MODE_REPLACE = 2;
    */
@@ -547,13 +551,13 @@ export enum UpdateRequest_MetadataMode {
 export declare const UpdateRequest_MetadataModeSchema: GenEnum<UpdateRequest_MetadataMode>;
 
 /**
- * The memory after the change.
+ * Response message for Update.
  *
  * @generated from message memoryservice.v1.UpdateResponse
  */
 export declare type UpdateResponse = Message<"memoryservice.v1.UpdateResponse"> & {
   /**
-   * The memory with all its fields, `version` counted up by one.
+   * The memory after the change, with all its fields. Its `version` is incremented by 1.
    *
    * @generated from field: memoryservice.v1.Memory memory = 1;
    */
@@ -567,34 +571,35 @@ export declare type UpdateResponse = Message<"memoryservice.v1.UpdateResponse"> 
 export declare const UpdateResponseSchema: GenMessage<UpdateResponse>;
 
 /**
- * Which memory to delete.
+ * Request message for Delete.
  *
  * @generated from message memoryservice.v1.DeleteRequest
  */
 export declare type DeleteRequest = Message<"memoryservice.v1.DeleteRequest"> & {
   /**
-   * Its domain. Empty: the default domain.
+   * The domain that contains the memory. If empty, the default domain is used.
    *
    * @generated from field: string domain = 1;
    */
   domain: string;
 
   /**
-   * Its id. Required.
+   * The id of the memory. Required.
    *
    * @generated from field: string id = 2;
    */
   id: string;
 
   /**
-   * A memory that does not exist is no error: it is what was wanted. A domain that does not exist still is one.
+   * If true, the call succeeds even if the memory does not exist. The domain must exist in any case.
    *
    * @generated from field: bool allow_missing = 3;
    */
   allowMissing: boolean;
 
   /**
-   * Delete it only if it is still at this version. Unset: whatever its version. 0 is an error.
+   * The version that the memory must have to be deleted, at least 1. If unset, the memory is deleted whatever its
+   * version is.
    *
    * @generated from field: optional int64 expected_version = 4;
    */
@@ -608,13 +613,13 @@ export declare type DeleteRequest = Message<"memoryservice.v1.DeleteRequest"> & 
 export declare const DeleteRequestSchema: GenMessage<DeleteRequest>;
 
 /**
- * What deleting did.
+ * Response message for Delete.
  *
  * @generated from message memoryservice.v1.DeleteResponse
  */
 export declare type DeleteResponse = Message<"memoryservice.v1.DeleteResponse"> & {
   /**
-   * False if there was no such memory (with `allow_missing`).
+   * Whether the memory was deleted. False if it did not exist, which is possible only with `allow_missing`.
    *
    * @generated from field: bool deleted = 1;
    */
@@ -628,28 +633,28 @@ export declare type DeleteResponse = Message<"memoryservice.v1.DeleteResponse"> 
 export declare const DeleteResponseSchema: GenMessage<DeleteResponse>;
 
 /**
- * Which memories to delete.
+ * Request message for DeleteMatching.
  *
  * @generated from message memoryservice.v1.DeleteMatchingRequest
  */
 export declare type DeleteMatchingRequest = Message<"memoryservice.v1.DeleteMatchingRequest"> & {
   /**
-   * The domain. Empty: the default domain.
+   * The domain to delete memories from. If empty, the default domain is used.
    *
    * @generated from field: string domain = 1;
    */
   domain: string;
 
   /**
-   * Which of its memories. Required, so that nobody empties a domain by leaving something out: DeleteDomain
-   * does that.
+   * The memories to delete. Required, so that a caller who omits it cannot empty a domain by accident. To delete
+   * everything, use DeleteDomain.
    *
    * @generated from field: memoryservice.v1.Filter filter = 2;
    */
   filter?: Filter | undefined;
 
   /**
-   * Only count them.
+   * If true, the memories are only counted.
    *
    * @generated from field: bool dry_run = 3;
    */
@@ -663,21 +668,21 @@ export declare type DeleteMatchingRequest = Message<"memoryservice.v1.DeleteMatc
 export declare const DeleteMatchingRequestSchema: GenMessage<DeleteMatchingRequest>;
 
 /**
- * How many memories were deleted.
+ * Response message for DeleteMatching.
  *
  * @generated from message memoryservice.v1.DeleteMatchingResponse
  */
 export declare type DeleteMatchingResponse = Message<"memoryservice.v1.DeleteMatchingResponse"> & {
   /**
-   * How many matched.
+   * The number of memories that matched.
    *
    * @generated from field: int64 matched = 1;
    */
   matched: bigint;
 
   /**
-   * How many of them were deleted: 0 with `dry_run`. Fewer than matched if others deleted or changed some
-   * meanwhile.
+   * The number of memories that were deleted. 0 with `dry_run`. Smaller than `matched` if other callers deleted or
+   * changed some of the memories concurrently.
    *
    * @generated from field: int64 deleted = 2;
    */
@@ -691,59 +696,61 @@ export declare type DeleteMatchingResponse = Message<"memoryservice.v1.DeleteMat
 export declare const DeleteMatchingResponseSchema: GenMessage<DeleteMatchingResponse>;
 
 /**
- * How to rank. What is unset has the server's default, which `SearchInfo.explanation` tells.
+ * How to rank the hits. Fields that are unset have the server's defaults, which `SearchInfo.explanation` reports.
  *
  * The score of a hit is
  *
  *     relevance * 0.5 ^ (age / half_life) * (1 + importance_weight * importance)
  *
- * where relevance is what the search by words, by meaning, or the fusion of both has given; if age or importance
- * matter, a relevance below 0 counts as 0.
+ * where relevance is the score from full-text search, from semantic search, or from the fusion of both. If age or
+ * importance has an effect, a relevance below 0 counts as 0.
  *
  * @generated from message memoryservice.v1.Ranking
  */
 export declare type Ranking = Message<"memoryservice.v1.Ranking"> & {
   /**
-   * Weight of the words in SEARCH_MODE_HYBRID, from 0 to 100. Only its ratio to `semantic_weight` matters; not
-   * both 0. Unset: 0.55.
+   * The weight of the full-text leg in SEARCH_MODE_HYBRID, from 0 to 100. Defaults to 0.55. Only its ratio to
+   * `semantic_weight` matters. The two weights must not both be 0.
    *
    * @generated from field: optional double text_weight = 1;
    */
   textWeight?: number | undefined;
 
   /**
-   * Weight of the meaning in SEARCH_MODE_HYBRID, from 0 to 100. Unset: 0.45.
+   * The weight of the semantic leg in SEARCH_MODE_HYBRID, from 0 to 100. Defaults to 0.45.
    *
    * @generated from field: optional double semantic_weight = 2;
    */
   semanticWeight?: number | undefined;
 
   /**
-   * Fuses ranks and not scores: the constant of reciprocal rank fusion, from 1 to 1,000; the larger, the less
-   * the first ranks stand out. Unset: scores are fused, each search's brought to the range from 0 to 1.
+   * The constant of reciprocal rank fusion, from 1 to 1,000. If it is set, ranks are fused instead of scores; the
+   * larger the constant, the less the first ranks stand out. If unset, scores are fused, after those of each leg are
+   * scaled to the range from 0 to 1.
    *
    * @generated from field: optional int32 k = 3;
    */
   k?: number | undefined;
 
   /**
-   * Age at which a memory counts half, from `update_time` on. At least 1 second. Unset: age does not matter.
+   * The age, since `update_time`, at which a memory counts half. At least 1 second. If unset, age has no effect.
    *
    * @generated from field: google.protobuf.Duration half_life = 4;
    */
   halfLife?: Duration | undefined;
 
   /**
-   * How much importance adds, from 0 to 10. An importance that is unset counts as 0, one outside 0 to 1 as the
-   * nearer end. Unset: 0, importance does not matter.
+   * How much importance adds to the score, from 0 to 10. Defaults to 0, which means that importance has no effect. An
+   * unset importance counts as 0, and one outside the range from 0 to 1 counts as the nearer bound.
    *
    * @generated from field: optional double importance_weight = 5;
    */
   importanceWeight?: number | undefined;
 
   /**
-   * How much to prefer hits that differ from those before them (maximal marginal relevance), from 0 to 1.
-   * Unset: 0, not at all. Hits are then ordered by that, and scores need not fall.
+   * How much to prefer hits that differ from the hits before them (maximal marginal relevance), from 0 to 1. Defaults
+   * to 0, which means not at all. If it is greater than 0, the hits have the resulting order, and their scores do not
+   * necessarily decrease.
    *
    * @generated from field: optional double diversity = 6;
    */
@@ -757,113 +764,113 @@ export declare type Ranking = Message<"memoryservice.v1.Ranking"> & {
 export declare const RankingSchema: GenMessage<Ranking>;
 
 /**
- * What to search for. StreamSearchRequest has the same fields.
+ * Request message for Search. StreamSearchRequest has the same fields.
  *
  * @generated from message memoryservice.v1.SearchRequest
  */
 export declare type SearchRequest = Message<"memoryservice.v1.SearchRequest"> & {
   /**
-   * What to find, in plain words. At most 8 KiB of UTF-8, more than white space; may be empty in
-   * SEARCH_MODE_SEMANTIC with `query_embedding`. Any text is allowed; one that holds no word finds nothing by
-   * words.
+   * The query, in natural language: at most 8 KiB of UTF-8, with at least one character other than white space. It may
+   * be empty in SEARCH_MODE_SEMANTIC with `query_embedding`. Any text is valid; if it contains no word, full-text
+   * search finds nothing.
    *
    * @generated from field: string query = 1;
    */
   query: string;
 
   /**
-   * The domain to search. Empty, with `domains` empty and `all_domains` false: the default domain. Only one of
-   * the three may be set.
+   * The domain to search. At most one of `domain`, `domains` and `all_domains` may be set. If none is set, the default
+   * domain is searched.
    *
    * @generated from field: string domain = 2;
    */
   domain: string;
 
   /**
-   * The domains to search together: at most 16, none twice. All must exist.
+   * The domains to search together: at most 16, without duplicates. All of them must exist.
    *
    * @generated from field: repeated string domains = 3;
    */
   domains: string[];
 
   /**
-   * Search all domains that the caller may read.
+   * If true, all domains that the caller may read are searched.
    *
    * @generated from field: bool all_domains = 4;
    */
   allDomains: boolean;
 
   /**
-   * How many hits to return at most: from 1 to 1,000 in Search (unset: 5), from 1 to 10,000 in StreamSearch
-   * (unset: 100). Up to 100, the hits for a smaller limit are the first of those for a larger one.
+   * The maximum number of hits to return. In Search, from 1 to 1,000; defaults to 5. In StreamSearch, from 1 to 10,000;
+   * defaults to 100. For limits of at most 100, the hits for a smaller limit are the first hits for a larger one.
    *
    * @generated from field: optional int32 limit = 5;
    */
   limit?: number | undefined;
 
   /**
-   * What to search by.
+   * The kind of search. Defaults to SEARCH_MODE_HYBRID.
    *
    * @generated from field: memoryservice.v1.SearchMode mode = 6;
    */
   mode: SearchMode;
 
   /**
-   * Which memories to consider. Unset: all. Applied before the limit: hits are filled up from all memories that
-   * match.
+   * The memories to search. If unset, all memories are searched. The filter applies before the limit, so it never
+   * reduces the number of hits while further memories match.
    *
    * @generated from field: memoryservice.v1.Filter filter = 7;
    */
   filter?: Filter | undefined;
 
   /**
-   * Drops what is less similar in meaning: cosine similarity from -1 to 1. What is found by its words stays.
-   * Unset: nothing is dropped. How similar is similar depends on the model.
+   * The minimum cosine similarity, from -1 to 1. The semantic leg drops memories below it, but those that the full-text
+   * leg finds remain. If unset, nothing is dropped. What counts as a high similarity depends on the embedding model.
    *
    * @generated from field: optional double min_similarity = 8;
    */
   minSimilarity?: number | undefined;
 
   /**
-   * Drops what fits worse by its words, on the scale of `Parts.text_score`, at least 0. What is found by its
-   * meaning stays. Unset: nothing is dropped.
+   * The minimum full-text score, at least 0, on the scale of `Parts.text_score`. The full-text leg drops memories below
+   * it, but those that the semantic leg finds remain. If unset, nothing is dropped.
    *
    * @generated from field: optional double min_text_score = 9;
    */
   minTextScore?: number | undefined;
 
   /**
-   * Whether to answer from words alone if the query cannot be embedded. Unset: yes in SEARCH_MODE_HYBRID, no in
-   * SEARCH_MODE_SEMANTIC. Means nothing in SEARCH_MODE_TEXT.
+   * Whether full-text search may return results alone if semantic search is unavailable. Defaults to true in
+   * SEARCH_MODE_HYBRID and to false in SEARCH_MODE_SEMANTIC. It has no effect in SEARCH_MODE_TEXT.
    *
    * @generated from field: optional bool allow_fallback = 10;
    */
   allowFallback?: boolean | undefined;
 
   /**
-   * How to rank. Unset: the server's defaults.
+   * How to rank the hits. If unset, the server's defaults apply.
    *
    * @generated from field: memoryservice.v1.Ranking ranking = 11;
    */
   ranking?: Ranking | undefined;
 
   /**
-   * How much of each memory.
+   * How much of each memory to return. Defaults to VIEW_FULL.
    *
    * @generated from field: memoryservice.v1.View view = 12;
    */
   view: View;
 
   /**
-   * Whether to fill `SearchInfo.explanation`.
+   * Whether to return `SearchInfo.explanation`.
    *
    * @generated from field: bool explain = 13;
    */
   explain: boolean;
 
   /**
-   * The embedding of the query, for callers who embed themselves; `query` is then used for its words only.
-   * Unset: the service makes it. An error in SEARCH_MODE_TEXT.
+   * A caller-supplied embedding of the query. The server then uses `query` for full-text search only. If unset, the
+   * server generates the embedding. It is an error in SEARCH_MODE_TEXT.
    *
    * @generated from field: memoryservice.v1.EmbeddingValues query_embedding = 14;
    */
@@ -877,20 +884,20 @@ export declare type SearchRequest = Message<"memoryservice.v1.SearchRequest"> & 
 export declare const SearchRequestSchema: GenMessage<SearchRequest>;
 
 /**
- * What was found.
+ * Response message for Search.
  *
  * @generated from message memoryservice.v1.SearchResponse
  */
 export declare type SearchResponse = Message<"memoryservice.v1.SearchResponse"> & {
   /**
-   * The hits, best first; none if nothing fits. Each memory at most once, however many of its chunks fit.
+   * The hits, best first. Empty if nothing matches. Each memory occurs at most once, however many of its chunks match.
    *
    * @generated from field: repeated memoryservice.v1.SearchHit hits = 1;
    */
   hits: SearchHit[];
 
   /**
-   * How they were found.
+   * How the server searched.
    *
    * @generated from field: memoryservice.v1.SearchInfo info = 2;
    */
@@ -904,42 +911,42 @@ export declare type SearchResponse = Message<"memoryservice.v1.SearchResponse"> 
 export declare const SearchResponseSchema: GenMessage<SearchResponse>;
 
 /**
- * A memory that was found.
+ * A memory that a search found.
  *
  * @generated from message memoryservice.v1.SearchHit
  */
 export declare type SearchHit = Message<"memoryservice.v1.SearchHit"> & {
   /**
-   * The memory, as much of it as the view says. Its domain tells where it was found.
+   * The memory, with the fields of the requested view. Its `domain` says where it was found.
    *
    * @generated from field: memoryservice.v1.Memory memory = 1;
    */
   memory?: Memory | undefined;
 
   /**
-   * How well it fits: higher is better. Comparable within one answer only; it says nothing across queries,
-   * modes or servers. `parts.similarity` does.
+   * How well the memory matches the query; higher is better. Scores are comparable only within one response, not across
+   * queries, modes or servers. Use `parts.similarity` for that.
    *
    * @generated from field: double score = 2;
    */
   score: number;
 
   /**
-   * What made the score.
+   * The parts that make up the score.
    *
    * @generated from field: memoryservice.v1.SearchHit.Parts parts = 3;
    */
   parts?: SearchHit_Parts | undefined;
 
   /**
-   * The chunk that fits best by its meaning, from 0. Unset if the memory was found by its words only.
+   * The position of the chunk that is nearest to the query, from 0. Unset if only the full-text leg found the memory.
    *
    * @generated from field: optional int32 chunk_index = 4;
    */
   chunkIndex?: number | undefined;
 
   /**
-   * The place that fits, or the beginning of the content where no place stands out.
+   * The part of the content that matches best, or the beginning of the content if no part stands out.
    *
    * @generated from field: memoryservice.v1.SearchHit.Snippet snippet = 5;
    */
@@ -953,50 +960,50 @@ export declare type SearchHit = Message<"memoryservice.v1.SearchHit"> & {
 export declare const SearchHitSchema: GenMessage<SearchHit>;
 
 /**
- * What made the score, before fusion and after. All of it comes with every hit that has it.
+ * The parts that make up the score, before and after fusion. Every hit has all parts that apply to it.
  *
  * @generated from message memoryservice.v1.SearchHit.Parts
  */
 export declare type SearchHit_Parts = Message<"memoryservice.v1.SearchHit.Parts"> & {
   /**
-   * Cosine similarity of the query and the best chunk, from -1 to 1. Unset if the memory was not found by its
-   * meaning.
+   * The cosine similarity of the query and the nearest chunk, from -1 to 1. Unset if the semantic leg did not find
+   * the memory.
    *
    * @generated from field: optional double similarity = 1;
    */
   similarity?: number | undefined;
 
   /**
-   * Score of the words, above 0; comparable only among answers of the same `text_ranker`. Unset if the memory
-   * was not found by its words.
+   * The full-text score, greater than 0. It is comparable only among responses with the same `text_ranker`. Unset if
+   * the full-text leg did not find the memory.
    *
    * @generated from field: optional double text_score = 2;
    */
   textScore?: number | undefined;
 
   /**
-   * Its rank by meaning, from 1. Unset as `similarity` is.
+   * The rank in the semantic leg, from 1. Unset if `similarity` is.
    *
    * @generated from field: optional int32 semantic_rank = 3;
    */
   semanticRank?: number | undefined;
 
   /**
-   * Its rank by words, from 1. Unset as `text_score` is.
+   * The rank in the full-text leg, from 1. Unset if `text_score` is.
    *
    * @generated from field: optional int32 text_rank = 4;
    */
   textRank?: number | undefined;
 
   /**
-   * The factor for its age, above 0 to 1. Unset if age did not matter.
+   * The factor for the memory's age, greater than 0 and at most 1. Unset if age had no effect.
    *
    * @generated from field: optional double recency = 5;
    */
   recency?: number | undefined;
 
   /**
-   * The factor for its importance, at least 1. Unset if importance did not matter.
+   * The factor for the memory's importance, at least 1. Unset if importance had no effect.
    *
    * @generated from field: optional double importance = 6;
    */
@@ -1010,27 +1017,27 @@ export declare type SearchHit_Parts = Message<"memoryservice.v1.SearchHit.Parts"
 export declare const SearchHit_PartsSchema: GenMessage<SearchHit_Parts>;
 
 /**
- * A piece of the content.
+ * An excerpt of the content.
  *
  * @generated from message memoryservice.v1.SearchHit.Snippet
  */
 export declare type SearchHit_Snippet = Message<"memoryservice.v1.SearchHit.Snippet"> & {
   /**
-   * The text, at most 300 characters, as it stands in the content.
+   * The text, at most 300 characters, exactly as in the content.
    *
    * @generated from field: string text = 1;
    */
   text: string;
 
   /**
-   * Where it begins in the content, in characters.
+   * The position of the first character in the content, from 0, in characters.
    *
    * @generated from field: int32 start_offset = 2;
    */
   startOffset: number;
 
   /**
-   * Where it ends: the first character that does not belong to it any more.
+   * The position after the last character, in characters.
    *
    * @generated from field: int32 end_offset = 3;
    */
@@ -1044,72 +1051,73 @@ export declare type SearchHit_Snippet = Message<"memoryservice.v1.SearchHit.Snip
 export declare const SearchHit_SnippetSchema: GenMessage<SearchHit_Snippet>;
 
 /**
- * How an answer came about.
+ * How the server searched.
  *
  * @generated from message memoryservice.v1.SearchInfo
  */
 export declare type SearchInfo = Message<"memoryservice.v1.SearchInfo"> & {
   /**
-   * What was searched by, which may differ from what was asked for: never SEARCH_MODE_UNSPECIFIED.
+   * The kind of search that was used, which may differ from the requested one. Never SEARCH_MODE_UNSPECIFIED.
    *
    * @generated from field: memoryservice.v1.SearchMode mode_used = 1;
    */
   modeUsed: SearchMode;
 
   /**
-   * True if meaning was asked for and left out.
+   * Whether the semantic leg was requested but omitted.
    *
    * @generated from field: bool degraded = 2;
    */
   degraded: boolean;
 
   /**
-   * Why it was. Always set if `degraded`.
+   * Why the semantic leg was omitted. Always set if `degraded` is true.
    *
    * @generated from field: memoryservice.v1.SearchInfo.DegradedReason degraded_reason = 3;
    */
   degradedReason: SearchInfo_DegradedReason;
 
   /**
-   * True if more of the nearest memories may be missing than the vector index always misses (a few in a
-   * hundred), because the search went further than it can order: above 1,000 candidates in a large domain.
+   * True if more of the nearest memories may be missing than the few in a hundred that the HNSW index always misses.
+   * This happens with more than 1,000 candidates in a large domain, because the index cannot order that many.
    *
    * @generated from field: bool approximate = 4;
    */
   approximate: boolean;
 
   /**
-   * True if there are as many hits as asked for, or no further memory fits. False: the search reached the end
-   * of its budget first, and there may be more.
+   * True if there are as many hits as requested, or if no further memory matches. False if the search reached the end
+   * of its budget first, in which case there may be more hits.
    *
    * @generated from field: bool limit_filled = 5;
    */
   limitFilled: boolean;
 
   /**
-   * What ranked the words.
+   * The ranking function of full-text search.
    *
    * @generated from field: memoryservice.v1.SearchInfo.TextRanker text_ranker = 6;
    */
   textRanker: SearchInfo_TextRanker;
 
   /**
-   * The embedding version that was compared. 0 if there was none, or if domains of several were searched.
+   * The number of the embedding version that semantic search used. 0 if it used none, or if the searched domains have
+   * different versions.
    *
    * @generated from field: int32 embedding_version = 7;
    */
   embeddingVersion: number;
 
   /**
-   * True if several domains were searched whose scores cannot be compared (their embedding versions differ), so
-   * that the best of each, then the second of each and so on were put together.
+   * True if the scores of the searched domains are not comparable, because their embedding versions or text rankers
+   * differ. The best hit of each domain then comes first, followed by the second-best of each, and so on.
    *
    * @generated from field: bool merged_by_rank = 8;
    */
   mergedByRank: boolean;
 
   /**
-   * What happened, for the curious. Unset unless `explain`.
+   * The details of the search. Unset unless `explain` is true.
    *
    * @generated from field: memoryservice.v1.SearchInfo.Explanation explanation = 9;
    */
@@ -1123,55 +1131,55 @@ export declare type SearchInfo = Message<"memoryservice.v1.SearchInfo"> & {
 export declare const SearchInfoSchema: GenMessage<SearchInfo>;
 
 /**
- * What happened in a search.
+ * The details of a search.
  *
  * @generated from message memoryservice.v1.SearchInfo.Explanation
  */
 export declare type SearchInfo_Explanation = Message<"memoryservice.v1.SearchInfo.Explanation"> & {
   /**
-   * How it was ranked, with every default filled in.
+   * The ranking options, with all defaults filled in.
    *
    * @generated from field: memoryservice.v1.Ranking ranking = 1;
    */
   ranking?: Ranking | undefined;
 
   /**
-   * How memories near in meaning were looked for.
+   * How semantic search found the nearest memories.
    *
    * @generated from field: memoryservice.v1.SearchInfo.Explanation.SemanticScan semantic_scan = 2;
    */
   semanticScan: SearchInfo_Explanation_SemanticScan;
 
   /**
-   * How many memories the search by meaning gave to be fused.
+   * The number of candidates that the semantic leg contributed.
    *
    * @generated from field: int32 semantic_candidates = 3;
    */
   semanticCandidates: number;
 
   /**
-   * How many memories the search by words gave to be fused.
+   * The number of candidates that the full-text leg contributed.
    *
    * @generated from field: int32 text_candidates = 4;
    */
   textCandidates: number;
 
   /**
-   * The words as they were looked for: stemmed, without stop words.
+   * The words that full-text search looked for: stemmed, without stop words.
    *
    * @generated from field: repeated string query_terms = 5;
    */
   queryTerms: string[];
 
   /**
-   * How long the embedding of the query took; near 0 if it was remembered.
+   * How long it took to embed the query. Close to 0 if the embedding was cached.
    *
    * @generated from field: google.protobuf.Duration embed_duration = 6;
    */
   embedDuration?: Duration | undefined;
 
   /**
-   * How long finding and ranking took, without reading the memories.
+   * How long it took to find and rank the hits, without reading the memories.
    *
    * @generated from field: google.protobuf.Duration rank_duration = 7;
    */
@@ -1185,27 +1193,27 @@ export declare type SearchInfo_Explanation = Message<"memoryservice.v1.SearchInf
 export declare const SearchInfo_ExplanationSchema: GenMessage<SearchInfo_Explanation>;
 
 /**
- * How memories near in meaning were looked for.
+ * How semantic search found the nearest memories.
  *
  * @generated from enum memoryservice.v1.SearchInfo.Explanation.SemanticScan
  */
 export enum SearchInfo_Explanation_SemanticScan {
   /**
-   * They were not.
+   * Semantic search was not used.
    *
    * @generated from enum value: SEMANTIC_SCAN_UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
 
   /**
-   * All that match the filter were compared.
+   * Exact search: the query was compared with all memories that match the filter.
    *
    * @generated from enum value: SEMANTIC_SCAN_EXACT = 1;
    */
   EXACT = 1,
 
   /**
-   * By the HNSW index.
+   * Approximate nearest-neighbour search with the HNSW index.
    *
    * @generated from enum value: SEMANTIC_SCAN_INDEX = 2;
    */
@@ -1218,42 +1226,42 @@ export enum SearchInfo_Explanation_SemanticScan {
 export declare const SearchInfo_Explanation_SemanticScanSchema: GenEnum<SearchInfo_Explanation_SemanticScan>;
 
 /**
- * Why meaning was left out.
+ * Why the semantic leg was omitted.
  *
  * @generated from enum memoryservice.v1.SearchInfo.DegradedReason
  */
 export enum SearchInfo_DegradedReason {
   /**
-   * Nothing was left out.
+   * The semantic leg was not omitted, or not requested.
    *
    * @generated from enum value: DEGRADED_REASON_UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
 
   /**
-   * The embedder is away, refuses, or did not answer in time. Repeating the search later may find more.
+   * The embedder is unavailable, refused the query, or did not respond in time. A later search may find more.
    *
    * @generated from enum value: DEGRADED_REASON_EMBEDDER_UNAVAILABLE = 1;
    */
   EMBEDDER_UNAVAILABLE = 1,
 
   /**
-   * The embedder makes embeddings of a version that the domain does not have yet: its memories are being
-   * embedded again.
+   * The embedder generates embeddings of a version that the domain does not have yet, because its memories are still
+   * being re-embedded.
    *
    * @generated from enum value: DEGRADED_REASON_EMBEDDING_VERSION_MISMATCH = 2;
    */
   EMBEDDING_VERSION_MISMATCH = 2,
 
   /**
-   * No memory of the domain has been embedded yet.
+   * The domain has no embeddings yet.
    *
    * @generated from enum value: DEGRADED_REASON_NO_EMBEDDINGS = 3;
    */
   NO_EMBEDDINGS = 3,
 
   /**
-   * The model cannot embed this query: it makes the model fail. Repeating does not help.
+   * The embedding model cannot embed this query, because the query makes it fail. Retrying does not help.
    *
    * @generated from enum value: DEGRADED_REASON_QUERY_NOT_EMBEDDABLE = 4;
    */
@@ -1266,35 +1274,35 @@ export enum SearchInfo_DegradedReason {
 export declare const SearchInfo_DegradedReasonSchema: GenEnum<SearchInfo_DegradedReason>;
 
 /**
- * What ranked the words.
+ * The ranking function of full-text search.
  *
  * @generated from enum memoryservice.v1.SearchInfo.TextRanker
  */
 export enum SearchInfo_TextRanker {
   /**
-   * Words were not searched.
+   * Full-text search was not used.
    *
    * @generated from enum value: TEXT_RANKER_UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
 
   /**
-   * PostgreSQL's ts_rank. Not sent by this version.
+   * PostgreSQL's `ts_rank`. This version never sends it.
    *
    * @generated from enum value: TEXT_RANKER_TS_RANK = 1;
    */
   TS_RANK = 1,
 
   /**
-   * BM25 by an index (the extension pg_textsearch).
+   * BM25 with an index of the extension pg_textsearch.
    *
    * @generated from enum value: TEXT_RANKER_BM25_INDEX = 2;
    */
   BM25_INDEX = 2,
 
   /**
-   * BM25 in SQL, for databases without that extension. Considers the memories that have the rarest words of
-   * the query; its ranking may differ a little from that of the index.
+   * BM25 in SQL, for databases without that extension. It considers the memories that contain the rarest words of the
+   * query, and its ranking may differ slightly from that of the index.
    *
    * @generated from enum value: TEXT_RANKER_BM25_SQL = 3;
    */
@@ -1307,113 +1315,114 @@ export enum SearchInfo_TextRanker {
 export declare const SearchInfo_TextRankerSchema: GenEnum<SearchInfo_TextRanker>;
 
 /**
- * What to search for: field for field the SearchRequest, but for the bound and default of `limit`.
+ * Request message for StreamSearch. Its fields are those of SearchRequest; only the bounds and the default of `limit`
+ * differ.
  *
  * @generated from message memoryservice.v1.StreamSearchRequest
  */
 export declare type StreamSearchRequest = Message<"memoryservice.v1.StreamSearchRequest"> & {
   /**
-   * What to find, in plain words. At most 8 KiB of UTF-8, more than white space; may be empty in
-   * SEARCH_MODE_SEMANTIC with `query_embedding`. Any text is allowed; one that holds no word finds nothing by
-   * words.
+   * The query, in natural language: at most 8 KiB of UTF-8, with at least one character other than white space. It may
+   * be empty in SEARCH_MODE_SEMANTIC with `query_embedding`. Any text is valid; if it contains no word, full-text
+   * search finds nothing.
    *
    * @generated from field: string query = 1;
    */
   query: string;
 
   /**
-   * The domain to search. Empty, with `domains` empty and `all_domains` false: the default domain. Only one of
-   * the three may be set.
+   * The domain to search. At most one of `domain`, `domains` and `all_domains` may be set. If none is set, the default
+   * domain is searched.
    *
    * @generated from field: string domain = 2;
    */
   domain: string;
 
   /**
-   * The domains to search together: at most 16, none twice. All must exist.
+   * The domains to search together: at most 16, without duplicates. All of them must exist.
    *
    * @generated from field: repeated string domains = 3;
    */
   domains: string[];
 
   /**
-   * Search all domains that the caller may read.
+   * If true, all domains that the caller may read are searched.
    *
    * @generated from field: bool all_domains = 4;
    */
   allDomains: boolean;
 
   /**
-   * How many hits to return at most: from 1 to 1,000 in Search (unset: 5), from 1 to 10,000 in StreamSearch
-   * (unset: 100). Up to 100, the hits for a smaller limit are the first of those for a larger one.
+   * The maximum number of hits to return. In Search, from 1 to 1,000; defaults to 5. In StreamSearch, from 1 to 10,000;
+   * defaults to 100. For limits of at most 100, the hits for a smaller limit are the first hits for a larger one.
    *
    * @generated from field: optional int32 limit = 5;
    */
   limit?: number | undefined;
 
   /**
-   * What to search by.
+   * The kind of search. Defaults to SEARCH_MODE_HYBRID.
    *
    * @generated from field: memoryservice.v1.SearchMode mode = 6;
    */
   mode: SearchMode;
 
   /**
-   * Which memories to consider. Unset: all. Applied before the limit: hits are filled up from all memories that
-   * match.
+   * The memories to search. If unset, all memories are searched. The filter applies before the limit, so it never
+   * reduces the number of hits while further memories match.
    *
    * @generated from field: memoryservice.v1.Filter filter = 7;
    */
   filter?: Filter | undefined;
 
   /**
-   * Drops what is less similar in meaning: cosine similarity from -1 to 1. What is found by its words stays.
-   * Unset: nothing is dropped. How similar is similar depends on the model.
+   * The minimum cosine similarity, from -1 to 1. The semantic leg drops memories below it, but those that the full-text
+   * leg finds remain. If unset, nothing is dropped. What counts as a high similarity depends on the embedding model.
    *
    * @generated from field: optional double min_similarity = 8;
    */
   minSimilarity?: number | undefined;
 
   /**
-   * Drops what fits worse by its words, on the scale of `Parts.text_score`, at least 0. What is found by its
-   * meaning stays. Unset: nothing is dropped.
+   * The minimum full-text score, at least 0, on the scale of `Parts.text_score`. The full-text leg drops memories below
+   * it, but those that the semantic leg finds remain. If unset, nothing is dropped.
    *
    * @generated from field: optional double min_text_score = 9;
    */
   minTextScore?: number | undefined;
 
   /**
-   * Whether to answer from words alone if the query cannot be embedded. Unset: yes in SEARCH_MODE_HYBRID, no in
-   * SEARCH_MODE_SEMANTIC. Means nothing in SEARCH_MODE_TEXT.
+   * Whether full-text search may return results alone if semantic search is unavailable. Defaults to true in
+   * SEARCH_MODE_HYBRID and to false in SEARCH_MODE_SEMANTIC. It has no effect in SEARCH_MODE_TEXT.
    *
    * @generated from field: optional bool allow_fallback = 10;
    */
   allowFallback?: boolean | undefined;
 
   /**
-   * How to rank. Unset: the server's defaults.
+   * How to rank the hits. If unset, the server's defaults apply.
    *
    * @generated from field: memoryservice.v1.Ranking ranking = 11;
    */
   ranking?: Ranking | undefined;
 
   /**
-   * How much of each memory.
+   * How much of each memory to return. Defaults to VIEW_FULL.
    *
    * @generated from field: memoryservice.v1.View view = 12;
    */
   view: View;
 
   /**
-   * Whether to fill `SearchInfo.explanation`.
+   * Whether to return `SearchInfo.explanation`.
    *
    * @generated from field: bool explain = 13;
    */
   explain: boolean;
 
   /**
-   * The embedding of the query, for callers who embed themselves; `query` is then used for its words only.
-   * Unset: the service makes it. An error in SEARCH_MODE_TEXT.
+   * A caller-supplied embedding of the query. The server then uses `query` for full-text search only. If unset, the
+   * server generates the embedding. It is an error in SEARCH_MODE_TEXT.
    *
    * @generated from field: memoryservice.v1.EmbeddingValues query_embedding = 14;
    */
@@ -1427,19 +1436,19 @@ export declare type StreamSearchRequest = Message<"memoryservice.v1.StreamSearch
 export declare const StreamSearchRequestSchema: GenMessage<StreamSearchRequest>;
 
 /**
- * The next piece of an answer.
+ * Response message for StreamSearch. Each message has one item of the stream.
  *
  * @generated from message memoryservice.v1.StreamSearchResponse
  */
 export declare type StreamSearchResponse = Message<"memoryservice.v1.StreamSearchResponse"> & {
   /**
-   * The first message is `info`, the last one `summary`.
+   * The item. The first message has `info`, and the last one has `summary`.
    *
    * @generated from oneof memoryservice.v1.StreamSearchResponse.item
    */
   item: {
     /**
-     * How the hits were found. Exactly one, first.
+     * How the server searched. Sent exactly once, as the first message.
      *
      * @generated from field: memoryservice.v1.SearchInfo info = 1;
      */
@@ -1447,7 +1456,7 @@ export declare type StreamSearchResponse = Message<"memoryservice.v1.StreamSearc
     case: "info";
   } | {
     /**
-     * The next best hit.
+     * The next-best hit.
      *
      * @generated from field: memoryservice.v1.SearchHit hit = 2;
      */
@@ -1455,7 +1464,7 @@ export declare type StreamSearchResponse = Message<"memoryservice.v1.StreamSearc
     case: "hit";
   } | {
     /**
-     * The end. Exactly one, last.
+     * The end of the stream. Sent exactly once, as the last message.
      *
      * @generated from field: memoryservice.v1.StreamSearchResponse.Summary summary = 3;
      */
@@ -1471,20 +1480,20 @@ export declare type StreamSearchResponse = Message<"memoryservice.v1.StreamSearc
 export declare const StreamSearchResponseSchema: GenMessage<StreamSearchResponse>;
 
 /**
- * What a stream that reached its end has sent.
+ * The summary of a complete stream.
  *
  * @generated from message memoryservice.v1.StreamSearchResponse.Summary
  */
 export declare type StreamSearchResponse_Summary = Message<"memoryservice.v1.StreamSearchResponse.Summary"> & {
   /**
-   * How many hits were sent.
+   * The number of hits that were sent.
    *
    * @generated from field: int32 sent = 1;
    */
   sent: number;
 
   /**
-   * How many were ranked but not sent, because they were deleted or expired meanwhile.
+   * The number of hits that were ranked but not sent, because the memories were deleted or expired in the meantime.
    *
    * @generated from field: int32 skipped = 2;
    */
@@ -1498,35 +1507,36 @@ export declare type StreamSearchResponse_Summary = Message<"memoryservice.v1.Str
 export declare const StreamSearchResponse_SummarySchema: GenMessage<StreamSearchResponse_Summary>;
 
 /**
- * What to export.
+ * Request message for Export.
  *
  * @generated from message memoryservice.v1.ExportRequest
  */
 export declare type ExportRequest = Message<"memoryservice.v1.ExportRequest"> & {
   /**
-   * The domain. Empty: the default domain.
+   * The domain to export. If empty, the default domain is used.
    *
    * @generated from field: string domain = 1;
    */
   domain: string;
 
   /**
-   * Which of its memories. Unset: all.
+   * The memories to export. If unset, all memories of the domain are exported.
    *
    * @generated from field: memoryservice.v1.Filter filter = 2;
    */
   filter?: Filter | undefined;
 
   /**
-   * Whether to export embeddings, for an import that need not make them again.
+   * Whether to export the embeddings, so that an import does not need to generate them again.
    *
    * @generated from field: bool include_embeddings = 3;
    */
   includeEmbeddings: boolean;
 
   /**
-   * Where to go on: the `cursor` of the last record received. Empty: from the beginning. The other fields must
-   * be those of the first call; otherwise InvalidArgument, INVALID_PAGE_TOKEN.
+   * The `cursor` of the last record that you received, to resume an export. If empty, the export starts from the
+   * beginning. All other fields must be the same as in the first call; otherwise, the call fails with InvalidArgument
+   * (INVALID_PAGE_TOKEN).
    *
    * @generated from field: string cursor = 4;
    */
@@ -1540,19 +1550,19 @@ export declare type ExportRequest = Message<"memoryservice.v1.ExportRequest"> & 
 export declare const ExportRequestSchema: GenMessage<ExportRequest>;
 
 /**
- * The next piece of an export.
+ * Response message for Export. Each message has one item of the stream.
  *
  * @generated from message memoryservice.v1.ExportResponse
  */
 export declare type ExportResponse = Message<"memoryservice.v1.ExportResponse"> & {
   /**
-   * The first message is `header`, the last one `summary`.
+   * The item. The first message has `header`, and the last one has `summary`.
    *
    * @generated from oneof memoryservice.v1.ExportResponse.item
    */
   item: {
     /**
-     * What the records have in common. Exactly one, first.
+     * What all records have in common. Sent exactly once, as the first message.
      *
      * @generated from field: memoryservice.v1.ExportResponse.Header header = 1;
      */
@@ -1568,7 +1578,7 @@ export declare type ExportResponse = Message<"memoryservice.v1.ExportResponse"> 
     case: "record";
   } | {
     /**
-     * The end. Exactly one, last.
+     * The end of the stream. Sent exactly once, as the last message.
      *
      * @generated from field: memoryservice.v1.ExportResponse.Summary summary = 3;
      */
@@ -1577,7 +1587,8 @@ export declare type ExportResponse = Message<"memoryservice.v1.ExportResponse"> 
   } | { case: undefined; value?: undefined };
 
   /**
-   * With a record: where to go on after it. Opaque; does not expire.
+   * The position after the record, from which an export can be resumed. Set with each record. The cursor is opaque and
+   * does not expire.
    *
    * @generated from field: string cursor = 4;
    */
@@ -1591,13 +1602,13 @@ export declare type ExportResponse = Message<"memoryservice.v1.ExportResponse"> 
 export declare const ExportResponseSchema: GenMessage<ExportResponse>;
 
 /**
- * What the records have in common.
+ * What all records have in common.
  *
  * @generated from message memoryservice.v1.ExportResponse.Header
  */
 export declare type ExportResponse_Header = Message<"memoryservice.v1.ExportResponse.Header"> & {
   /**
-   * The domain, by its name.
+   * The name of the domain.
    *
    * @generated from field: string domain = 1;
    */
@@ -1611,7 +1622,8 @@ export declare type ExportResponse_Header = Message<"memoryservice.v1.ExportResp
   exportTime?: Timestamp | undefined;
 
   /**
-   * What made the embeddings in the records. Unset without `include_embeddings`, or if there are none.
+   * The embedding version of the embeddings in the records. Unset without `include_embeddings`, or if there are no
+   * embeddings.
    *
    * @generated from field: memoryservice.v1.EmbeddingVersion embedding_version = 3;
    */
@@ -1625,13 +1637,13 @@ export declare type ExportResponse_Header = Message<"memoryservice.v1.ExportResp
 export declare const ExportResponse_HeaderSchema: GenMessage<ExportResponse_Header>;
 
 /**
- * What an export that reached its end has sent.
+ * The summary of a complete stream.
  *
  * @generated from message memoryservice.v1.ExportResponse.Summary
  */
 export declare type ExportResponse_Summary = Message<"memoryservice.v1.ExportResponse.Summary"> & {
   /**
-   * How many records this call has sent.
+   * The number of records that this call sent.
    *
    * @generated from field: int64 records = 1;
    */
@@ -1645,19 +1657,19 @@ export declare type ExportResponse_Summary = Message<"memoryservice.v1.ExportRes
 export declare const ExportResponse_SummarySchema: GenMessage<ExportResponse_Summary>;
 
 /**
- * The next piece of an import.
+ * Request message for Import. Each message has one item of the stream.
  *
  * @generated from message memoryservice.v1.ImportRequest
  */
 export declare type ImportRequest = Message<"memoryservice.v1.ImportRequest"> & {
   /**
-   * The first message is `options`.
+   * The item. The first message has `options`, and all others have `record`.
    *
    * @generated from oneof memoryservice.v1.ImportRequest.item
    */
   item: {
     /**
-     * How to import. Exactly one, first; may be empty.
+     * The options of the import. Sent exactly once, as the first message; may be empty.
      *
      * @generated from field: memoryservice.v1.ImportRequest.Options options = 1;
      */
@@ -1665,10 +1677,10 @@ export declare type ImportRequest = Message<"memoryservice.v1.ImportRequest"> & 
     case: "options";
   } | {
     /**
-     * The next memory. `id` is required. Times and version are taken over; where they are missing they are set
-     * as by Store. Sizes and values that Store would refuse are allowed, so that whatever was exported, or comes
-     * from an older system, can be imported. Without content, or with nothing but white space, there is nothing
-     * to embed: such a memory becomes STATE_FAILED.
+     * The next memory. Its `id` is required. Its times and version are kept; if they are missing, they are set as by
+     * Store. Sizes and values that Store would reject are allowed, so that all exports and the data of older systems
+     * can be imported. If the content is empty or only white space, there is nothing to embed, and the memory becomes
+     * STATE_FAILED.
      *
      * @generated from field: memoryservice.v1.MemoryRecord record = 2;
      */
@@ -1684,37 +1696,37 @@ export declare type ImportRequest = Message<"memoryservice.v1.ImportRequest"> & 
 export declare const ImportRequestSchema: GenMessage<ImportRequest>;
 
 /**
- * How to import.
+ * The options of an import.
  *
  * @generated from message memoryservice.v1.ImportRequest.Options
  */
 export declare type ImportRequest_Options = Message<"memoryservice.v1.ImportRequest.Options"> & {
   /**
-   * Where to store everything. Empty: each record in the domain that it names.
+   * The domain in which to store all records. If empty, each record is stored in the domain that it names.
    *
    * @generated from field: string domain = 1;
    */
   domain: string;
 
   /**
-   * What to do if an id is taken. A record is equal to what is there if its fields are, times and version
-   * included.
+   * What to do if the id of a record belongs to a memory that differs. Defaults to IF_EXISTS_FAIL. A record is equal
+   * to a memory if all fields are equal, including times and version.
    *
    * @generated from field: memoryservice.v1.IfExists if_exists = 2;
    */
   ifExists: IfExists;
 
   /**
-   * What to do about a record that cannot be stored.
+   * What to do with a record that cannot be stored. Defaults to ON_ERROR_STOP.
    *
    * @generated from field: memoryservice.v1.ImportRequest.Options.OnError on_error = 3;
    */
   onError: ImportRequest_Options_OnError;
 
   /**
-   * What made the embeddings in the records: `embedding_version` of the header of their export. If the domain
-   * uses the same model, weights, dimensions and rules, they are taken over. Otherwise, and if unset, the
-   * contents are embedded here, in the background.
+   * The embedding version of the embeddings in the records: the `embedding_version` in the header of their export. If
+   * the domain uses the same model, weights, dimensions and rules, the server stores these embeddings. Otherwise, or
+   * if unset, the server embeds the contents in the background.
    *
    * @generated from field: memoryservice.v1.EmbeddingVersion embedding_version = 4;
    */
@@ -1728,27 +1740,27 @@ export declare type ImportRequest_Options = Message<"memoryservice.v1.ImportRequ
 export declare const ImportRequest_OptionsSchema: GenMessage<ImportRequest_Options>;
 
 /**
- * What to do about a record that cannot be stored.
+ * What to do with a record that cannot be stored.
  *
  * @generated from enum memoryservice.v1.ImportRequest.Options.OnError
  */
 export enum ImportRequest_Options_OnError {
   /**
-   * ON_ERROR_STOP.
+   * Same as ON_ERROR_STOP.
    *
    * @generated from enum value: ON_ERROR_UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
 
   /**
-   * Stop there. What came before is stored.
+   * Stops the import. The records before this one are stored.
    *
    * @generated from enum value: ON_ERROR_STOP = 1;
    */
   STOP = 1,
 
   /**
-   * Leave it out, report it and go on.
+   * Skips the record, reports it and continues.
    *
    * @generated from enum value: ON_ERROR_CONTINUE = 2;
    */
@@ -1761,77 +1773,77 @@ export enum ImportRequest_Options_OnError {
 export declare const ImportRequest_Options_OnErrorSchema: GenEnum<ImportRequest_Options_OnError>;
 
 /**
- * What an import has done.
+ * Response message for Import.
  *
  * @generated from message memoryservice.v1.ImportResponse
  */
 export declare type ImportResponse = Message<"memoryservice.v1.ImportResponse"> & {
   /**
-   * How many records were received. The sum of all counts below.
+   * The number of records that were received, which is the sum of all counts below.
    *
    * @generated from field: int64 received = 1;
    */
   received: bigint;
 
   /**
-   * How many were new.
+   * The number of records that were new.
    *
    * @generated from field: int64 created = 2;
    */
   created: bigint;
 
   /**
-   * How many replaced a memory of the same id.
+   * The number of records that replaced a memory with the same id.
    *
    * @generated from field: int64 replaced = 3;
    */
   replaced: bigint;
 
   /**
-   * How many were there already, as sent.
+   * The number of records that were already stored, as sent.
    *
    * @generated from field: int64 unchanged = 4;
    */
   unchanged: bigint;
 
   /**
-   * How many left the memory of the same id as it was, as asked for.
+   * The number of records whose id belongs to a memory that differs and was kept, as requested by IF_EXISTS_KEEP.
    *
    * @generated from field: int64 kept = 5;
    */
   kept: bigint;
 
   /**
-   * How many had content that a domain which deduplicates has under another id.
+   * The number of records whose content a domain that deduplicates content already has under another id.
    *
    * @generated from field: int64 duplicates = 6;
    */
   duplicates: bigint;
 
   /**
-   * How many had expired already and were left out.
+   * The number of records that had already expired and were skipped.
    *
    * @generated from field: int64 expired = 7;
    */
   expired: bigint;
 
   /**
-   * How many could not be stored.
+   * The number of records that could not be stored.
    *
    * @generated from field: int64 rejected = 8;
    */
   rejected: bigint;
 
   /**
-   * Why: the first 1,000 of them, in order; fewer if they do not fit into one message.
+   * The first 1,000 records that could not be stored, in order. Fewer if they do not fit into one message.
    *
    * @generated from field: repeated memoryservice.v1.ImportResponse.Rejection rejections = 9;
    */
   rejections: ImportResponse_Rejection[];
 
   /**
-   * True if it stopped at the first rejected record (ON_ERROR_STOP). Records after that one were not looked at
-   * and do not count as received.
+   * True if the import stopped at the first record that could not be stored (ON_ERROR_STOP). The records after it were
+   * not processed and are not counted.
    *
    * @generated from field: bool stopped = 10;
    */
@@ -1851,21 +1863,21 @@ export declare const ImportResponseSchema: GenMessage<ImportResponse>;
  */
 export declare type ImportResponse_Rejection = Message<"memoryservice.v1.ImportResponse.Rejection"> & {
   /**
-   * Its position among the records, from 0.
+   * The position of the record among all records, from 0.
    *
    * @generated from field: int64 index = 1;
    */
   index: bigint;
 
   /**
-   * Its id, as far as it had one, at most 100 characters of it.
+   * The id of the record, at most the first 100 characters. Empty if the record has no id.
    *
    * @generated from field: string id = 2;
    */
   id: string;
 
   /**
-   * Why it was not stored.
+   * Why the record was not stored.
    *
    * @generated from field: memoryservice.v1.ItemError error = 3;
    */
@@ -1879,20 +1891,21 @@ export declare type ImportResponse_Rejection = Message<"memoryservice.v1.ImportR
 export declare const ImportResponse_RejectionSchema: GenMessage<ImportResponse_Rejection>;
 
 /**
- * Which failed memories to try again.
+ * Request message for RetryFailed.
  *
  * @generated from message memoryservice.v1.RetryFailedRequest
  */
 export declare type RetryFailedRequest = Message<"memoryservice.v1.RetryFailedRequest"> & {
   /**
-   * The domain. Empty: the default domain.
+   * The domain. If empty, the default domain is used.
    *
    * @generated from field: string domain = 1;
    */
   domain: string;
 
   /**
-   * Which of its memories. Unset: all that are STATE_FAILED. The others are left alone in any case.
+   * The memories to retry. If unset, all memories of the domain that are STATE_FAILED. Memories in other states are
+   * never changed.
    *
    * @generated from field: memoryservice.v1.Filter filter = 2;
    */
@@ -1906,13 +1919,13 @@ export declare type RetryFailedRequest = Message<"memoryservice.v1.RetryFailedRe
 export declare const RetryFailedRequestSchema: GenMessage<RetryFailedRequest>;
 
 /**
- * What is tried again.
+ * Response message for RetryFailed.
  *
  * @generated from message memoryservice.v1.RetryFailedResponse
  */
 export declare type RetryFailedResponse = Message<"memoryservice.v1.RetryFailedResponse"> & {
   /**
-   * How many memories were made pending.
+   * The number of memories that were set back to STATE_PENDING.
    *
    * @generated from field: int64 retried = 1;
    */
@@ -1926,28 +1939,29 @@ export declare type RetryFailedResponse = Message<"memoryservice.v1.RetryFailedR
 export declare const RetryFailedResponseSchema: GenMessage<RetryFailedResponse>;
 
 /**
- * Whether the caller waits for the embedding of what it stores.
+ * Whether a call waits for the embedding of what it stores.
  *
  * @generated from enum memoryservice.v1.EmbeddingMode
  */
 export enum EmbeddingMode {
   /**
-   * EMBEDDING_MODE_INLINE.
+   * Same as EMBEDDING_MODE_INLINE.
    *
    * @generated from enum value: EMBEDDING_MODE_UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
 
   /**
-   * Wait a little: the server's budget (2 seconds unless configured otherwise), and at most half of the
-   * caller's deadline. What is not ready by then is stored as STATE_PENDING and embedded in the background.
+   * Waits for a short time: at most the time that the server allows (2 seconds unless configured otherwise), and at
+   * most half of the caller's deadline. If the embedding is not ready by then, the memory is stored as STATE_PENDING
+   * and embedded in the background.
    *
    * @generated from enum value: EMBEDDING_MODE_INLINE = 1;
    */
   INLINE = 1,
 
   /**
-   * Do not wait: store as STATE_PENDING and embed in the background.
+   * Does not wait: the memory is stored as STATE_PENDING and embedded in the background.
    *
    * @generated from enum value: EMBEDDING_MODE_BACKGROUND = 2;
    */
@@ -1960,36 +1974,36 @@ export enum EmbeddingMode {
 export declare const EmbeddingModeSchema: GenEnum<EmbeddingMode>;
 
 /**
- * What to do if the id of a memory to be stored is taken by one that differs. If everything sent is equal to
- * what is stored, nothing is done and the outcome is STORE_OUTCOME_UNCHANGED, whatever is asked for here.
+ * What to do if the id of a memory to be stored belongs to a memory that differs. If all values sent are equal to the
+ * stored ones, nothing changes and the outcome is STORE_OUTCOME_UNCHANGED, whichever value is set here.
  *
  * @generated from enum memoryservice.v1.IfExists
  */
 export enum IfExists {
   /**
-   * IF_EXISTS_FAIL.
+   * Same as IF_EXISTS_FAIL.
    *
    * @generated from enum value: IF_EXISTS_UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
 
   /**
-   * Fail with AlreadyExists, naming the fields that differ.
+   * Fails with AlreadyExists (MEMORY_ALREADY_EXISTS) and names the fields that differ.
    *
    * @generated from enum value: IF_EXISTS_FAIL = 1;
    */
   FAIL = 1,
 
   /**
-   * Replace every field by what is sent, or by nothing where nothing is sent. Keeps `create_time`, counts
-   * `version` up. An equal memory is replaced, too, if a `ttl` is sent: that begins anew.
+   * Replaces all fields with what is sent, and clears fields that are not sent. Keeps `create_time` and increments
+   * `version`. If a `ttl` is sent, even an equal memory is replaced, so that its time to live starts again.
    *
    * @generated from enum value: IF_EXISTS_REPLACE = 2;
    */
   REPLACE = 2,
 
   /**
-   * Leave what is there and answer with it.
+   * Keeps the stored memory and returns it.
    *
    * @generated from enum value: IF_EXISTS_KEEP = 3;
    */
@@ -2002,48 +2016,48 @@ export enum IfExists {
 export declare const IfExistsSchema: GenEnum<IfExists>;
 
 /**
- * What storing did.
+ * The outcome of storing a memory.
  *
  * @generated from enum memoryservice.v1.StoreOutcome
  */
 export enum StoreOutcome {
   /**
-   * Not used in answers.
+   * Not used in responses.
    *
    * @generated from enum value: STORE_OUTCOME_UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
 
   /**
-   * A new memory.
+   * A new memory was stored.
    *
    * @generated from enum value: STORE_OUTCOME_CREATED = 1;
    */
   CREATED = 1,
 
   /**
-   * The memory of this id was replaced.
+   * The memory with this id was replaced.
    *
    * @generated from enum value: STORE_OUTCOME_REPLACED = 2;
    */
   REPLACED = 2,
 
   /**
-   * The memory was there already, as sent: most likely an earlier attempt whose answer was lost.
+   * The memory was already stored, as sent. Most likely, the response to an earlier attempt was lost.
    *
    * @generated from enum value: STORE_OUTCOME_UNCHANGED = 3;
    */
   UNCHANGED = 3,
 
   /**
-   * Another memory has the id and was kept, as asked for.
+   * The memory with this id differs and was kept, as requested by IF_EXISTS_KEEP.
    *
    * @generated from enum value: STORE_OUTCOME_KEPT = 4;
    */
   KEPT = 4,
 
   /**
-   * The domain deduplicates content and has this one, under the id that `memory` tells. Nothing was stored.
+   * The domain deduplicates content and already has this content, under the id in `memory`. Nothing was stored.
    *
    * @generated from enum value: STORE_OUTCOME_DUPLICATE = 5;
    */
@@ -2056,37 +2070,38 @@ export enum StoreOutcome {
 export declare const StoreOutcomeSchema: GenEnum<StoreOutcome>;
 
 /**
- * What to search by.
+ * The kind of search.
  *
  * @generated from enum memoryservice.v1.SearchMode
  */
 export enum SearchMode {
   /**
-   * SEARCH_MODE_HYBRID.
+   * Same as SEARCH_MODE_HYBRID.
    *
    * @generated from enum value: SEARCH_MODE_UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
 
   /**
-   * By words and by meaning, the two rankings fused into one.
+   * Hybrid search: full-text search and semantic search, with the two rankings fused into one.
    *
    * @generated from enum value: SEARCH_MODE_HYBRID = 1;
    */
   HYBRID = 1,
 
   /**
-   * By meaning: the memories whose embedding is nearest to that of the query. Always finds something, if
-   * anything is embedded; `min_similarity` draws a line.
+   * Semantic search: the memories whose embeddings are nearest to the embedding of the query. If the domain has any
+   * embeddings, there are always hits; set `min_similarity` to exclude weak ones.
    *
    * @generated from enum value: SEARCH_MODE_SEMANTIC = 2;
    */
   SEMANTIC = 2,
 
   /**
-   * By words: memories that contain at least one word of the query, in the language of the domain; rare words
-   * count more. `"quoted words"` must stand together, and `-word` must not occur; both have no such meaning in a
-   * question, which ends with a question mark, and in a query of more than 500 characters, which is a text.
+   * Full-text search: the memories that contain at least one word of the query, by the text search configuration of the
+   * domain. Rare words count more. `"quoted words"` must occur together, and `-word` must not occur. These operators
+   * have no effect in a question, which ends with a question mark, and in a query of more than 500 characters, which is
+   * treated as a text.
    *
    * @generated from enum value: SEARCH_MODE_TEXT = 3;
    */
@@ -2099,35 +2114,35 @@ export enum SearchMode {
 export declare const SearchModeSchema: GenEnum<SearchMode>;
 
 /**
- * Stores memories and finds them again.
+ * Stores memories and searches them.
  *
- * What holds for every method:
+ * These rules apply to all methods:
  *
- *  - An empty `domain` is the server's default domain. Names of domains have 1 to 40 characters: a lower-case
- *    letter, then lower-case letters, digits, `_` and `-`. Only Store, BatchStore and Import create a domain
- *    that is missing (where the server does not forbid it); all others answer NotFound, DOMAIN_NOT_FOUND.
- *  - Expired memories do not exist, for any method, from the moment on that they expire.
- *  - Every error tells its ErrorReason. A field that breaks a rule is InvalidArgument, all violations named
- *    together, and nothing is done. A method or field that a server does not serve yet is Unimplemented, never
- *    ignored.
- *  - Text is UTF-8 without U+0000. "Characters" are Unicode code points.
- *  - Requests of more than 4 MiB are ResourceExhausted. Answers stay below 4 MiB, the usual limit of gRPC
- *    clients.
- *  - Deadlines are honoured: what runs for a caller stops when its deadline passes or when it leaves.
+ * - If `domain` is empty, the server's default domain is used. A domain name is a lower-case letter, followed by
+ *   lower-case letters, digits, `_` and `-`; 1 to 40 characters in total. Store, BatchStore and Import create a missing
+ *   domain, unless the server is configured not to. All other methods fail with NotFound (DOMAIN_NOT_FOUND).
+ * - An expired memory does not exist for any method, from the moment it expires.
+ * - Every error has an ErrorReason. If fields break their rules, the call fails with InvalidArgument, names all
+ *   violations at once, and has no effect. A method or field that a server does not support fails with Unimplemented
+ *   and is never ignored.
+ * - Text is UTF-8 without U+0000. Characters are Unicode code points.
+ * - Requests of more than 4 MiB fail with ResourceExhausted. Responses stay below 4 MiB, the usual limit of gRPC
+ *   clients.
+ * - Deadlines are honoured: the server stops the work for a call when its deadline passes or the caller disconnects.
  *
  * @generated from service memoryservice.v1.MemoryService
  */
 export declare const MemoryService: GenService<{
   /**
-   * Stores one memory. When it answers, the memory is committed and found by its words; its embedding may
-   * follow.
+   * Stores one memory. When the call returns, the memory is committed and full-text search finds it. Its embedding may
+   * follow later.
    *
-   * The id makes it repeatable: with an id of the caller's, sending the same request again after a lost answer
-   * is safe and never makes a second memory. Without one every call makes a new memory, which is why no
-   * idempotency level is declared.
+   * With an id that you choose, the call is safe to retry: if the response is lost and you send the same request again,
+   * the server never stores a second memory. Without an id, every call stores a new memory. For this reason, the method
+   * declares no idempotency level.
    *
-   * AlreadyExists, MEMORY_ALREADY_EXISTS: the id is taken and `if_exists` says FAIL. An embedder that is away
-   * is no error.
+   * Fails with AlreadyExists (MEMORY_ALREADY_EXISTS) if the id belongs to a memory that differs and `if_exists` is
+   * IF_EXISTS_FAIL. An unavailable embedder is not an error.
    *
    * @generated from rpc memoryservice.v1.MemoryService.Store
    */
@@ -2137,9 +2152,9 @@ export declare const MemoryService: GenService<{
     output: typeof StoreResponseSchema;
   },
   /**
-   * Stores up to 1,000 memories in one transaction, by the rules of Store, and answers for each in its order.
-   * Embeds them together; what is not done within the time that Store would wait is embedded in the background.
-   * Repeatable as Store is, if every item has an id.
+   * Stores up to 1,000 memories in one transaction, by the rules of Store, and returns a result for each item, in the
+   * order of the items. The server embeds the items together. Embeddings that are not ready within the time that Store
+   * would wait are generated in the background. Like Store, the call is safe to retry if every item has an id.
    *
    * @generated from rpc memoryservice.v1.MemoryService.BatchStore
    */
@@ -2149,9 +2164,9 @@ export declare const MemoryService: GenService<{
     output: typeof BatchStoreResponseSchema;
   },
   /**
-   * Reads one memory.
+   * Returns one memory.
    *
-   * NotFound: no such memory or domain.
+   * Fails with NotFound if the memory (MEMORY_NOT_FOUND) or the domain (DOMAIN_NOT_FOUND) does not exist.
    *
    * @generated from rpc memoryservice.v1.MemoryService.Get
    */
@@ -2161,9 +2176,9 @@ export declare const MemoryService: GenService<{
     output: typeof GetResponseSchema;
   },
   /**
-   * Lists the memories of a domain in pages. A memory that exists throughout is listed exactly once, whatever
-   * is stored or deleted meanwhile; in an order by `update_time` this holds for memories that do not change
-   * meanwhile.
+   * Lists the memories of a domain in pages. A memory that exists during the whole listing is listed exactly once,
+   * whatever is stored or deleted concurrently. In an order by `update_time`, this holds only for memories that do not
+   * change during the listing.
    *
    * @generated from rpc memoryservice.v1.MemoryService.List
    */
@@ -2173,14 +2188,17 @@ export declare const MemoryService: GenService<{
     output: typeof ListResponseSchema;
   },
   /**
-   * Changes some fields of one memory, in one step. Changed content is embedded again, as by Store; until then
-   * the memory is found by its new words and never by its old meaning.
+   * Changes fields of one memory atomically. Changed content is re-embedded as by Store. Until the new embedding is
+   * ready, full-text search finds the memory by its new content; semantic search never finds it by its old content.
    *
-   * Safe to repeat with `expected_version`; without it a repeated call may undo what somebody else changed in
+   * The call is safe to retry with `expected_version`. Without it, a retry may overwrite what another caller changed in
    * between.
    *
-   * NotFound: no such memory; Update never creates one. Aborted, VERSION_MISMATCH: not at `expected_version`.
-   * AlreadyExists: the domain deduplicates content and another memory has the new one.
+   * Fails with:
+   *
+   * - NotFound (MEMORY_NOT_FOUND) if the memory does not exist. Update never creates a memory.
+   * - Aborted (VERSION_MISMATCH) if the memory is not at `expected_version`.
+   * - AlreadyExists (MEMORY_ALREADY_EXISTS) if the domain deduplicates content and another memory has the new content.
    *
    * @generated from rpc memoryservice.v1.MemoryService.Update
    */
@@ -2190,9 +2208,12 @@ export declare const MemoryService: GenService<{
     output: typeof UpdateResponseSchema;
   },
   /**
-   * Deletes one memory for good.
+   * Deletes one memory permanently.
    *
-   * NotFound: no such memory, unless `allow_missing`. Aborted, VERSION_MISMATCH: not at `expected_version`.
+   * Fails with:
+   *
+   * - NotFound (MEMORY_NOT_FOUND) if the memory does not exist, unless `allow_missing` is true.
+   * - Aborted (VERSION_MISMATCH) if the memory is not at `expected_version`.
    *
    * @generated from rpc memoryservice.v1.MemoryService.Delete
    */
@@ -2202,8 +2223,9 @@ export declare const MemoryService: GenService<{
     output: typeof DeleteResponseSchema;
   },
   /**
-   * Deletes all memories that match a filter, or counts them. Works in steps, not in one transaction: if it
-   * ends early, some are deleted, and repeating it deletes the rest. Memories stored after it began may stay.
+   * Deletes all memories that match a filter, or only counts them. The call works in steps, not in one transaction: if
+   * it ends early, some memories are deleted, and a retry deletes the rest. Memories that are stored while the call
+   * runs may remain.
    *
    * @generated from rpc memoryservice.v1.MemoryService.DeleteMatching
    */
@@ -2213,12 +2235,19 @@ export declare const MemoryService: GenService<{
     output: typeof DeleteMatchingResponseSchema;
   },
   /**
-   * Finds the memories that fit a query best, by their words and by their meaning.
+   * Returns the memories that match a query best, by hybrid search, semantic search or full-text search.
    *
-   * An answer that had to do without meaning, because the embedder is away, says so in `info`.
-   * SEARCH_MODE_SEMANTIC is then Unavailable, EMBEDDER_UNAVAILABLE, unless `allow_fallback`; InvalidArgument if
-   * the model cannot embed this query. FailedPrecondition, RESPONSE_TOO_LARGE: the hits do not fit into one
-   * message; take VIEW_SNIPPET or StreamSearch.
+   * If the semantic leg is unavailable, for example because the embedder is, the full-text leg returns results alone
+   * where `allow_fallback` permits it, and `info` says so.
+   *
+   * Fails with:
+   *
+   * - Unavailable (EMBEDDER_UNAVAILABLE) if the semantic leg is unavailable and `allow_fallback` does not permit a
+   *   fallback, which is the default in SEARCH_MODE_SEMANTIC.
+   * - InvalidArgument (INVALID_ARGUMENT) if the embedding model cannot embed the query and `allow_fallback` does not
+   *   permit a fallback.
+   * - FailedPrecondition (RESPONSE_TOO_LARGE) if the hits do not fit into one message. Use VIEW_SNIPPET or
+   *   StreamSearch.
    *
    * @generated from rpc memoryservice.v1.MemoryService.Search
    */
@@ -2228,10 +2257,11 @@ export declare const MemoryService: GenService<{
     output: typeof SearchResponseSchema;
   },
   /**
-   * Searches as Search does, for up to 10,000 hits, and sends them one by one, best first: at first `info`,
-   * then the hits, at last a summary. All are ranked before the first is sent; what each memory looks like is
-   * read just before it is sent, at the pace of the caller, who may stop at any time and holds nothing up by
-   * being slow. A stream without its summary is incomplete.
+   * Searches like Search, for up to 10,000 hits, and streams the hits one by one, best first. The stream begins with
+   * `info`, continues with the hits, and ends with a summary. A stream without a summary is incomplete.
+   *
+   * The server ranks all hits before it sends the first one. It reads each memory just before sending it, at the
+   * caller's pace. You may stop at any time, and reading slowly does not hold up other calls.
    *
    * @generated from rpc memoryservice.v1.MemoryService.StreamSearch
    */
@@ -2241,9 +2271,12 @@ export declare const MemoryService: GenService<{
     output: typeof StreamSearchResponseSchema;
   },
   /**
-   * Sends the memories of a domain as records that Import takes, oldest first: at first a header, then the
-   * records, at last a summary. Each memory that exists throughout is sent exactly once; one that is changed
-   * meanwhile, as it was before or after. A stream without its summary is incomplete: go on with `cursor`.
+   * Streams the memories of a domain, oldest first, as records that Import accepts. The stream begins with a header,
+   * continues with the records, and ends with a summary. A stream without a summary is incomplete; resume it with
+   * `cursor`.
+   *
+   * A memory that exists during the whole export is sent exactly once. A memory that changes during the export is sent
+   * as it was either before or after the change.
    *
    * @generated from rpc memoryservice.v1.MemoryService.Export
    */
@@ -2253,10 +2286,11 @@ export declare const MemoryService: GenService<{
     output: typeof ExportResponseSchema;
   },
   /**
-   * Stores the records of an export, with their times and versions. The first message says how, the others
-   * carry one record each. Commits in steps and answers once, at the end of the stream; nothing is left out
-   * without being counted. If it ends early, sending everything again is safe: what is there already counts as
-   * unchanged.
+   * Stores the records of an export, including their times and versions. The first message has the options, and each of
+   * the other messages has one record. The server commits the records in steps and sends one response at the end of the
+   * stream. The response counts every record, including skipped ones.
+   *
+   * If the call ends early, it is safe to send all records again: those that are already stored count as unchanged.
    *
    * @generated from rpc memoryservice.v1.MemoryService.Import
    */
@@ -2266,8 +2300,8 @@ export declare const MemoryService: GenService<{
     output: typeof ImportResponseSchema;
   },
   /**
-   * Makes memories pending whose embedding failed for good, so that they are tried again: after the model or
-   * the embedder has been mended. Returns at once.
+   * Sets memories whose embedding failed permanently back to STATE_PENDING, so that the server embeds them again. Use
+   * it after you have fixed the embedding model or the embedder. The call does not wait for the embeddings.
    *
    * @generated from rpc memoryservice.v1.MemoryService.RetryFailed
    */

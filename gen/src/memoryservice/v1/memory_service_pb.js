@@ -84,7 +84,7 @@ export const ListRequest_OrderBySchema = /*@__PURE__*/
   enumDesc(file_memoryservice_v1_memory_service, 6, 0);
 
 /**
- * In which order. Memories of the same microsecond are ordered by id.
+ * The order of the memories. Memories with the same time, to the microsecond, are ordered by id.
  *
  * @generated from enum memoryservice.v1.ListRequest.OrderBy
  */
@@ -112,7 +112,7 @@ export const UpdateRequest_MetadataModeSchema = /*@__PURE__*/
   enumDesc(file_memoryservice_v1_memory_service, 8, 0);
 
 /**
- * What to do with the metadata that are there.
+ * How to apply new metadata to the metadata of the memory.
  *
  * @generated from enum memoryservice.v1.UpdateRequest.MetadataMode
  */
@@ -217,7 +217,7 @@ export const SearchInfo_Explanation_SemanticScanSchema = /*@__PURE__*/
   enumDesc(file_memoryservice_v1_memory_service, 18, 0, 0);
 
 /**
- * How memories near in meaning were looked for.
+ * How semantic search found the nearest memories.
  *
  * @generated from enum memoryservice.v1.SearchInfo.Explanation.SemanticScan
  */
@@ -231,7 +231,7 @@ export const SearchInfo_DegradedReasonSchema = /*@__PURE__*/
   enumDesc(file_memoryservice_v1_memory_service, 18, 0);
 
 /**
- * Why meaning was left out.
+ * Why the semantic leg was omitted.
  *
  * @generated from enum memoryservice.v1.SearchInfo.DegradedReason
  */
@@ -245,7 +245,7 @@ export const SearchInfo_TextRankerSchema = /*@__PURE__*/
   enumDesc(file_memoryservice_v1_memory_service, 18, 1);
 
 /**
- * What ranked the words.
+ * The ranking function of full-text search.
  *
  * @generated from enum memoryservice.v1.SearchInfo.TextRanker
  */
@@ -322,7 +322,7 @@ export const ImportRequest_Options_OnErrorSchema = /*@__PURE__*/
   enumDesc(file_memoryservice_v1_memory_service, 23, 0, 0);
 
 /**
- * What to do about a record that cannot be stored.
+ * What to do with a record that cannot be stored.
  *
  * @generated from enum memoryservice.v1.ImportRequest.Options.OnError
  */
@@ -364,7 +364,7 @@ export const EmbeddingModeSchema = /*@__PURE__*/
   enumDesc(file_memoryservice_v1_memory_service, 0);
 
 /**
- * Whether the caller waits for the embedding of what it stores.
+ * Whether a call waits for the embedding of what it stores.
  *
  * @generated from enum memoryservice.v1.EmbeddingMode
  */
@@ -378,8 +378,8 @@ export const IfExistsSchema = /*@__PURE__*/
   enumDesc(file_memoryservice_v1_memory_service, 1);
 
 /**
- * What to do if the id of a memory to be stored is taken by one that differs. If everything sent is equal to
- * what is stored, nothing is done and the outcome is STORE_OUTCOME_UNCHANGED, whatever is asked for here.
+ * What to do if the id of a memory to be stored belongs to a memory that differs. If all values sent are equal to the
+ * stored ones, nothing changes and the outcome is STORE_OUTCOME_UNCHANGED, whichever value is set here.
  *
  * @generated from enum memoryservice.v1.IfExists
  */
@@ -393,7 +393,7 @@ export const StoreOutcomeSchema = /*@__PURE__*/
   enumDesc(file_memoryservice_v1_memory_service, 2);
 
 /**
- * What storing did.
+ * The outcome of storing a memory.
  *
  * @generated from enum memoryservice.v1.StoreOutcome
  */
@@ -407,7 +407,7 @@ export const SearchModeSchema = /*@__PURE__*/
   enumDesc(file_memoryservice_v1_memory_service, 3);
 
 /**
- * What to search by.
+ * The kind of search.
  *
  * @generated from enum memoryservice.v1.SearchMode
  */
@@ -415,21 +415,21 @@ export const SearchMode = /*@__PURE__*/
   tsEnum(SearchModeSchema);
 
 /**
- * Stores memories and finds them again.
+ * Stores memories and searches them.
  *
- * What holds for every method:
+ * These rules apply to all methods:
  *
- *  - An empty `domain` is the server's default domain. Names of domains have 1 to 40 characters: a lower-case
- *    letter, then lower-case letters, digits, `_` and `-`. Only Store, BatchStore and Import create a domain
- *    that is missing (where the server does not forbid it); all others answer NotFound, DOMAIN_NOT_FOUND.
- *  - Expired memories do not exist, for any method, from the moment on that they expire.
- *  - Every error tells its ErrorReason. A field that breaks a rule is InvalidArgument, all violations named
- *    together, and nothing is done. A method or field that a server does not serve yet is Unimplemented, never
- *    ignored.
- *  - Text is UTF-8 without U+0000. "Characters" are Unicode code points.
- *  - Requests of more than 4 MiB are ResourceExhausted. Answers stay below 4 MiB, the usual limit of gRPC
- *    clients.
- *  - Deadlines are honoured: what runs for a caller stops when its deadline passes or when it leaves.
+ * - If `domain` is empty, the server's default domain is used. A domain name is a lower-case letter, followed by
+ *   lower-case letters, digits, `_` and `-`; 1 to 40 characters in total. Store, BatchStore and Import create a missing
+ *   domain, unless the server is configured not to. All other methods fail with NotFound (DOMAIN_NOT_FOUND).
+ * - An expired memory does not exist for any method, from the moment it expires.
+ * - Every error has an ErrorReason. If fields break their rules, the call fails with InvalidArgument, names all
+ *   violations at once, and has no effect. A method or field that a server does not support fails with Unimplemented
+ *   and is never ignored.
+ * - Text is UTF-8 without U+0000. Characters are Unicode code points.
+ * - Requests of more than 4 MiB fail with ResourceExhausted. Responses stay below 4 MiB, the usual limit of gRPC
+ *   clients.
+ * - Deadlines are honoured: the server stops the work for a call when its deadline passes or the caller disconnects.
  *
  * @generated from service memoryservice.v1.MemoryService
  */
