@@ -14,13 +14,13 @@ import type { CallOptions, CommonOptions } from "./options.ts";
 import { retry, retryPolicyFrom } from "./retry.ts";
 import { createRunningCalls } from "./running-calls.ts";
 
-/** A transport and what releases its connections. */
+/** A transport and a function that closes its connections. */
 export interface Connection {
   readonly transport: Transport;
   close(): void;
 }
 
-/** What every attempt of a call passes to the generated client. */
+/** Options that an attempt passes to the generated client. */
 interface AttemptOptions {
   readonly signal: AbortSignal;
   readonly timeoutMs: number;

@@ -40,7 +40,7 @@ export class MemoryServiceError extends Error {
   /** Fields of the request that are invalid. Empty unless the request was the problem. */
   readonly violations: readonly FieldViolation[];
 
-  /** Facts about this error. The comment of the reason in the contract names the keys. */
+  /** Further facts about this error. The comment of the reason in the contract lists the keys. */
   readonly metadata: Readonly<Record<string, string>>;
 
   /** How long to wait before the next attempt, in milliseconds, if the server says that a retry may help. */

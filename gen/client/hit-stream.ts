@@ -18,7 +18,7 @@ export interface HitStream extends AsyncIterable<SearchHit> {
   readonly summary: StreamSearchResponse_Summary | undefined;
 }
 
-/** What a HitStream needs. */
+/** Options of createHitStream. */
 export interface HitStreamOptions {
   readonly policy: RetryPolicy;
 

@@ -17,8 +17,8 @@ import type { CallOptions } from "./options.ts";
 /**
  * Stores and searches memories.
  *
- * Every method except those of `raw` keeps a deadline, retries what is safe to retry (see RetryOptions) and throws only
- * MemoryServiceError. An empty or missing domain means the server's default domain.
+ * Every method except those of `raw` keeps a deadline, retries failed calls where that is safe (see RetryOptions) and
+ * throws only MemoryServiceError. An empty or missing domain means the server's default domain.
  */
 export interface MemoryClient {
   /**

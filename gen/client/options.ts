@@ -7,7 +7,7 @@ export type MemoryClientOptions = CommonOptions & (AddressOptions | TransportOpt
 /** Options that apply to every client. */
 export interface CommonOptions {
   /**
-   * Deadline of a call in milliseconds, including all retries and the waits between them. For streamSearch it limits
+   * Deadline of a call in milliseconds, including all retries and the delays between them. For streamSearch it limits
    * the wait for each message instead. 0 disables it. Defaults to 30,000.
    */
   readonly timeoutMs?: number | undefined;
@@ -37,8 +37,8 @@ export interface AddressOptions {
 }
 
 /**
- * Options of a client on a Connect transport that you create: for what AddressOptions cannot express, such as client
- * certificates or a fake server in tests.
+ * Options of a client on a Connect transport that you create. Use it for settings that AddressOptions does not have,
+ * such as client certificates, or for a fake server in tests.
  */
 export interface TransportOptions {
   /** Transport to send calls through. The client does not change it, and `close` does not close it. */

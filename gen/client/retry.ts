@@ -5,7 +5,7 @@ import { canceledErrorFrom, type MemoryServiceError } from "./errors.ts";
 /**
  * When and how often to retry a failed call.
  *
- * The client retries errors that a later attempt can avoid: Unavailable and lost connections, ResourceExhausted with a
+ * The client retries errors that may be temporary: Unavailable and lost connections, ResourceExhausted with a
  * RetryInfo, and Aborted with the reason CONFLICT. It waits as long as the server asks for, plus a random part of a
  * delay that doubles with every attempt. It never waits beyond the deadline.
  */
@@ -40,20 +40,20 @@ export function retryPolicyFrom(options: RetryOptions = {}): RetryPolicy {
   return { maxTries, firstDelayMs, maxDelayMs };
 }
 
-/** What limits the attempts of one call. */
+/** Limits of the attempts of one call. */
 export interface RetryLimits {
   readonly policy: RetryPolicy;
 
-  /** Deadline in milliseconds for all attempts and the waits between them. 0 means none. */
+  /** Deadline in milliseconds for all attempts and the delays between them. 0 means none. */
   readonly timeoutMs: number;
 
-  /** Ends the waits when aborted. An attempt that fails after that counts as canceled. */
+  /** Ends the delays when aborted. An attempt that fails after that counts as canceled. */
   readonly signal: AbortSignal;
 }
 
 /**
- * Runs a call until an attempt succeeds, fails with an error that a retry cannot avoid, or would have to wait beyond
- * the deadline.
+ * Runs a call until an attempt succeeds, an error is not retryable, the attempts are used up, or the next delay would
+ * end after the deadline.
  *
  * @param attempt Runs one attempt within the remaining time, in milliseconds. 0 means no deadline.
  * @throws MemoryServiceError of the last attempt.

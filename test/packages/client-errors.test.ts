@@ -5,19 +5,19 @@ import { describe, expect, test } from "vitest";
 import { ErrorInfoSchema } from "../../src/generated/google/rpc/error_details_pb.ts";
 import { ServiceError } from "../../src/memory/model/errors.ts";
 import { codeByReason, connectErrorFrom } from "../../src/rpc/interceptors/errors.ts";
-import { clientOf, rejection } from "./harness.ts";
+import { createTestClient, rejection } from "./harness.ts";
 
-/** What a client makes of an error that a handler has thrown. */
+/** Returns the error that a client throws when a handler throws `error`. */
 function received(error: unknown): Promise<unknown> {
   const store = () => {
     throw error;
   };
-  return rejection(clientOf({ store }, { retry: { maxTries: 1 } }).store({ content: "a" }));
+  return rejection(createTestClient({ store }, { retry: { maxTries: 1 } }).store({ content: "a" }));
 }
 
 const reasons = Object.keys(codeByReason) as (keyof typeof codeByReason)[];
 
-test("every reason of the contract arrives with its code", async () => {
+test("every reason in the contract arrives with its code", async () => {
   for (const reason of reasons) {
     const error = await received(new ServiceError(reason, "what happened"));
     expect(error).toBeInstanceOf(MemoryServiceError);
@@ -27,7 +27,7 @@ test("every reason of the contract arrives with its code", async () => {
   expect(known.toSorted()).toEqual(reasons.toSorted());
 });
 
-test("the details arrive as they were sent", async () => {
+test("all details arrive unchanged", async () => {
   const violations = [
     { field: "content", description: "must not be empty" },
     { field: "tags[3]", description: "must have 1 to 64 characters, has 65 \u{1f9e0}" },
@@ -46,7 +46,7 @@ test("the details arrive as they were sent", async () => {
   );
 });
 
-test("an error without details has empty ones", async () => {
+test("an error without details has no violations and no metadata", async () => {
   expect(await received(new ServiceError("NOT_IMPLEMENTED", "no"))).toMatchObject({
     violations: [],
     metadata: {},
@@ -54,19 +54,19 @@ test("an error without details has empty ones", async () => {
   });
 });
 
-test("the request id tells under which the server's log knows the call", () => {
+test("the request id comes from the response headers", () => {
   const error = new ConnectError("internal error", Code.Internal, { "x-request-id": "r-1" });
   expect(memoryServiceErrorFrom(error).requestId).toBe("r-1");
 });
 
-describe("no reason is told", () => {
+describe("the reason is undefined if it", () => {
   const info = (domain: string, reason: string) => ({ desc: ErrorInfoSchema, value: { domain, reason } });
   test.each([
-    ["that is newer than the client", [info("memoryservice.v1", "TOO_SLEEPY")]],
-    ["that means no reason", [info("memoryservice.v1", "UNSPECIFIED")]],
-    ["that is no name", [info("memoryservice.v1", "3")]],
-    ["that every object has", [info("memoryservice.v1", "constructor")]],
-    ["of another service", [info("example.com", "MEMORY_NOT_FOUND")]],
+    ["is newer than the client", [info("memoryservice.v1", "TOO_SLEEPY")]],
+    ["is UNSPECIFIED", [info("memoryservice.v1", "UNSPECIFIED")]],
+    ["is a number", [info("memoryservice.v1", "3")]],
+    ["is a property of every object", [info("memoryservice.v1", "constructor")]],
+    ["belongs to another service", [info("example.com", "MEMORY_NOT_FOUND")]],
   ])("%s", async (_, details) => {
     const error = await received(new ConnectError("no", Code.NotFound, undefined, details));
     expect(error).toMatchObject({ code: Code.NotFound, reason: undefined });
@@ -81,8 +81,8 @@ test("a damaged detail does not hide the error", () => {
   }
 });
 
-test("fields that are newer than the client are skipped", () => {
-  // RetryInfo { retry_delay { seconds: 2 } } between a varint and a string of unknown fields.
+test("fields that the client does not know are skipped", () => {
+  // RetryInfo { retry_delay { seconds: 2 } } between two unknown fields: a varint and a string.
   const value = new Uint8Array([0x78, 0x05, 0x0a, 0x02, 0x08, 0x02, 0x7a, 0x01, 0x61]);
   const error = new ConnectError("no", Code.Unavailable);
   error.details = [{ type: "google.rpc.RetryInfo", value }];
@@ -91,12 +91,12 @@ test("fields that are newer than the client are skipped", () => {
 
 test.each([
   ["a reset connection", new ConnectError("read ECONNRESET", Code.Aborted)],
-  ["a stream that the other side canceled", new ConnectError("http/2 stream closed", Code.Canceled)],
+  ["a stream that the server canceled", new ConnectError("http/2 stream closed", Code.Canceled)],
   [
-    "a stream that was refused, since the connection was closing",
+    "a stream that a closing connection refused",
     new ConnectError("closed", Code.Internal, undefined, undefined, new Error("code NGHTTP2_REFUSED_STREAM")),
   ],
-  ["a fetch that reached nobody", new TypeError("fetch failed")],
-])("%s is Unavailable", (_, error) => {
+  ["a fetch that did not reach a server", new TypeError("fetch failed")],
+])("%s becomes Unavailable", (_, error) => {
   expect(memoryServiceErrorFrom(error)).toMatchObject({ code: Code.Unavailable, reason: undefined });
 });

@@ -16,10 +16,10 @@ import { silentLogger } from "../support/silent-logger.ts";
 import { rejection } from "./harness.ts";
 
 const clientDirectory = new URL("../../gen/client/", import.meta.url);
-/** What a browser gets; the same face as for Node. */
+/** The entry point for browsers. It has the same types as the one for Node. */
 const web: typeof node = await import(new URL("web.ts", clientDirectory).href);
 
-const ways = [
+const runtimes = [
   ["gRPC on Node", node, "grpc"],
   ["Connect on Node", node, "connect"],
   ["gRPC-Web on Node", node, "grpc-web"],
@@ -31,8 +31,11 @@ const info = { item: { case: "info" as const, value: {} } };
 const hit = { item: { case: "hit" as const, value: { memory: { id: "m1" } } } };
 const summary = { item: { case: "summary" as const, value: { sent: 1 } } };
 
-/** A server that has one memory and wants a key; fails the test if `leavesNoConnections` and one is left. */
-async function startServer(leavesNoConnections = true): Promise<string> {
+/**
+ * Starts a server that has one memory and requires an API key. Fails the test if `expectNoConnections` is true and the
+ * client leaves a connection open.
+ */
+async function startServer(expectNoConnections = true): Promise<string> {
   const routes = (router: ConnectRouter) =>
     router.service(MemoryService, {
       store: ({ id }) => ({ memory: { id } }),
@@ -61,14 +64,14 @@ async function startServer(leavesNoConnections = true): Promise<string> {
     logger: silentLogger,
   });
   cleanUp(async () => {
-    if (leavesNoConnections) await expect.poll(() => listener.connectionCount()).toBe(0);
+    if (expectNoConnections) await expect.poll(() => listener.connectionCount()).toBe(0);
     await listener.close();
   });
   return listener.url;
 }
 
-describe.each(ways)("%s", (_, { createMemoryClient, MemoryServiceError }, protocol) => {
-  /** A server, and a client that is closed before the server is. fetch keeps connections as long as it likes. */
+describe.each(runtimes)("%s", (_, { createMemoryClient, MemoryServiceError }, protocol) => {
+  /** Starts a server and a client that closes first. fetch keeps connections open, so only the Node client is checked. */
   async function connect(apiKey: string | undefined) {
     const baseUrl = await startServer(createMemoryClient === node.createMemoryClient);
     const client = createMemoryClient({ baseUrl, protocol, apiKey });
@@ -76,7 +79,7 @@ describe.each(ways)("%s", (_, { createMemoryClient, MemoryServiceError }, protoc
     return client;
   }
 
-  test("stores, streams and tells errors in full", async () => {
+  test("stores, streams and returns complete errors", async () => {
     const client = await connect("key");
     const id = await client.storeMemory("a");
     expect(id).toMatch(/^mem_/);
@@ -94,12 +97,12 @@ describe.each(ways)("%s", (_, { createMemoryClient, MemoryServiceError }, protoc
     });
   });
 
-  test("sends no credentials unless it has some", async () => {
+  test("sends no credentials without an API key", async () => {
     const error = await rejection((await connect(undefined)).storeMemory("a"));
     expect(error).toMatchObject({ reason: "UNAUTHENTICATED" });
   });
 
-  test("calls the others as generated", async () => {
+  test("throws ConnectError from the generated clients", async () => {
     const { raw } = await connect("key");
     await expect(raw.memories.get({ id: "m1" })).rejects.toMatchObject({ name: "ConnectError" });
     expect(node.memoryServiceErrorFrom(await rejection(raw.memories.get({ id: "m1" })))).toMatchObject({
@@ -107,7 +110,7 @@ describe.each(ways)("%s", (_, { createMemoryClient, MemoryServiceError }, protoc
     });
   });
 
-  test("repeats what was cut while it waited for the answer", async () => {
+  test("retries after the connection is cut before the response", async () => {
     const proxy = await openTcpProxy(await startServer(false));
     cleanUp(() => proxy.close());
     proxy.cutAfter("cut after this");
@@ -128,7 +131,7 @@ describe.each(ways)("%s", (_, { createMemoryClient, MemoryServiceError }, protoc
     expect(tries).toBe(3);
   });
 
-  test("tells that nobody is there", async () => {
+  test("reports Unavailable if no server listens", async () => {
     const client = createMemoryClient({ baseUrl: "http://127.0.0.1:1", protocol, retry: { maxTries: 1 } });
     expect(await rejection(client.storeMemory("a"))).toMatchObject({
       code: node.Code.Unavailable,
@@ -138,7 +141,7 @@ describe.each(ways)("%s", (_, { createMemoryClient, MemoryServiceError }, protoc
   });
 });
 
-test("a Node process ends although the client was not closed", async () => {
+test("a Node process exits even if the client is not closed", async () => {
   const baseUrl = await startServer();
   const program = `
     import { createMemoryClient } from "memory-service-client";
@@ -160,11 +163,11 @@ test.each([
   ],
   [web, { baseUrl: "http://x", protocol: "soap" }, 'protocol must be "connect" or "grpc-web", got "soap"'],
   [web, { baseUrl: "http://x", protocol: "grpc" }, 'protocol "grpc" needs Node'],
-])("%# bad options are refused by name", ({ createMemoryClient }, options, message) => {
+])("%#: invalid options throw an error that names the option", ({ createMemoryClient }, options, message) => {
   expect(() => createMemoryClient(options as node.MemoryClientOptions)).toThrow(message);
 });
 
-test("what a browser loads imports nothing of Node", async () => {
+test("the entry point for browsers imports nothing from Node", async () => {
   const packages = new Set<string>();
   const files = new Set([new URL("web.ts", clientDirectory).href]);
   for (const file of files) {

@@ -13,8 +13,8 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-/** A client of handlers in this process, which fail as those of the server do. */
-export function clientOf(
+/** Creates a client of handlers in this process. Their errors become responses as in the server. */
+export function createTestClient(
   implementation: Implementation,
   options: Omit<MemoryClientOptions, "baseUrl" | "transport" | "apiKey" | "protocol" | "interceptors"> = {},
 ): MemoryClient {
@@ -24,7 +24,7 @@ export function clientOf(
   return createMemoryClient({ transport, ...options });
 }
 
-/** A Store that fails as often as there are errors, then stores. `requests` are all it was sent. */
+/** Creates a Store handler that throws each error once and then succeeds. It records its requests in `requests`. */
 export function failingStore(...errors: readonly unknown[]) {
   const requests: { readonly id: string; readonly remainingMs: number | undefined; readonly atMs: number }[] =
     [];
@@ -39,19 +39,19 @@ export function failingStore(...errors: readonly unknown[]) {
   };
 }
 
-/** Stops the clock: waits end when the test says so. Jitter is the longest possible. */
+/** Stops the clock, so that the test decides when a delay ends, and makes every random delay as long as possible. */
 export function stopClock(): void {
   vi.useFakeTimers();
   vi.spyOn(Math, "random").mockReturnValue(1);
 }
 
-/** What a promise is rejected with. */
+/** Returns the error that rejects a promise. */
 export async function rejection(promise: Promise<unknown>): Promise<unknown> {
   const none = Symbol("resolved");
   const error = await promise.then(
     () => none,
     (reason: unknown) => reason,
   );
-  if (error === none) throw new Error("resolved where it should have been rejected");
+  if (error === none) throw new Error("expected a rejection, but the promise resolved");
   return error;
 }

@@ -3,7 +3,7 @@ import type { HitStream } from "memory-service-client";
 import { SearchMode } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { expect, test, vi } from "vitest";
 import { ServiceError } from "../../src/memory/model/errors.ts";
-import { clientOf, rejection, stopClock } from "./harness.ts";
+import { createTestClient, rejection, stopClock } from "./harness.ts";
 
 const info = { item: { case: "info" as const, value: { modeUsed: SearchMode.TEXT } } };
 const hit = (id: string) => ({ item: { case: "hit" as const, value: { memory: { id }, score: 1 } } });
@@ -15,8 +15,8 @@ async function idsOf(hits: HitStream): Promise<(string | undefined)[]> {
   return ids;
 }
 
-test("hits come one by one, with info from the first and the summary at the end", async () => {
-  const client = clientOf({
+test("hits arrive one by one, with info from the first hit and the summary at the end", async () => {
+  const client = createTestClient({
     async *streamSearch() {
       yield* [info, hit("a"), hit("b"), summary(2)];
     },
@@ -33,8 +33,8 @@ test("hits come one by one, with info from the first and the summary at the end"
   expect(await idsOf(hits)).toEqual([]);
 });
 
-test("a stream without hits still tells how they were looked for", async () => {
-  const client = clientOf({
+test("a stream without hits still has info", async () => {
+  const client = createTestClient({
     async *streamSearch() {
       yield* [info, summary(0)];
     },
@@ -44,18 +44,18 @@ test("a stream without hits still tells how they were looked for", async () => {
   expect(hits.info?.modeUsed).toBe(SearchMode.TEXT);
 });
 
-test("nothing is sent before the iteration begins", () => {
+test("the call starts when the iteration starts", () => {
   const streamSearch = vi.fn();
-  clientOf({ streamSearch }).streamSearch({ query: "q" });
+  createTestClient({ streamSearch }).streamSearch({ query: "q" });
   expect(streamSearch).not.toHaveBeenCalled();
 });
 
-test("a stream that fails before its first message is repeated", async () => {
+test("a stream that fails before its first message is retried", async () => {
   let tries = 0;
-  const client = clientOf(
+  const client = createTestClient(
     {
       async *streamSearch() {
-        if (++tries < 3) throw new ServiceError("DATABASE_UNAVAILABLE", "away", { retryAfterMs: 0 });
+        if (++tries < 3) throw new ServiceError("DATABASE_UNAVAILABLE", "unavailable", { retryAfterMs: 0 });
         yield* [info, hit("a"), summary(1)];
       },
     },
@@ -65,14 +65,14 @@ test("a stream that fails before its first message is repeated", async () => {
   expect(tries).toBe(3);
 });
 
-test("a stream that fails later is not repeated", async () => {
+test("a stream that fails after its first message is not retried", async () => {
   let tries = 0;
-  const client = clientOf(
+  const client = createTestClient(
     {
       async *streamSearch() {
         tries++;
         yield info;
-        throw new ServiceError("DATABASE_UNAVAILABLE", "away", { retryAfterMs: 0 });
+        throw new ServiceError("DATABASE_UNAVAILABLE", "unavailable", { retryAfterMs: 0 });
       },
     },
     { retry: { firstDelayMs: 0 } },
@@ -84,18 +84,18 @@ test("a stream that fails later is not repeated", async () => {
   expect(tries).toBe(1);
 });
 
-test("a stream that fails for good is not repeated", async () => {
+test("a stream that fails with a permanent error is not retried", async () => {
   const streamSearch = vi.fn(async function* () {
     yield* [];
-    throw new ServiceError("INVALID_ARGUMENT", "limit: too much");
+    throw new ServiceError("INVALID_ARGUMENT", "limit is too large");
   });
-  const error = await rejection(idsOf(clientOf({ streamSearch }).streamSearch({ query: "q" })));
+  const error = await rejection(idsOf(createTestClient({ streamSearch }).streamSearch({ query: "q" })));
   expect(error).toMatchObject({ code: Code.InvalidArgument });
   expect(streamSearch).toHaveBeenCalledTimes(1);
 });
 
-test("a stream without its summary is an error", async () => {
-  const client = clientOf({
+test("a stream that ends without a summary is an error", async () => {
+  const client = createTestClient({
     async *streamSearch() {
       yield* [info, hit("a")];
     },
@@ -106,9 +106,9 @@ test("a stream without its summary is an error", async () => {
   });
 });
 
-test("a loop left early ends the call on the server", async () => {
+test("leaving the loop early cancels the call on the server", async () => {
   const ended = Promise.withResolvers<void>();
-  const client = clientOf({
+  const client = createTestClient({
     async *streamSearch(_, { signal }: HandlerContext) {
       signal.addEventListener("abort", () => ended.resolve());
       yield* [info, hit("a"), hit("b"), hit("c"), summary(3)];
@@ -118,8 +118,8 @@ test("a loop left early ends the call on the server", async () => {
   await ended.promise;
 });
 
-test("a server that says nothing for too long is given up", async () => {
-  const client = clientOf(
+test("a server that stays silent for too long causes DeadlineExceeded", async () => {
+  const client = createTestClient(
     {
       async *streamSearch(_, { signal }: HandlerContext) {
         yield* [info, hit("a")];
@@ -135,9 +135,9 @@ test("a server that says nothing for too long is given up", async () => {
   });
 });
 
-test("a reader who takes time is not too late", async () => {
+test("a slow reader does not cause DeadlineExceeded", async () => {
   stopClock();
-  const client = clientOf(
+  const client = createTestClient(
     {
       async *streamSearch(_, context: HandlerContext) {
         expect(context.timeoutMs()).toBeUndefined();
@@ -154,9 +154,9 @@ test("a reader who takes time is not too late", async () => {
   expect(count).toBe(2);
 });
 
-test.each(["the caller's signal", "closing the client"])("%s ends a stream", async (by) => {
+test.each(["the caller's signal", "closing the client"])("%s cancels a stream", async (by) => {
   const controller = new AbortController();
-  const client = clientOf({
+  const client = createTestClient({
     async *streamSearch(_, { signal }: HandlerContext) {
       yield* [info, hit("a")];
       await new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));

@@ -13,17 +13,17 @@ const root = fileURLToPath(new URL("../..", import.meta.url));
 const { version } = readJson(join(root, "package.json"));
 const { peerDependencies } = readJson(join(root, "gen/package.json"));
 
-/** The Node that runs this, and the oldest that the packages promise, where npm has one for this machine. */
+/** The package of the oldest supported Node, if npm has one for this platform. The tests use it besides this Node. */
 const oldest = process.platform === "linux" ? `node-linux-${process.arch}` : undefined;
 const olderNodes = oldest === undefined ? [] : ["Node 22.18"];
 const nodes = ["this Node", ...olderNodes];
 
-/** npm on a machine that has other work to do. */
+/** npm is slow on a busy machine. */
 const timeout = 180_000;
 vi.setConfig({ testTimeout: timeout });
 
 let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
-/** An empty project with the client alone, and one with the server. */
+/** Two projects: one installs only the client, the other installs the server. */
 let clientProject: string;
 let serverProject: string;
 const tarball = (name: string) => join(directory.path, `${name}-${version}.tgz`);
@@ -56,7 +56,7 @@ afterAll(async () => {
 describe("the client package", () => {
   const installed = () => join(clientProject, "node_modules/memory-service-client");
 
-  test("has what a consumer needs and nothing else", () => {
+  test("contains what a consumer needs and nothing else", () => {
     const generated = filesIn(join(root, "gen/src")).map((file) => `src/${file}`);
     const compiled = filesIn(join(root, "gen/client"))
       .map((file) => `client/${file.replace(/\.ts$/, "")}`)
@@ -66,7 +66,7 @@ describe("the client package", () => {
     );
   });
 
-  test("imports compiled files only", () => {
+  test("imports only compiled files", () => {
     const compiled = filesIn(installed()).filter((file) => /^client\/.*\.(js|d\.ts)$/.test(file));
     expect(compiled.length).toBeGreaterThan(20);
     for (const file of compiled) {
@@ -74,19 +74,19 @@ describe("the client package", () => {
     }
   });
 
-  test("is not packed from its sources by mistake", async () => {
+  test("refuses to be packed from its sources", async () => {
     const packing = run("npm", ["pack", "--dry-run", "--workspace", "memory-service-client"]);
     await expect(packing).rejects.toThrow("npm run client:pack");
   });
 
-  test("brings no other package than its peers", () => {
+  test("installs no packages except its peers", () => {
     const { packages } = readJson(join(clientProject, "package-lock.json"));
     const names = Object.keys(packages).map((path) => path.replace("node_modules/", ""));
     const expected = ["", "memory-service-client", ...Object.keys(peerDependencies), oldest ?? ""];
     expect(names.filter((name) => !expected.includes(name))).toEqual([]);
   });
 
-  test("is found by every way of resolving types and modules that knows ES modules", async () => {
+  test("resolves with its types wherever ES modules are supported", async () => {
     const messages = filesIn(join(installed(), "src"))
       .filter((file) => file.endsWith("_pb.js"))
       .map((file) => `./${file}`);
@@ -102,7 +102,7 @@ describe("the client package", () => {
     ["nodenext", "nodenext"],
     ["esnext", "bundler"],
   ])("compiles with module %s and resolution %s", async (module, moduleResolution) => {
-    // Declarations are checked, too, and there are no types of Node: browsers have none.
+    // This also checks the declarations, without Node's types, because browsers do not have them.
     const options = {
       strict: true,
       target: "es2022",
@@ -132,7 +132,7 @@ describe("the client package", () => {
 describe("the server package", () => {
   const installed = () => join(serverProject, "node_modules/memory-service");
 
-  test("has what it takes to run and nothing else", () => {
+  test("contains what it needs to run and nothing else", () => {
     const built = filesIn(join(root, "src")).map((file) => `dist/${file.replace(/\.ts$/, ".js")}`);
     const proto = filesIn(join(root, "proto/memoryservice")).map((file) => `proto/memoryservice/${file}`);
     const sql = filesIn(join(root, "sql")).map((file) => `sql/${file}`);
@@ -141,28 +141,28 @@ describe("the server package", () => {
     );
   });
 
-  test("has nothing that publint would have otherwise", async () => {
+  test("passes publint", async () => {
     await run("publint", [tarball("memory-service"), "--strict"]);
   });
 
-  test("serves by npx on this Node, and the client's example runs on every Node", async () => {
+  test("serves through npx on this Node, and the client's example runs on every Node", async () => {
     const server = await serveByNpx("this Node");
     for (const node of nodes) await runExample(server.url, node);
     await server.stop();
   });
 
-  test.each(olderNodes)("serves by npx on %s", async (node) => {
+  test.each(olderNodes)("serves through npx on %s", async (node) => {
     const server = await serveByNpx(node);
     await runExample(server.url, "this Node");
     await server.stop();
   });
 });
 
-/** Runs the compiled example of the client's README. */
+/** Runs the compiled example from the client's README and checks its output. */
 async function runExample(url: string, node: string): Promise<void> {
   const example = readFileSync(join(clientProject, "out-nodenext/client.js"), "utf8")
     .replace("http://127.0.0.1:50051", url)
-    // A domain of its own: it says what it finds.
+    // Every run needs its own domain, because the output depends on what is stored there.
     .replaceAll('"startup"', JSON.stringify(`on-${node.toLowerCase().replaceAll(/\W/g, "-")}`));
   const args = ["--input-type=module", "--eval", example];
   const { stdout } = await promisify(execFile)(join(nodeDirectory(node), "node"), args, {
@@ -176,7 +176,7 @@ async function runExample(url: string, node: string): Promise<void> {
   expect(error).toMatch(/^domain "nowhere" not found/);
 }
 
-/** Starts the server in its project, on data of its own. */
+/** Starts the server in its project with a new data directory. */
 async function serveByNpx(node: string) {
   const ours = /^(MEMORY_|POSTGRES_|OLLAMA_|DATABASE_URL$|DEFAULT_MEMORY_DOMAIN$|NODE_OPTIONS$|PG)/;
   const others = Object.entries(environmentWith(nodeDirectory(node))).filter(([name]) => !ours.test(name));
@@ -189,7 +189,7 @@ async function serveByNpx(node: string) {
       MEMORY_DATA_DIR: data,
       OLLAMA_API_URL: "http://127.0.0.1:1",
     },
-    // A group of its own, so that a signal reaches the server and not only npx.
+    // In its own process group, a signal reaches the server and not only npx.
     detached: true,
     stdio: ["ignore", "pipe", "pipe"],
   });
@@ -213,7 +213,7 @@ async function serveByNpx(node: string) {
     expect(parseLine(logged.at(-1) ?? "").msg).toBe("stopped");
   };
   const url = await Promise.race([serving, closed.then(() => undefined)]);
-  if (url === undefined) throw new Error(`the server has ended: ${output}\n${logged.join("\n")}`);
+  if (url === undefined) throw new Error(`the server exited: ${output}\n${logged.join("\n")}`);
   return { url, stop };
 }
 
@@ -237,7 +237,7 @@ async function install(project: string, packages: readonly string[]): Promise<vo
   await run("npm", ["install", ...quiet, ...packages], { cwd: project });
 }
 
-/** Runs a program of npm or of this project; fails with all that it has printed. */
+/** Runs npm or a program from node_modules. If it fails, the error contains its output. */
 async function run(command: string, args: readonly string[], { cwd = root } = {}): Promise<void> {
   const env = environmentWith(dirname(process.execPath), join(root, "node_modules/.bin"));
   await promisify(execFile)(command, args, { cwd, env, timeout }).catch((error) => {
@@ -254,7 +254,7 @@ function nodeDirectory(name: string): string {
   return join(clientProject, "node_modules", oldest ?? "", "bin");
 }
 
-/** Paths of all files below a directory, in order. */
+/** Returns the relative paths of all files below a directory, sorted. */
 function filesIn(path: string): string[] {
   return readdirSync(path, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
@@ -262,7 +262,7 @@ function filesIn(path: string): string[] {
     .toSorted();
 }
 
-// biome-ignore lint/suspicious/noExplicitAny: looked into as a reader of JSON would
+// biome-ignore lint/suspicious/noExplicitAny: the tests read JSON of known shape
 function readJson(path: string): any {
   return JSON.parse(readFileSync(path, "utf8"));
 }
