@@ -18,26 +18,28 @@ import {
 const root = fileURLToPath(new URL("..", import.meta.url));
 const contract = "memoryservice.v1";
 
-/** The files in the order of the page: what everybody needs first. */
-const order = ["memory_service", "memory", "filter", "domain_service", "server_service", "error_reason"];
+/** Order of the files on the page: the most used services and types come first. */
+const fileOrder = ["memory_service", "memory", "filter", "domain_service", "server_service", "error_reason"];
 
 const introduction = `# API reference
 
-<!-- Written from the comments in proto/ by scripts/write-api-reference.ts: change them there. -->
+<!-- Generated from the comments in proto/ by scripts/write-api-reference.ts. Edit the comments, not this page. -->
 
-The contract \`${contract}\`, as [proto/memoryservice/v1](../proto/memoryservice/v1) says it. A method or a field
-that a server does not serve yet answers \`UNIMPLEMENTED\`; the table in the [README](../README.md) tells which of them
-this version serves.
+This page describes the contract \`${contract}\`, which is defined in
+[proto/memoryservice/v1](../proto/memoryservice/v1). To call the method \`Store\`, for example, send a request to
+\`POST /memoryservice.v1.MemoryService/Store\`; [clients.md](clients.md) shows how, for several languages. Methods marked
+as read-only change nothing. Methods marked as safe to retry have the same effect if you call them once or several times.`;
 
-Method \`Store\` is called as \`POST /memoryservice.v1.MemoryService/Store\`; [clients.md](clients.md) shows how, from
-several languages. In JSON, names are written in camel case (\`pageSize\`; \`page_size\` is read, too), 64-bit integers as
-strings, a Timestamp as \`"2026-11-22T19:38:46.567Z"\`, a Duration as \`"3600s"\`, bytes in base64 and enum values by name.
-A key that is not in the contract is an error.`;
+const jsonRules = `## JSON
 
-/** Comments of one file, by the path of what they belong to (see SourceCodeInfo). */
+- Field names are in camel case, such as \`pageSize\`. \`page_size\` is accepted, too. Unknown fields are an error.
+- 64-bit integers are strings, bytes are base64, and enum values are names.
+- A Timestamp is a string such as \`"2026-11-22T19:38:46.567Z"\`, and a Duration is a string such as \`"3600s"\`.`;
+
+/** Comments of one file by the path of the element that they describe (see SourceCodeInfo). */
 type Comments = ReadonlyMap<string, string>;
 
-/** The page docs/api.md, made from the contract as it is on disk. */
+/** Returns the text of docs/api.md, generated from the proto files on disk. */
 export function apiReference(): string {
   const buf = `${root}/node_modules/.bin/buf`;
   const image = execFileSync(buf, ["build", "proto", "-o", "-#format=binpb"], { cwd: root });
@@ -45,16 +47,16 @@ export function apiReference(): string {
     .file.filter((file) => file.package === contract)
     .sort((a, b) => positionOf(a) - positionOf(b));
   const sections = files.map((file) => sectionOfFile(file, commentsOf(file)));
-  return `${[introduction, contentsOf(files), ...sections].join("\n\n")}\n`;
+  return `${[introduction, contentsOf(files), jsonRules, ...sections].join("\n\n")}\n`;
 }
 
 function positionOf(file: FileDescriptorProto): number {
-  const position = order.indexOf(nameOf(file));
-  if (position < 0) throw new Error(`${file.name} has no place in the reference: add it to the order`);
+  const position = fileOrder.indexOf(nameOf(file));
+  if (position < 0) throw new Error(`${file.name} has no position in the API reference; add it to fileOrder`);
   return position;
 }
 
-/** `memory_service` of `memoryservice/v1/memory_service.proto`. */
+/** Returns `memory_service` for `memoryservice/v1/memory_service.proto`. */
 function nameOf(file: FileDescriptorProto): string {
   return file.name.replace(/^.*\//, "").replace(/\.proto$/, "");
 }
@@ -72,7 +74,7 @@ function commentsOf(file: FileDescriptorProto): Comments {
 function contentsOf(files: readonly FileDescriptorProto[]): string {
   const services = files.flatMap((file) =>
     file.service.map(({ name, method }) => {
-      const methods = method.map((one) => `[${one.name}](#${anchorOf(`${name}.${one.name}`)})`);
+      const methods = method.map((rpc) => `[${rpc.name}](#${anchorOf(`${name}.${rpc.name}`)})`);
       return `- [${name}](#${anchorOf(name)}): ${methods.join(", ")}`;
     }),
   );
@@ -82,9 +84,9 @@ function contentsOf(files: readonly FileDescriptorProto[]): string {
 function sectionOfFile(file: FileDescriptorProto, comments: Comments): string {
   return [
     ...file.service.map((service, i) => sectionOfService(service, `6.${i}`, comments)),
-    `## Types of ${nameOf(file)}.proto`,
+    `## Types in ${nameOf(file)}.proto`,
     ...file.messageType.map((message, i) => sectionOfMessage(message, message.name, `4.${i}`, comments)),
-    ...file.enumType.map((one, i) => sectionOfEnum(one, one.name, `5.${i}`, comments)),
+    ...file.enumType.map((type, i) => sectionOfEnum(type, type.name, `5.${i}`, comments)),
   ].join("\n\n");
 }
 
@@ -105,48 +107,48 @@ function signatureOf(method: MethodDescriptorProto): string {
   const input = message(method.inputType, method.clientStreaming);
   const output = message(method.outputType, method.serverStreaming);
   const level = method.options?.idempotencyLevel ?? MethodOptions_IdempotencyLevel.IDEMPOTENCY_UNKNOWN;
-  const promise = {
+  const guarantee = {
     [MethodOptions_IdempotencyLevel.IDEMPOTENCY_UNKNOWN]: "",
-    [MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS]: " · changes nothing",
-    [MethodOptions_IdempotencyLevel.IDEMPOTENT]: " · safe to repeat",
+    [MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS]: " · read-only",
+    [MethodOptions_IdempotencyLevel.IDEMPOTENT]: " · safe to retry",
   }[level];
-  return `${input} → ${output}${promise}`;
+  return `${input} → ${output}${guarantee}`;
 }
 
-/** A message with those inside it. Map entries are no messages of their own to a reader. */
+/** Returns the section of a message, followed by those of its nested types. Map entries have no section. */
 function sectionOfMessage(message: DescriptorProto, name: string, path: string, comments: Comments): string {
   const nested = message.nestedType.map((inner, i) => ({ inner, path: `${path}.3.${i}` }));
   return [
     `### ${name}`,
     commentAt(comments, path),
     ...fieldTable(message, path, comments),
-    ...oneofRemarks(message, path, comments),
-    ...message.enumType.map((one, i) =>
-      sectionOfEnum(one, `${name}.${one.name}`, `${path}.4.${i}`, comments),
+    ...oneofParagraphs(message, path, comments),
+    ...message.enumType.map((type, i) =>
+      sectionOfEnum(type, `${name}.${type.name}`, `${path}.4.${i}`, comments),
     ),
     ...nested
       .filter(({ inner }) => !inner.options?.mapEntry)
-      .map((one) => sectionOfMessage(one.inner, `${name}.${one.inner.name}`, one.path, comments)),
+      .map(({ inner, path }) => sectionOfMessage(inner, `${name}.${inner.name}`, path, comments)),
   ].join("\n\n");
 }
 
 function fieldTable(message: DescriptorProto, path: string, comments: Comments): string[] {
   if (message.field.length === 0) return [];
   const rows = message.field.map((field, i) => {
-    const meaning = cell(commentAt(comments, `${path}.2.${i}`));
-    return `| \`${field.name}\` | ${typeOf(field, message)} | ${meaning} |`;
+    const description = tableCell(commentAt(comments, `${path}.2.${i}`));
+    return `| \`${field.name}\` | ${typeOf(field, message)} | ${description} |`;
   });
-  return [["| field | type | |", "| --- | --- | --- |", ...rows].join("\n")];
+  return [["| Field | Type | Description |", "| --- | --- | --- |", ...rows].join("\n")];
 }
 
-function oneofRemarks(message: DescriptorProto, path: string, comments: Comments): string[] {
+function oneofParagraphs(message: DescriptorProto, path: string, comments: Comments): string[] {
   return message.oneofDecl.flatMap(({ name }, index) => {
     const members = message.field.filter(
       (field) => field.oneofIndex === index && !field.proto3Optional && isSet(field, "oneofIndex"),
     );
     if (members.length === 0) return [];
     const names = members.map((field) => `\`${field.name}\``).join(", ");
-    return [`\`${name}\` is one of ${names}: ${commentAt(comments, `${path}.8.${index}`)}`];
+    return [`**\`${name}\`** (one of ${names}): ${commentAt(comments, `${path}.8.${index}`)}`];
   });
 }
 
@@ -154,14 +156,15 @@ function isSet<T extends object>(message: T, field: keyof T & string): boolean {
   return Object.hasOwn(message, field);
 }
 
-function sectionOfEnum(one: EnumDescriptorProto, name: string, path: string, comments: Comments): string {
-  const rows = one.value.map(
-    (value, i) => `| \`${value.name}\` | ${value.number} | ${cell(commentAt(comments, `${path}.2.${i}`))} |`,
+function sectionOfEnum(type: EnumDescriptorProto, name: string, path: string, comments: Comments): string {
+  const rows = type.value.map(
+    (value, i) =>
+      `| \`${value.name}\` | ${value.number} | ${tableCell(commentAt(comments, `${path}.2.${i}`))} |`,
   );
   return [
     `### ${name}`,
     commentAt(comments, path),
-    ["| value | number | |", "| --- | --- | --- |", ...rows].join("\n"),
+    ["| Value | Number | Description |", "| --- | --- | --- |", ...rows].join("\n"),
   ].join("\n\n");
 }
 
@@ -178,32 +181,32 @@ function typeOf(field: FieldDescriptorProto, message: DescriptorProto): string {
   return field.proto3Optional ? `optional ${type}` : type;
 }
 
-/** `double`, as it is written in a proto file. */
+/** Returns the name of a scalar type as in a proto file, such as `double`. */
 function scalarName(type: FieldDescriptorProto_Type): string {
   return FieldDescriptorProto_Type[type].toLowerCase();
 }
 
-/** A type of this contract with a link to its section; one of protobuf's own by its short name. */
+/** Returns a link to the section of a type of this contract, or the short name of a well-known type. */
 function linkTo(typeName: string): string {
-  const own = `.${contract}.`;
-  if (!typeName.startsWith(own)) return typeName.replace(/^.*\./, "");
-  const name = typeName.slice(own.length);
+  const prefix = `.${contract}.`;
+  if (!typeName.startsWith(prefix)) return typeName.replace(/^.*\./, "");
+  const name = typeName.slice(prefix.length);
   return `[${name}](#${anchorOf(name)})`;
 }
 
-/** The anchor that GitHub gives a heading. */
+/** Returns the anchor that GitHub generates for a heading. */
 function anchorOf(heading: string): string {
   return heading.toLowerCase().replaceAll(".", "");
 }
 
 function commentAt(comments: Comments, path: string): string {
   const comment = comments.get(path);
-  if (!comment) throw new Error(`no comment at ${path}: buf lint demands one`);
+  if (!comment) throw new Error(`element ${path} has no comment; buf lint requires one`);
   return comment;
 }
 
-/** A comment within a table, which has one line. */
-function cell(comment: string): string {
+/** Joins the lines of a comment, because a table row is a single line. */
+function tableCell(comment: string): string {
   return comment
     .split(/\n{2,}/)
     .map((paragraph) => paragraph.replaceAll("\n", " ").replaceAll("|", "\\|"))
