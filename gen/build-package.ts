@@ -28,7 +28,7 @@ function compile(): void {
     stdio: "inherit",
   });
   if (status !== 0) throw new Error(`tsc failed with status ${status}`);
-  // tsc rewrites import paths in JavaScript, but not in declarations: https://github.com/microsoft/TypeScript/issues/61037
+  // tsc does not rewrite import paths in declarations: https://github.com/microsoft/TypeScript/issues/61037
   const declarations = readdirSync(join(target, "client")).filter((name) => name.endsWith(".d.ts"));
   for (const path of declarations.map((name) => join(target, "client", name))) {
     writeFileSync(path, readFileSync(path, "utf8").replaceAll(/(from "\.\/[^"]+)\.ts"/g, '$1.js"'));

@@ -71,7 +71,7 @@ async function startServer(expectNoConnections = true): Promise<string> {
 }
 
 describe.each(runtimes)("%s", (_, { createMemoryClient, MemoryServiceError }, protocol) => {
-  /** Starts a server and a client that closes first. fetch keeps connections open, so only the Node client is checked. */
+  /** Starts a server and a client that closes first. Only the Node client is checked: fetch keeps connections open. */
   async function connect(apiKey: string | undefined) {
     const baseUrl = await startServer(createMemoryClient === node.createMemoryClient);
     const client = createMemoryClient({ baseUrl, protocol, apiKey });
