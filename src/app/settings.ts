@@ -1,5 +1,5 @@
 /**
- * Every setting of the server, once: it is validated, documented in `--help` and in the README's table from here.
+ * Every setting of the server, once: it is validated, documented in `--help` and docs/configuration.md from here.
  * The plan's names stay as they are; ours begin with MEMORY_.
  */
 export interface Setting<T> {

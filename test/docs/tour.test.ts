@@ -2,7 +2,7 @@ import { DomainService } from "memory-service-client/memoryservice/v1/domain_ser
 import { MemoryService } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { ServerService } from "memory-service-client/memoryservice/v1/server_service_pb.js";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
-import { blockOf, readPage, runShell, runTypeScript } from "../support/documents.ts";
+import { answersIn, blockOf, readPage, runShell, runTypeScript } from "../support/documents.ts";
 import { createDataDirectory, type ServerData } from "../support/postgres/data-directory.ts";
 import { type ServerProcess, startServerProcess } from "../support/server/server-process.ts";
 
@@ -76,11 +76,3 @@ test("by grpc-js", async () => {
 test("by the generated client", async () => {
   expect(await runTypeScript(blockOf(tour, "ts"), { url: server.url })).toBe(printed);
 });
-
-/** JSON objects that follow each other, as buf curl prints them: each ends with a brace at the beginning of a line. */
-function answersIn(text: string): unknown[] {
-  return text
-    .split(/(?<=^\}|^\{\})\n/m)
-    .filter((part) => part.trim() !== "")
-    .map((part) => JSON.parse(part));
-}

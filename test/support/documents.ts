@@ -64,6 +64,15 @@ export async function runTypeScript(code: string, options: RunOptions = {}): Pro
   return await runCode(process.execPath, ["--input-type=module-typescript"], code, options);
 }
 
+/** Parses the JSON objects that buf curl prints one after the other: each ends with a brace at the start of a line. */
+// biome-ignore lint/suspicious/noExplicitAny: answers are looked into as a reader of JSON would
+export function answersIn(text: string): any[] {
+  return text
+    .split(/(?<=^\}|^\{\})\n/m)
+    .filter((part) => part.trim() !== "")
+    .map((part) => JSON.parse(part));
+}
+
 async function runCode(
   command: string,
   args: readonly string[],
