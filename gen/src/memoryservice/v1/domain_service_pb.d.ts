@@ -57,7 +57,8 @@ export declare type Domain = Message<"memoryservice.v1.Domain"> & {
   embeddingVersion?: EmbeddingVersion | undefined;
 
   /**
-   * Whether the domain stores the same content, compared byte for byte, only once. It never changes.
+   * Whether the domain deduplicates content, which means that it stores the same content, compared byte for byte, only
+   * once. It never changes.
    *
    * @generated from field: bool deduplicate_content = 6;
    */
@@ -197,15 +198,15 @@ export declare type CreateDomainRequest = Message<"memoryservice.v1.CreateDomain
 
   /**
    * The number of dimensions of the embeddings, from 1 to 2,000, which the embedding model must support. Defaults to
-   * the number of the model itself.
+   * the model's own number of dimensions.
    *
    * @generated from field: optional int32 dimensions = 5;
    */
   dimensions?: number | undefined;
 
   /**
-   * Whether to store the same content only once. If it is stored again under another id, the outcome is
-   * STORE_OUTCOME_DUPLICATE. The setting cannot be changed later.
+   * Whether the domain deduplicates content. If the same content is stored again under another id, the outcome is
+   * STORE_OUTCOME_DUPLICATE. This setting cannot be changed later.
    *
    * @generated from field: bool deduplicate_content = 6;
    */
@@ -438,9 +439,9 @@ export declare const DeleteDomainResponseSchema: GenMessage<DeleteDomainResponse
 /**
  * Manages domains, the namespaces of memories. Each domain has its own tables and indexes.
  *
- * Use a domain for a topic, a team or an application. Because each domain costs several tables, separate users with a
- * filter instead if there are thousands of them. The rules of MemoryService for domain names, errors and deadlines also
- * apply to this service.
+ * Use a domain for a topic, a team or an application. Because of the cost of its tables, do not use a domain for each
+ * of thousands of users; separate them with a filter instead. The rules of MemoryService for domain names, errors and
+ * deadlines also apply to this service.
  *
  * @generated from service memoryservice.v1.DomainService
  */
@@ -499,8 +500,8 @@ export declare const DomainService: GenService<{
   /**
    * Deletes a domain and all its memories, immediately and permanently. The default domain is then recreated empty.
    *
-   * Do not retry the call blindly: another caller may have created the domain again. For this reason, the method
-   * declares no idempotency level.
+   * Do not retry the call blindly: another caller may have created the domain again in the meantime. For this reason,
+   * the method declares no idempotency level.
    *
    * Fails with NotFound (DOMAIN_NOT_FOUND) if the domain does not exist.
    *

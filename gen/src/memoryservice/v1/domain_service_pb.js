@@ -106,9 +106,9 @@ export const DeleteDomainResponseSchema = /*@__PURE__*/
 /**
  * Manages domains, the namespaces of memories. Each domain has its own tables and indexes.
  *
- * Use a domain for a topic, a team or an application. Because each domain costs several tables, separate users with a
- * filter instead if there are thousands of them. The rules of MemoryService for domain names, errors and deadlines also
- * apply to this service.
+ * Use a domain for a topic, a team or an application. Because of the cost of its tables, do not use a domain for each
+ * of thousands of users; separate them with a filter instead. The rules of MemoryService for domain names, errors and
+ * deadlines also apply to this service.
  *
  * @generated from service memoryservice.v1.DomainService
  */

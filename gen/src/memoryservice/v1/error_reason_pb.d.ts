@@ -47,7 +47,7 @@ export declare type ItemError = Message<"memoryservice.v1.ItemError"> & {
   metadata: { [key: string]: string };
 
   /**
-   * The fields that break a rule. Empty if the item was valid.
+   * The invalid fields. Empty if the item was valid.
    *
    * @generated from field: repeated memoryservice.v1.ItemError.FieldViolation field_violations = 5;
    */
@@ -91,9 +91,10 @@ export declare const ItemError_FieldViolationSchema: GenMessage<ItemError_FieldV
  * The reason why a call failed, for programs to branch on.
  *
  * Every error of this service carries a google.rpc.ErrorInfo. Its `reason` is one of these names without the prefix,
- * such as `MEMORY_NOT_FOUND`; its `domain` is `memoryservice.v1`; and its `metadata` has the entries that the comment
- * of the reason lists. A google.rpc.BadRequest names the fields if the request was invalid. A google.rpc.RetryInfo says
- * how long to wait if retrying the same call may help. Error messages are for people and may change.
+ * such as `MEMORY_NOT_FOUND`; its `domain` is `memoryservice.v1`; and its `metadata` contains the entries that the
+ * comment of the reason lists. A google.rpc.BadRequest names the fields if the request was invalid. A
+ * google.rpc.RetryInfo says how long to wait if retrying the same call may help. Error messages are for people and may
+ * change.
  *
  * A call that never reaches the service, such as one with a broken frame, truncated protobuf or an unknown JSON field,
  * fails with a status code but without ErrorInfo.
@@ -102,16 +103,16 @@ export declare const ItemError_FieldViolationSchema: GenMessage<ItemError_FieldV
  */
 export enum ErrorReason {
   /**
-   * The reason is unknown. This version never sends it. Use the status code instead.
+   * The reason is unknown. This version never sends this value. If you receive it, use the status code.
    *
    * @generated from enum value: ERROR_REASON_UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
 
   /**
-   * A field breaks its rule. The status code is InvalidArgument. BadRequest names the fields (at least one, and as many
-   * as fit into an error) and says what is allowed. The call had no effect. Correct the request; retrying it unchanged
-   * cannot succeed.
+   * A field of the request is invalid. The status code is InvalidArgument. BadRequest names the fields (at least one,
+   * and as many as fit into an error) and says what is allowed. The call had no effect. Correct the request; retrying
+   * it unchanged cannot succeed.
    *
    * @generated from enum value: ERROR_REASON_INVALID_ARGUMENT = 1;
    */
@@ -126,15 +127,15 @@ export enum ErrorReason {
   INVALID_PAGE_TOKEN = 2,
 
   /**
-   * The memory does not exist: it was never stored, was deleted, or has expired. The status code is NotFound. The
-   * metadata has `id`, such as "mem_0193...", and `domain`, such as "work".
+   * The memory does not exist: it was never stored, was deleted, or has expired. The status code is NotFound.
+   * `metadata` contains `id`, such as "mem_0193...", and `domain`, such as "work".
    *
    * @generated from enum value: ERROR_REASON_MEMORY_NOT_FOUND = 3;
    */
   MEMORY_NOT_FOUND = 3,
 
   /**
-   * The domain does not exist, and this call does not create it. The status code is NotFound. The metadata has
+   * The domain does not exist, and this call does not create it. The status code is NotFound. `metadata` contains
    * `domain`, such as "work". To write, create the domain or store a memory in it. To read, treat the domain as empty.
    *
    * @generated from enum value: ERROR_REASON_DOMAIN_NOT_FOUND = 4;
@@ -142,25 +143,25 @@ export enum ErrorReason {
   DOMAIN_NOT_FOUND = 4,
 
   /**
-   * The id belongs to a memory that differs from the one sent, or the domain deduplicates content and another memory
-   * has the same content. The status code is AlreadyExists. The metadata has the `id` and `domain` of the existing
+   * A memory with this id exists and differs from the request, or the domain deduplicates content and another memory
+   * has the same content. The status code is AlreadyExists. `metadata` contains the `id` and `domain` of the existing
    * memory, and `fields`, which lists the fields that differ, such as "content,tags". Read the existing memory and
-   * decide, or set `if_exists`.
+   * decide what to do, or set `if_exists`.
    *
    * @generated from enum value: ERROR_REASON_MEMORY_ALREADY_EXISTS = 5;
    */
   MEMORY_ALREADY_EXISTS = 5,
 
   /**
-   * A domain of this name exists with other settings. The status code is AlreadyExists. The metadata has `domain`, such
-   * as "work", and `fields`, which lists the fields that differ, such as "text_search_config".
+   * A domain of this name exists with other settings. The status code is AlreadyExists. `metadata` contains `domain`,
+   * such as "work", and `fields`, which lists the fields that differ, such as "text_search_config".
    *
    * @generated from enum value: ERROR_REASON_DOMAIN_ALREADY_EXISTS = 6;
    */
   DOMAIN_ALREADY_EXISTS = 6,
 
   /**
-   * The memory is no longer at `expected_version`. The status code is Aborted. The metadata has `id`, `domain`,
+   * The memory is no longer at `expected_version`. The status code is Aborted. `metadata` contains `id`, `domain`,
    * `expected_version`, such as "3", and `current_version`, such as "5". The call had no effect. Read the memory again,
    * and decide whether the change still applies.
    *
@@ -185,8 +186,8 @@ export enum ErrorReason {
   SCHEMA_MISMATCH = 9,
 
   /**
-   * The response would be larger than a message may be. The status code is FailedPrecondition. The metadata has
-   * `field`, the field of the request that can reduce the size, such as "view"; for Export, it has the `id` and
+   * The response would exceed the maximum size of a message. The status code is FailedPrecondition. `metadata` contains
+   * `field`, the field of the request that can reduce the size, such as "view"; for Export, it contains the `id` and
    * `domain` of the memory instead. Request less: reduce `limit`, use VIEW_SNIPPET, or call StreamSearch.
    *
    * @generated from enum value: ERROR_REASON_RESPONSE_TOO_LARGE = 10;
@@ -194,8 +195,8 @@ export enum ErrorReason {
   RESPONSE_TOO_LARGE = 10,
 
   /**
-   * The server has reached its maximum number of domains. The status code is ResourceExhausted, without RetryInfo. The
-   * metadata has `max_domains`, such as "1000". Delete a domain, or ask the operator to raise the maximum.
+   * The server has reached its maximum number of domains. The status code is ResourceExhausted, without RetryInfo.
+   * `metadata` contains `max_domains`, such as "1000". Delete a domain, or ask the operator to raise the maximum.
    *
    * @generated from enum value: ERROR_REASON_DOMAIN_LIMIT_REACHED = 11;
    */
@@ -203,9 +204,9 @@ export enum ErrorReason {
 
   /**
    * The server is overloaded: its calls, streams, queued work or connections have reached their maximum. The status
-   * code is ResourceExhausted, with RetryInfo. The call had no effect. Wait, then retry it unchanged. A request that is
-   * larger than a message may be also fails with ResourceExhausted, but without a reason, because the server refuses it
-   * before reading it.
+   * code is ResourceExhausted, with RetryInfo. The call had no effect. Wait, then retry it unchanged. A request that
+   * exceeds the maximum size of a message also fails with ResourceExhausted, but without a reason, because the server
+   * refuses it before reading it.
    *
    * @generated from enum value: ERROR_REASON_OVERLOADED = 12;
    */
@@ -228,9 +229,9 @@ export enum ErrorReason {
   DATABASE_UNAVAILABLE = 14,
 
   /**
-   * Semantic search is unavailable, usually because the embedder is, and the request does not allow full-text search as
-   * a fallback. The status code is Unavailable, with RetryInfo. Retry later, or set `allow_fallback`. Storing a memory
-   * never fails for this reason.
+   * The semantic leg of a search is unavailable, usually because the embedder is unreachable, and the request does not
+   * allow a fallback to the full-text leg. The status code is Unavailable, with RetryInfo. Retry later, or set
+   * `allow_fallback`. Storing a memory never fails for this reason.
    *
    * @generated from enum value: ERROR_REASON_EMBEDDER_UNAVAILABLE = 15;
    */
@@ -254,7 +255,7 @@ export enum ErrorReason {
 
   /**
    * The caller's deadline passed, or a statement reached the server's own time limit. The status code is
-   * DeadlineExceeded. A write may or may not have been applied. Retry it with the same id.
+   * DeadlineExceeded. A write may or may not have been applied. Retry a write with the same id.
    *
    * @generated from enum value: ERROR_REASON_DEADLINE_EXCEEDED = 18;
    */
@@ -277,7 +278,8 @@ export enum ErrorReason {
 
   /**
    * The credentials do not permit the call. The status code is PermissionDenied, whether or not the domain or memory in
-   * the request exists. The metadata has `domain`, as in the request, and `scope`, the required scope, such as "write".
+   * the request exists. `metadata` contains `domain`, as in the request, and `scope`, the required scope, such as
+   * "write".
    *
    * @generated from enum value: ERROR_REASON_PERMISSION_DENIED = 21;
    */
@@ -285,8 +287,8 @@ export enum ErrorReason {
 
   /**
    * The server does not accept calls with this HTTP Host or Origin. This check prevents web pages from reaching a
-   * server on the machine of the person who views them. The status code is PermissionDenied. The metadata has `host` or
-   * `origin`, as received. An operator can add it to the list of allowed values.
+   * server on the machine of the person who views them. The status code is PermissionDenied. `metadata` contains `host`
+   * or `origin`, as received. An operator can add it to the list of allowed values.
    *
    * @generated from enum value: ERROR_REASON_HOST_NOT_ALLOWED = 22;
    */
@@ -302,8 +304,8 @@ export enum ErrorReason {
 
   /**
    * The server has a defect, or encountered an unknown error. The status code is Internal, with a fixed message. The
-   * server's log has the cause, together with the `x-request-id` of the response headers. A write may or may not have
-   * been applied.
+   * server's log contains the cause, together with the `x-request-id` of the response headers. A write may or may not
+   * have been applied.
    *
    * @generated from enum value: ERROR_REASON_INTERNAL = 24;
    */

@@ -34,9 +34,10 @@ export const ErrorReasonSchema = /*@__PURE__*/
  * The reason why a call failed, for programs to branch on.
  *
  * Every error of this service carries a google.rpc.ErrorInfo. Its `reason` is one of these names without the prefix,
- * such as `MEMORY_NOT_FOUND`; its `domain` is `memoryservice.v1`; and its `metadata` has the entries that the comment
- * of the reason lists. A google.rpc.BadRequest names the fields if the request was invalid. A google.rpc.RetryInfo says
- * how long to wait if retrying the same call may help. Error messages are for people and may change.
+ * such as `MEMORY_NOT_FOUND`; its `domain` is `memoryservice.v1`; and its `metadata` contains the entries that the
+ * comment of the reason lists. A google.rpc.BadRequest names the fields if the request was invalid. A
+ * google.rpc.RetryInfo says how long to wait if retrying the same call may help. Error messages are for people and may
+ * change.
  *
  * A call that never reaches the service, such as one with a broken frame, truncated protobuf or an unknown JSON field,
  * fails with a status code but without ErrorInfo.

@@ -16,10 +16,10 @@ export declare const file_memoryservice_v1_filter: GenFile;
  * A filter that selects memories: a single condition, or a combination of other filters. Search, StreamSearch, List,
  * DeleteMatching, RetryFailed and Export evaluate it in the same way on both database engines.
  *
- * A condition on something that a memory does not have is false, so its negation is true. Unlike in SQL, there is no
- * third value. A filter has at most 8 levels and at most 128 conditions in total. Each list of values has 1 to 1,000
- * entries, and each string has at most 1,024 characters. A filter without a condition is an error. A request without a
- * filter selects all memories.
+ * A condition on a value that a memory does not have is false, so the negation of the condition is true. Unlike in SQL,
+ * there is no third value. A filter has at most 8 levels and at most 128 conditions in total. Each list of values has 1
+ * to 1,000 entries, and each string has at most 1,024 characters. A filter without a condition is an error. A request
+ * without a filter selects all memories.
  *
  * The combinations are called `all_of`, `any_of` and `none_of` because `and`, `or` and `not` are keywords in languages
  * such as Python and C++.

@@ -78,7 +78,7 @@ export declare type StoreRequest = Message<"memoryservice.v1.StoreRequest"> & {
    */
   expiry: {
     /**
-     * The time from which on the memory no longer exists. It must be in the future, at most 100 years ahead.
+     * The time at which the memory expires. It must be in the future, at most 100 years ahead.
      *
      * @generated from field: google.protobuf.Timestamp expire_time = 8;
      */
@@ -86,8 +86,8 @@ export declare type StoreRequest = Message<"memoryservice.v1.StoreRequest"> & {
     case: "expireTime";
   } | {
     /**
-     * How long the memory exists after it is stored. More than 0, at most 100 years. If a memory is sent again with the
-     * same `ttl`, it counts as equal and its expiry does not change, except with IF_EXISTS_REPLACE.
+     * The time from storing the memory until it expires. More than 0, at most 100 years. If a memory is sent again with
+     * the same `ttl`, it counts as equal, and its `expire_time` does not change, except with IF_EXISTS_REPLACE.
      *
      * @generated from field: google.protobuf.Duration ttl = 9;
      */
@@ -96,7 +96,8 @@ export declare type StoreRequest = Message<"memoryservice.v1.StoreRequest"> & {
   } | { case: undefined; value?: undefined };
 
   /**
-   * What to do if the id belongs to a memory that differs. Defaults to IF_EXISTS_FAIL. It has no effect without `id`.
+   * What to do if a memory with this id exists and differs from the request. Defaults to IF_EXISTS_FAIL. It has no
+   * effect without `id`.
    *
    * @generated from field: memoryservice.v1.IfExists if_exists = 10;
    */
@@ -167,9 +168,9 @@ export declare type BatchStoreRequest = Message<"memoryservice.v1.BatchStoreRequ
   items: StoreRequest[];
 
   /**
-   * If true, either all items are stored or none. If an item fails, the call fails with the error of that item; if
-   * items break rules, the call fails with InvalidArgument and names all violations, such as `items[3].content`. If
-   * false, items that fail are skipped, and their results have the errors.
+   * If true, either all items are stored or none. If an item fails, the call fails with the error of that item. If
+   * items are invalid, the call fails with InvalidArgument and reports all violations, with paths such as
+   * `items[3].content`. If false, items that fail are skipped, and their results contain the errors.
    *
    * @generated from field: bool atomic = 2;
    */
@@ -223,7 +224,7 @@ export declare type BatchStoreResponse_Result = Message<"memoryservice.v1.BatchS
     case: "success";
   } | {
     /**
-     * The item was not stored. Never set with `atomic`.
+     * The item was not stored. Never set if `atomic` is true.
      *
      * @generated from field: memoryservice.v1.ItemError error = 2;
      */
@@ -341,8 +342,8 @@ export declare type ListRequest = Message<"memoryservice.v1.ListRequest"> & {
   orderBy: ListRequest_OrderBy;
 
   /**
-   * The maximum number of memories to return, from 1 to 1,000. Defaults to 50. A page may have fewer memories, so that
-   * it fits into one message.
+   * The maximum number of memories to return, from 1 to 1,000. Defaults to 50. A page may contain fewer memories, so
+   * that it fits into one message.
    *
    * @generated from field: optional int32 page_size = 4;
    */
@@ -472,23 +473,24 @@ export declare type UpdateRequest = Message<"memoryservice.v1.UpdateRequest"> & 
   updateMask?: FieldMask | undefined;
 
   /**
-   * How to apply the metadata. Required if `update_mask` has `metadata`.
+   * How to apply the metadata that is sent to the metadata of the memory. Required if `update_mask` contains
+   * `metadata`.
    *
    * @generated from field: memoryservice.v1.UpdateRequest.MetadataMode metadata_mode = 3;
    */
   metadataMode: UpdateRequest_MetadataMode;
 
   /**
-   * The version that the memory must have for the change to be made, at least 1. If unset, the memory is changed
-   * whatever its version is.
+   * The version that the memory must have, at least 1. If it has another one, the call fails with Aborted
+   * (VERSION_MISMATCH). If unset, the version is not checked.
    *
    * @generated from field: optional int64 expected_version = 4;
    */
   expectedVersion?: bigint | undefined;
 
   /**
-   * How long the memory exists after this call. More than 0, at most 100 years. It is an error if `update_mask` has
-   * `expire_time`.
+   * The time from this call until the memory expires. More than 0, at most 100 years. It is an error if `update_mask`
+   * contains `expire_time`.
    *
    * @generated from field: google.protobuf.Duration ttl = 5;
    */
@@ -502,7 +504,7 @@ export declare type UpdateRequest = Message<"memoryservice.v1.UpdateRequest"> & 
   embeddingMode: EmbeddingMode;
 
   /**
-   * A caller-supplied embedding of the new content, as in StoreRequest. It is an error unless `update_mask` has
+   * A caller-supplied embedding of the new content, as in StoreRequest. It is an error unless `update_mask` contains
    * `content`.
    *
    * @generated from field: memoryservice.v1.EmbeddingValues embedding = 7;
@@ -517,13 +519,14 @@ export declare type UpdateRequest = Message<"memoryservice.v1.UpdateRequest"> & 
 export declare const UpdateRequestSchema: GenMessage<UpdateRequest>;
 
 /**
- * How to apply new metadata to the metadata of the memory.
+ * How to apply the metadata that is sent to the metadata of the memory.
  *
  * @generated from enum memoryservice.v1.UpdateRequest.MetadataMode
  */
 export enum UpdateRequest_MetadataMode {
   /**
-   * It is an error if `update_mask` has `metadata`, because the two other modes are easily confused.
+   * An error if `update_mask` contains `metadata`. There is no default, because merging and replacing are easily
+   * confused.
    *
    * @generated from enum value: METADATA_MODE_UNSPECIFIED = 0;
    */
@@ -598,8 +601,8 @@ export declare type DeleteRequest = Message<"memoryservice.v1.DeleteRequest"> & 
   allowMissing: boolean;
 
   /**
-   * The version that the memory must have to be deleted, at least 1. If unset, the memory is deleted whatever its
-   * version is.
+   * The version that the memory must have, at least 1. If it has another one, the call fails with Aborted
+   * (VERSION_MISMATCH). If unset, the version is not checked.
    *
    * @generated from field: optional int64 expected_version = 4;
    */
@@ -646,8 +649,8 @@ export declare type DeleteMatchingRequest = Message<"memoryservice.v1.DeleteMatc
   domain: string;
 
   /**
-   * The memories to delete. Required, so that a caller who omits it cannot empty a domain by accident. To delete
-   * everything, use DeleteDomain.
+   * The memories to delete. Required, so that omitting the filter cannot empty a domain by accident. To delete all
+   * memories, use DeleteDomain.
    *
    * @generated from field: memoryservice.v1.Filter filter = 2;
    */
@@ -682,7 +685,7 @@ export declare type DeleteMatchingResponse = Message<"memoryservice.v1.DeleteMat
 
   /**
    * The number of memories that were deleted. 0 with `dry_run`. Smaller than `matched` if other callers deleted or
-   * changed some of the memories concurrently.
+   * changed some of the memories in the meantime.
    *
    * @generated from field: int64 deleted = 2;
    */
@@ -801,8 +804,9 @@ export declare type SearchRequest = Message<"memoryservice.v1.SearchRequest"> & 
   allDomains: boolean;
 
   /**
-   * The maximum number of hits to return. In Search, from 1 to 1,000; defaults to 5. In StreamSearch, from 1 to 10,000;
-   * defaults to 100. For limits of at most 100, the hits for a smaller limit are the first hits for a larger one.
+   * The maximum number of hits to return: from 1 to 1,000 in Search, where it defaults to 5, and from 1 to 10,000 in
+   * StreamSearch, where it defaults to 100. Up to a limit of 100, a smaller limit returns the first hits of a larger
+   * one.
    *
    * @generated from field: optional int32 limit = 5;
    */
@@ -816,8 +820,8 @@ export declare type SearchRequest = Message<"memoryservice.v1.SearchRequest"> & 
   mode: SearchMode;
 
   /**
-   * The memories to search. If unset, all memories are searched. The filter applies before the limit, so it never
-   * reduces the number of hits while further memories match.
+   * The memories to search. If unset, all memories are searched. The server applies the filter before the limit, so
+   * that the hits come from all memories that match the filter.
    *
    * @generated from field: memoryservice.v1.Filter filter = 7;
    */
@@ -840,8 +844,8 @@ export declare type SearchRequest = Message<"memoryservice.v1.SearchRequest"> & 
   minTextScore?: number | undefined;
 
   /**
-   * Whether full-text search may return results alone if semantic search is unavailable. Defaults to true in
-   * SEARCH_MODE_HYBRID and to false in SEARCH_MODE_SEMANTIC. It has no effect in SEARCH_MODE_TEXT.
+   * Whether the server may return the results of the full-text leg alone if the semantic leg is unavailable. Defaults
+   * to true in SEARCH_MODE_HYBRID and to false in SEARCH_MODE_SEMANTIC. It has no effect in SEARCH_MODE_TEXT.
    *
    * @generated from field: optional bool allow_fallback = 10;
    */
@@ -897,7 +901,7 @@ export declare type SearchResponse = Message<"memoryservice.v1.SearchResponse"> 
   hits: SearchHit[];
 
   /**
-   * How the server searched.
+   * How the search was performed.
    *
    * @generated from field: memoryservice.v1.SearchInfo info = 2;
    */
@@ -925,7 +929,7 @@ export declare type SearchHit = Message<"memoryservice.v1.SearchHit"> & {
 
   /**
    * How well the memory matches the query; higher is better. Scores are comparable only within one response, not across
-   * queries, modes or servers. Use `parts.similarity` for that.
+   * queries, modes or servers. To compare across responses, use `parts.similarity`.
    *
    * @generated from field: double score = 2;
    */
@@ -1051,7 +1055,7 @@ export declare type SearchHit_Snippet = Message<"memoryservice.v1.SearchHit.Snip
 export declare const SearchHit_SnippetSchema: GenMessage<SearchHit_Snippet>;
 
 /**
- * How the server searched.
+ * How the search was performed.
  *
  * @generated from message memoryservice.v1.SearchInfo
  */
@@ -1078,8 +1082,9 @@ export declare type SearchInfo = Message<"memoryservice.v1.SearchInfo"> & {
   degradedReason: SearchInfo_DegradedReason;
 
   /**
-   * True if more of the nearest memories may be missing than the few in a hundred that the HNSW index always misses.
-   * This happens with more than 1,000 candidates in a large domain, because the index cannot order that many.
+   * Whether the semantic leg may have missed more of the nearest memories than the HNSW index always may, which is a
+   * few in a hundred. This happens with more than 1,000 candidates in a large domain, because the index cannot order
+   * that many.
    *
    * @generated from field: bool approximate = 4;
    */
@@ -1110,7 +1115,7 @@ export declare type SearchInfo = Message<"memoryservice.v1.SearchInfo"> & {
 
   /**
    * True if the scores of the searched domains are not comparable, because their embedding versions or text rankers
-   * differ. The best hit of each domain then comes first, followed by the second-best of each, and so on.
+   * differ. The hits then begin with the best one of each domain, followed by the second-best ones, and so on.
    *
    * @generated from field: bool merged_by_rank = 8;
    */
@@ -1232,14 +1237,14 @@ export declare const SearchInfo_Explanation_SemanticScanSchema: GenEnum<SearchIn
  */
 export enum SearchInfo_DegradedReason {
   /**
-   * The semantic leg was not omitted, or not requested.
+   * The semantic leg was used, or it was not requested.
    *
    * @generated from enum value: DEGRADED_REASON_UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
 
   /**
-   * The embedder is unavailable, refused the query, or did not respond in time. A later search may find more.
+   * The embedder is unreachable, refuses requests, or did not respond in time. A later search may find more.
    *
    * @generated from enum value: DEGRADED_REASON_EMBEDDER_UNAVAILABLE = 1;
    */
@@ -1353,8 +1358,9 @@ export declare type StreamSearchRequest = Message<"memoryservice.v1.StreamSearch
   allDomains: boolean;
 
   /**
-   * The maximum number of hits to return. In Search, from 1 to 1,000; defaults to 5. In StreamSearch, from 1 to 10,000;
-   * defaults to 100. For limits of at most 100, the hits for a smaller limit are the first hits for a larger one.
+   * The maximum number of hits to return: from 1 to 1,000 in Search, where it defaults to 5, and from 1 to 10,000 in
+   * StreamSearch, where it defaults to 100. Up to a limit of 100, a smaller limit returns the first hits of a larger
+   * one.
    *
    * @generated from field: optional int32 limit = 5;
    */
@@ -1368,8 +1374,8 @@ export declare type StreamSearchRequest = Message<"memoryservice.v1.StreamSearch
   mode: SearchMode;
 
   /**
-   * The memories to search. If unset, all memories are searched. The filter applies before the limit, so it never
-   * reduces the number of hits while further memories match.
+   * The memories to search. If unset, all memories are searched. The server applies the filter before the limit, so
+   * that the hits come from all memories that match the filter.
    *
    * @generated from field: memoryservice.v1.Filter filter = 7;
    */
@@ -1392,8 +1398,8 @@ export declare type StreamSearchRequest = Message<"memoryservice.v1.StreamSearch
   minTextScore?: number | undefined;
 
   /**
-   * Whether full-text search may return results alone if semantic search is unavailable. Defaults to true in
-   * SEARCH_MODE_HYBRID and to false in SEARCH_MODE_SEMANTIC. It has no effect in SEARCH_MODE_TEXT.
+   * Whether the server may return the results of the full-text leg alone if the semantic leg is unavailable. Defaults
+   * to true in SEARCH_MODE_HYBRID and to false in SEARCH_MODE_SEMANTIC. It has no effect in SEARCH_MODE_TEXT.
    *
    * @generated from field: optional bool allow_fallback = 10;
    */
@@ -1436,19 +1442,19 @@ export declare type StreamSearchRequest = Message<"memoryservice.v1.StreamSearch
 export declare const StreamSearchRequestSchema: GenMessage<StreamSearchRequest>;
 
 /**
- * Response message for StreamSearch. Each message has one item of the stream.
+ * Response message for StreamSearch. Each message contains one item of the stream.
  *
  * @generated from message memoryservice.v1.StreamSearchResponse
  */
 export declare type StreamSearchResponse = Message<"memoryservice.v1.StreamSearchResponse"> & {
   /**
-   * The item. The first message has `info`, and the last one has `summary`.
+   * The item. The first message contains `info`, and the last one contains `summary`.
    *
    * @generated from oneof memoryservice.v1.StreamSearchResponse.item
    */
   item: {
     /**
-     * How the server searched. Sent exactly once, as the first message.
+     * How the search was performed. Sent exactly once, as the first message.
      *
      * @generated from field: memoryservice.v1.SearchInfo info = 1;
      */
@@ -1550,13 +1556,13 @@ export declare type ExportRequest = Message<"memoryservice.v1.ExportRequest"> & 
 export declare const ExportRequestSchema: GenMessage<ExportRequest>;
 
 /**
- * Response message for Export. Each message has one item of the stream.
+ * Response message for Export. Each message contains one item of the stream.
  *
  * @generated from message memoryservice.v1.ExportResponse
  */
 export declare type ExportResponse = Message<"memoryservice.v1.ExportResponse"> & {
   /**
-   * The item. The first message has `header`, and the last one has `summary`.
+   * The item. The first message contains `header`, and the last one contains `summary`.
    *
    * @generated from oneof memoryservice.v1.ExportResponse.item
    */
@@ -1657,13 +1663,13 @@ export declare type ExportResponse_Summary = Message<"memoryservice.v1.ExportRes
 export declare const ExportResponse_SummarySchema: GenMessage<ExportResponse_Summary>;
 
 /**
- * Request message for Import. Each message has one item of the stream.
+ * Request message for Import. Each message contains one item of the stream.
  *
  * @generated from message memoryservice.v1.ImportRequest
  */
 export declare type ImportRequest = Message<"memoryservice.v1.ImportRequest"> & {
   /**
-   * The item. The first message has `options`, and all others have `record`.
+   * The item. The first message contains `options`, and all others contain `record`.
    *
    * @generated from oneof memoryservice.v1.ImportRequest.item
    */
@@ -1678,8 +1684,8 @@ export declare type ImportRequest = Message<"memoryservice.v1.ImportRequest"> & 
   } | {
     /**
      * The next memory. Its `id` is required. Its times and version are kept; if they are missing, they are set as by
-     * Store. Sizes and values that Store would reject are allowed, so that all exports and the data of older systems
-     * can be imported. If the content is empty or only white space, there is nothing to embed, and the memory becomes
+     * Store. Sizes and values that Store would reject are allowed, so that you can import every export and the data of
+     * older systems. If the content is empty or only white space, there is nothing to embed, and the memory becomes
      * STATE_FAILED.
      *
      * @generated from field: memoryservice.v1.MemoryRecord record = 2;
@@ -1709,8 +1715,8 @@ export declare type ImportRequest_Options = Message<"memoryservice.v1.ImportRequ
   domain: string;
 
   /**
-   * What to do if the id of a record belongs to a memory that differs. Defaults to IF_EXISTS_FAIL. A record is equal
-   * to a memory if all fields are equal, including times and version.
+   * What to do if a memory with the id of a record exists and differs from it. Defaults to IF_EXISTS_FAIL. A record
+   * and a memory are equal if all fields are equal, including times and version.
    *
    * @generated from field: memoryservice.v1.IfExists if_exists = 2;
    */
@@ -1800,21 +1806,22 @@ export declare type ImportResponse = Message<"memoryservice.v1.ImportResponse"> 
   replaced: bigint;
 
   /**
-   * The number of records that were already stored, as sent.
+   * The number of records that were equal to a stored memory with the same id.
    *
    * @generated from field: int64 unchanged = 4;
    */
   unchanged: bigint;
 
   /**
-   * The number of records whose id belongs to a memory that differs and was kept, as requested by IF_EXISTS_KEEP.
+   * The number of records that differed from a stored memory with the same id, which was kept because of
+   * IF_EXISTS_KEEP.
    *
    * @generated from field: int64 kept = 5;
    */
   kept: bigint;
 
   /**
-   * The number of records whose content a domain that deduplicates content already has under another id.
+   * The number of records whose content was already stored under another id, in a domain that deduplicates content.
    *
    * @generated from field: int64 duplicates = 6;
    */
@@ -1904,8 +1911,8 @@ export declare type RetryFailedRequest = Message<"memoryservice.v1.RetryFailedRe
   domain: string;
 
   /**
-   * The memories to retry. If unset, all memories of the domain that are STATE_FAILED. Memories in other states are
-   * never changed.
+   * The memories to retry. If unset, all memories of the domain that are STATE_FAILED are retried. Memories in other
+   * states are never changed.
    *
    * @generated from field: memoryservice.v1.Filter filter = 2;
    */
@@ -1952,9 +1959,9 @@ export enum EmbeddingMode {
   UNSPECIFIED = 0,
 
   /**
-   * Waits for a short time: at most the time that the server allows (2 seconds unless configured otherwise), and at
-   * most half of the caller's deadline. If the embedding is not ready by then, the memory is stored as STATE_PENDING
-   * and embedded in the background.
+   * Waits for a short time: at most the time that the server is configured to allow (2 seconds by default), and at most
+   * half of the time until the caller's deadline. If the embedding is not ready by then, the memory is stored as
+   * STATE_PENDING and embedded in the background.
    *
    * @generated from enum value: EMBEDDING_MODE_INLINE = 1;
    */
@@ -1974,8 +1981,8 @@ export enum EmbeddingMode {
 export declare const EmbeddingModeSchema: GenEnum<EmbeddingMode>;
 
 /**
- * What to do if the id of a memory to be stored belongs to a memory that differs. If all values sent are equal to the
- * stored ones, nothing changes and the outcome is STORE_OUTCOME_UNCHANGED, whichever value is set here.
+ * What to do if a memory with the same id exists and differs from the one that is sent. If the two are equal, nothing
+ * changes, and the outcome is STORE_OUTCOME_UNCHANGED. The only exception is IF_EXISTS_REPLACE with a `ttl`.
  *
  * @generated from enum memoryservice.v1.IfExists
  */
@@ -1995,8 +2002,8 @@ export enum IfExists {
   FAIL = 1,
 
   /**
-   * Replaces all fields with what is sent, and clears fields that are not sent. Keeps `create_time` and increments
-   * `version`. If a `ttl` is sent, even an equal memory is replaced, so that its time to live starts again.
+   * Replaces the memory: sets the fields that are sent, clears all others, keeps `create_time` and increments
+   * `version`. If a `ttl` is sent, even an equal memory is replaced, which restarts its time to live.
    *
    * @generated from enum value: IF_EXISTS_REPLACE = 2;
    */
@@ -2043,14 +2050,14 @@ export enum StoreOutcome {
   REPLACED = 2,
 
   /**
-   * The memory was already stored, as sent. Most likely, the response to an earlier attempt was lost.
+   * An equal memory with this id was already stored, most likely by an earlier attempt whose response was lost.
    *
    * @generated from enum value: STORE_OUTCOME_UNCHANGED = 3;
    */
   UNCHANGED = 3,
 
   /**
-   * The memory with this id differs and was kept, as requested by IF_EXISTS_KEEP.
+   * A memory with this id exists and differs, and was kept because of IF_EXISTS_KEEP.
    *
    * @generated from enum value: STORE_OUTCOME_KEPT = 4;
    */
@@ -2098,10 +2105,10 @@ export enum SearchMode {
   SEMANTIC = 2,
 
   /**
-   * Full-text search: the memories that contain at least one word of the query, by the text search configuration of the
-   * domain. Rare words count more. `"quoted words"` must occur together, and `-word` must not occur. These operators
-   * have no effect in a question, which ends with a question mark, and in a query of more than 500 characters, which is
-   * treated as a text.
+   * Full-text search: the memories that contain at least one word of the query. The text search configuration of the
+   * domain determines which words match, and rare words count more. `"quoted words"` must occur together, and `-word`
+   * must not occur. These two operators have no effect in a query that ends with a question mark or has more than 500
+   * characters.
    *
    * @generated from enum value: SEARCH_MODE_TEXT = 3;
    */
@@ -2120,11 +2127,12 @@ export declare const SearchModeSchema: GenEnum<SearchMode>;
  *
  * - If `domain` is empty, the server's default domain is used. A domain name is a lower-case letter, followed by
  *   lower-case letters, digits, `_` and `-`; 1 to 40 characters in total. Store, BatchStore and Import create a missing
- *   domain, unless the server is configured not to. All other methods fail with NotFound (DOMAIN_NOT_FOUND).
- * - An expired memory does not exist for any method, from the moment it expires.
- * - Every error has an ErrorReason. If fields break their rules, the call fails with InvalidArgument, names all
- *   violations at once, and has no effect. A method or field that a server does not support fails with Unimplemented
- *   and is never ignored.
+ *   domain, unless the server is configured not to. Otherwise, a call for a missing domain fails with NotFound
+ *   (DOMAIN_NOT_FOUND).
+ * - From the moment a memory expires, it does not exist for any method.
+ * - Every error carries an ErrorReason. If fields of the request are invalid, the call fails with InvalidArgument
+ *   (INVALID_ARGUMENT), reports all violations at once, and has no effect. If the server does not support the method or
+ *   a field, the call fails with Unimplemented (NOT_IMPLEMENTED); the server never ignores a field.
  * - Text is UTF-8 without U+0000. Characters are Unicode code points.
  * - Requests of more than 4 MiB fail with ResourceExhausted. Responses stay below 4 MiB, the usual limit of gRPC
  *   clients.
@@ -2141,8 +2149,8 @@ export declare const MemoryService: GenService<{
    * the server never stores a second memory. Without an id, every call stores a new memory. For this reason, the method
    * declares no idempotency level.
    *
-   * Fails with AlreadyExists (MEMORY_ALREADY_EXISTS) if the id belongs to a memory that differs and `if_exists` is
-   * IF_EXISTS_FAIL. An unavailable embedder is not an error.
+   * Fails with AlreadyExists (MEMORY_ALREADY_EXISTS) if a memory with this id exists and differs from the request, and
+   * `if_exists` is IF_EXISTS_FAIL. An unavailable embedder is not an error.
    *
    * @generated from rpc memoryservice.v1.MemoryService.Store
    */
@@ -2177,8 +2185,8 @@ export declare const MemoryService: GenService<{
   },
   /**
    * Lists the memories of a domain in pages. A memory that exists during the whole listing is listed exactly once,
-   * whatever is stored or deleted concurrently. In an order by `update_time`, this holds only for memories that do not
-   * change during the listing.
+   * regardless of what callers store or delete in the meantime. In an order by `update_time`, this holds only for
+   * memories that do not change during the listing.
    *
    * @generated from rpc memoryservice.v1.MemoryService.List
    */
@@ -2191,8 +2199,8 @@ export declare const MemoryService: GenService<{
    * Changes fields of one memory atomically. Changed content is re-embedded as by Store. Until the new embedding is
    * ready, full-text search finds the memory by its new content; semantic search never finds it by its old content.
    *
-   * The call is safe to retry with `expected_version`. Without it, a retry may overwrite what another caller changed in
-   * between.
+   * The call is safe to retry with `expected_version`. Without it, a retry may overwrite what another caller has
+   * changed in the meantime.
    *
    * Fails with:
    *
@@ -2237,15 +2245,14 @@ export declare const MemoryService: GenService<{
   /**
    * Returns the memories that match a query best, by hybrid search, semantic search or full-text search.
    *
-   * If the semantic leg is unavailable, for example because the embedder is, the full-text leg returns results alone
-   * where `allow_fallback` permits it, and `info` says so.
+   * If the semantic leg is unavailable, for example because the embedder is unreachable, and `allow_fallback` is true,
+   * the server returns the results of the full-text leg alone. `info` says so.
    *
    * Fails with:
    *
-   * - Unavailable (EMBEDDER_UNAVAILABLE) if the semantic leg is unavailable and `allow_fallback` does not permit a
-   *   fallback, which is the default in SEARCH_MODE_SEMANTIC.
-   * - InvalidArgument (INVALID_ARGUMENT) if the embedding model cannot embed the query and `allow_fallback` does not
-   *   permit a fallback.
+   * - Unavailable (EMBEDDER_UNAVAILABLE) if the semantic leg is unavailable and `allow_fallback` is false, as it is by
+   *   default in SEARCH_MODE_SEMANTIC.
+   * - InvalidArgument (INVALID_ARGUMENT) if the embedding model cannot embed the query and `allow_fallback` is false.
    * - FailedPrecondition (RESPONSE_TOO_LARGE) if the hits do not fit into one message. Use VIEW_SNIPPET or
    *   StreamSearch.
    *
@@ -2286,9 +2293,9 @@ export declare const MemoryService: GenService<{
     output: typeof ExportResponseSchema;
   },
   /**
-   * Stores the records of an export, including their times and versions. The first message has the options, and each of
-   * the other messages has one record. The server commits the records in steps and sends one response at the end of the
-   * stream. The response counts every record, including skipped ones.
+   * Stores the records of an export, including their times and versions. The first message contains the options, and
+   * each of the other messages contains one record. The server commits the records in steps and sends one response at
+   * the end of the stream. The response counts every record, including skipped ones.
    *
    * If the call ends early, it is safe to send all records again: those that are already stored count as unchanged.
    *

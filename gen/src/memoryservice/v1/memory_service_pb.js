@@ -112,7 +112,7 @@ export const UpdateRequest_MetadataModeSchema = /*@__PURE__*/
   enumDesc(file_memoryservice_v1_memory_service, 8, 0);
 
 /**
- * How to apply new metadata to the metadata of the memory.
+ * How to apply the metadata that is sent to the metadata of the memory.
  *
  * @generated from enum memoryservice.v1.UpdateRequest.MetadataMode
  */
@@ -378,8 +378,8 @@ export const IfExistsSchema = /*@__PURE__*/
   enumDesc(file_memoryservice_v1_memory_service, 1);
 
 /**
- * What to do if the id of a memory to be stored belongs to a memory that differs. If all values sent are equal to the
- * stored ones, nothing changes and the outcome is STORE_OUTCOME_UNCHANGED, whichever value is set here.
+ * What to do if a memory with the same id exists and differs from the one that is sent. If the two are equal, nothing
+ * changes, and the outcome is STORE_OUTCOME_UNCHANGED. The only exception is IF_EXISTS_REPLACE with a `ttl`.
  *
  * @generated from enum memoryservice.v1.IfExists
  */
@@ -421,11 +421,12 @@ export const SearchMode = /*@__PURE__*/
  *
  * - If `domain` is empty, the server's default domain is used. A domain name is a lower-case letter, followed by
  *   lower-case letters, digits, `_` and `-`; 1 to 40 characters in total. Store, BatchStore and Import create a missing
- *   domain, unless the server is configured not to. All other methods fail with NotFound (DOMAIN_NOT_FOUND).
- * - An expired memory does not exist for any method, from the moment it expires.
- * - Every error has an ErrorReason. If fields break their rules, the call fails with InvalidArgument, names all
- *   violations at once, and has no effect. A method or field that a server does not support fails with Unimplemented
- *   and is never ignored.
+ *   domain, unless the server is configured not to. Otherwise, a call for a missing domain fails with NotFound
+ *   (DOMAIN_NOT_FOUND).
+ * - From the moment a memory expires, it does not exist for any method.
+ * - Every error carries an ErrorReason. If fields of the request are invalid, the call fails with InvalidArgument
+ *   (INVALID_ARGUMENT), reports all violations at once, and has no effect. If the server does not support the method or
+ *   a field, the call fails with Unimplemented (NOT_IMPLEMENTED); the server never ignores a field.
  * - Text is UTF-8 without U+0000. Characters are Unicode code points.
  * - Requests of more than 4 MiB fail with ResourceExhausted. Responses stay below 4 MiB, the usual limit of gRPC
  *   clients.

@@ -340,8 +340,8 @@ export declare const GetServerInfoResponse_EngineSchema: GenEnum<GetServerInfoRe
  */
 export declare const ServerService: GenService<{
   /**
-   * Returns the version, the limits and the features of the server. The method works without the database and without
-   * the embedder.
+   * Returns the version, the limits and the features of the server. The method works even if the database or the
+   * embedder is unavailable.
    *
    * @generated from rpc memoryservice.v1.ServerService.GetServerInfo
    */
