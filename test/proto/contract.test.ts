@@ -38,14 +38,14 @@ const files: readonly DescFile[] = [
 ];
 
 describe("files of the contract", () => {
-  test("are all known to this test", () => {
+  test("are all listed in this test", () => {
     const onDisk = readdirSync(protoDirectory, { recursive: true, encoding: "utf8" })
       .filter((path) => path.endsWith(".proto"))
       .sort();
     expect(onDisk).toEqual(files.map((file) => `${file.name}.proto`));
   });
 
-  test.each(files)("$name carries the options of every language", (file) => {
+  test.each(files)("$name has the options for every language", (file) => {
     expect(file.proto.options).toMatchObject({
       goPackage: "github.com/memory-service/memory-service/gen/go/memoryservice/v1;memoryservicev1",
       javaPackage: "com.memoryservice.v1",
@@ -54,7 +54,7 @@ describe("files of the contract", () => {
     });
   });
 
-  test.each(files)("$name imports only what comes with protobuf, and the contract", (file) => {
+  test.each(files)("$name imports only well-known types and files of the contract", (file) => {
     const foreign = file.proto.dependency.filter(
       (path) => !path.startsWith("google/protobuf/") && !path.startsWith("memoryservice/v1/"),
     );
@@ -63,11 +63,11 @@ describe("files of the contract", () => {
 });
 
 describe("StreamSearchRequest", () => {
-  test("has the fields of SearchRequest: same names, numbers, types", () => {
+  test("has the same fields as SearchRequest, with the same names, numbers and types", () => {
     expect(shapeOf(StreamSearchRequestSchema)).toEqual(shapeOf(SearchRequestSchema));
   });
 
-  test("has the comments of SearchRequest", () => {
+  test("has the same comments as SearchRequest", () => {
     const source = readFileSync(join(protoDirectory, "memoryservice/v1/memory_service.proto"), "utf8");
     expect(bodyOf("StreamSearchRequest", source)).toBe(bodyOf("SearchRequest", source));
   });
@@ -76,7 +76,7 @@ describe("StreamSearchRequest", () => {
 describe("ErrorReason", () => {
   const names = ErrorReasonSchema.values.map((value) => value.name.slice("ERROR_REASON_".length));
 
-  test("has the reasons of the service, in any order", () => {
+  test("has the reasons that the service uses, in any order", () => {
     expect(names.filter((name) => name !== "UNSPECIFIED").sort()).toEqual(Object.keys(codeByReason).sort());
   });
 
@@ -91,14 +91,14 @@ describe("ErrorReason", () => {
 describe("methods", () => {
   const methods = [MemoryService, DomainService, ServerService].flatMap((service) => service.methods);
 
-  test.each(methods)("$name takes and gives messages of its own", (method) => {
+  test.each(methods)("$name has its own request and response message", (method) => {
     expect([method.input.name, method.output.name]).toEqual([
       `${method.name}Request`,
       `${method.name}Response`,
     ]);
   });
 
-  test("that read are declared free of side effects", () => {
+  test("that only read are declared NO_SIDE_EFFECTS", () => {
     const reads = methods.filter((method) => method.idempotency === IdempotencyLevel.NO_SIDE_EFFECTS);
     expect(reads.map((method) => method.name)).toEqual([
       "Get",
@@ -112,13 +112,13 @@ describe("methods", () => {
     ]);
   });
 
-  test("that must not be repeated blindly are not declared idempotent", () => {
+  test("that are not safe to retry are not declared IDEMPOTENT", () => {
     const unknown = methods.filter((method) => method.idempotency === IdempotencyLevel.IDEMPOTENCY_UNKNOWN);
     expect(unknown.map((method) => method.name)).toEqual(["Store", "BatchStore", "Update", "DeleteDomain"]);
   });
 });
 
-/** All that a client sees of a message's fields, on the wire and in JSON. */
+/** Returns everything that a client sees of the fields of a message, on the wire and in JSON. */
 function shapeOf(message: DescMessage): unknown[] {
   return message.fields.map((field) => ({
     name: field.name,
@@ -137,12 +137,12 @@ function typeOf(field: DescField): string {
   return field.scalar === undefined ? "" : ScalarType[field.scalar];
 }
 
-/** The lines of a message without messages in it. */
+/** Returns the lines of a message that has no nested messages. */
 function bodyOf(message: string, source: string): string | undefined {
   return new RegExp(`^message ${message} \\{\\n(.*?)^\\}`, "ms").exec(source)?.[1];
 }
 
-/** The comment lines right above the line that begins with `text`, joined to one. */
+/** Returns the comment above the line that begins with `text`, joined into one line. */
 function commentAbove(text: string, source: string): string {
   const lines = source.split("\n").map((line) => line.trim());
   const end = lines.findIndex((line) => line.startsWith(text));
