@@ -1,10 +1,13 @@
-/** A signal that is aborted by SIGINT and SIGTERM, once: a second one ends the process as ever. */
-export function abortOnSignal(): { readonly signal: AbortSignal; end(): void } {
+/**
+ * Returns an AbortSignal that the first SIGINT or SIGTERM aborts. A second signal ends the process as usual. `stop`
+ * removes the listeners.
+ */
+export function abortOnSignal(): { readonly signal: AbortSignal; stop(): void } {
   const controller = new AbortController();
   const abort = () => controller.abort();
   process.once("SIGINT", abort).once("SIGTERM", abort);
   return {
     signal: controller.signal,
-    end: () => void process.off("SIGINT", abort).off("SIGTERM", abort),
+    stop: () => void process.off("SIGINT", abort).off("SIGTERM", abort),
   };
 }

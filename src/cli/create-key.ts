@@ -1,5 +1,6 @@
 import { appendFile, readFile } from "node:fs/promises";
 import { apiKeysFrom, createApiKey } from "../auth/api-keys.ts";
+import { messageOf } from "../util/error-message.ts";
 import { UsageError } from "./usage-error.ts";
 
 export interface CreateKeyOptions {
@@ -10,22 +11,23 @@ export interface CreateKeyOptions {
 }
 
 /**
- * Makes an API key and shows it, this once; its line goes to the end of the file, if one is named, else it is shown, too.
+ * Creates an API key and prints it. This is the only time that the key is shown. Appends its line to `file`, or prints
+ * the line if no file is given.
  *
  * @throws UsageError
  */
 export async function createKey({ name, scope, expires, file }: CreateKeyOptions): Promise<void> {
   const { key, line } = newKey(name, scope, expires);
   if (file !== undefined) {
-    await addLine(file, line);
+    await appendLine(file, line);
     console.log(key);
     return;
   }
-  console.log(`The key, which is shown only now:\n${key}\n\nIts line in MEMORY_API_KEYS_FILE:\n${line}`);
+  console.log(`API key (it is not shown again):\n${key}\n\nLine for MEMORY_API_KEYS_FILE:\n${line}`);
 }
 
-/** A server would not start with a file that it cannot understand: then nothing is added. */
-async function addLine(file: string, line: string): Promise<void> {
+/** Appends a line to a file of keys, unless the result would be a file with which the server does not start. */
+async function appendLine(file: string, line: string): Promise<void> {
   try {
     const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
       if (error.code === "ENOENT") return "";
@@ -35,21 +37,19 @@ async function addLine(file: string, line: string): Promise<void> {
     apiKeysFrom(text + added);
     await appendFile(file, added, { mode: 0o600 });
   } catch (error) {
-    throw new UsageError(
-      `the key cannot be added to ${file}: ${error instanceof Error ? error.message : error}`,
-    );
+    throw new UsageError(`cannot add the key to ${file}: ${messageOf(error)}`);
   }
 }
 
 function newKey(name: string, scope: readonly string[], expires: string | undefined) {
   const time = expires === undefined ? undefined : new Date(expires);
   if (time !== undefined && Number.isNaN(time.getTime())) {
-    throw new UsageError(`--expires must be a date as 2030-01-31, is "${expires}"`);
+    throw new UsageError(`--expires must be a date such as 2030-01-31, got "${expires}"`);
   }
   const scopes = scope.flatMap((text) => text.split(" ")).filter((one) => one !== "");
   try {
     return createApiKey({ name, scopes, expires: time });
   } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error));
+    throw new UsageError(messageOf(error));
   }
 }

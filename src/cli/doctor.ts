@@ -3,8 +3,8 @@ import { diagnose } from "./doctor/diagnose.ts";
 import { formatReport } from "./doctor/format-report.ts";
 
 /**
- * Says what is reachable, what is stored, what is wrong and what to do about it; returns the exit code, 1 if there
- * is a problem.
+ * Prints what is reachable, what is stored, what is wrong and how to fix it. Returns the exit code: 1 if there is a
+ * problem.
  *
  * @throws SettingsError
  */

@@ -20,18 +20,18 @@ export interface McpOptions {
 }
 
 /**
- * Speaks the Model Context Protocol over standard input and output until the input ends, or SIGTERM or SIGINT come.
+ * Serves the Model Context Protocol over standard input and output until the input ends or SIGTERM or SIGINT arrives.
  *
  * @throws StartupError, UsageError
  */
 export async function mcp(options: McpOptions): Promise<void> {
   const config = readConfig(process.env);
   if (options.readFrom !== undefined && options.also === undefined) {
-    throw new UsageError("--read-from says something about --also only");
+    throw new UsageError("--read-from requires --also");
   }
   const map = domainMapFrom(options.map ?? []);
   const logger = createErrorLogger(config.settings.MEMORY_LOG_LEVEL);
-  // Nothing but the protocol may be on standard output, whatever a library does.
+  // Standard output carries the protocol only, so that a library must not log there.
   console.log = console.error;
   console.info = console.error;
 
@@ -54,7 +54,7 @@ export async function mcp(options: McpOptions): Promise<void> {
   try {
     const handle = serveStdio(() => createMcpServer(tools, { version: readVersion() }), {
       transport: new StdioServerTransport(),
-      onerror: (error) => logger.warn({ err: error }, "a message was not understood"),
+      onerror: (error) => logger.warn({ err: error }, "cannot process a message"),
     });
     await ended;
     await handle.close();

@@ -8,7 +8,8 @@ import { warningLogger } from "./output/log.ts";
 const { sqlDirectory: directory } = migrations;
 
 /**
- * Applies what is pending, a line for each; with `print` writes it as a script for psql and changes nothing.
+ * Applies the pending migrations and prints a line for each. With `print`, writes them as a script for psql and changes
+ * nothing.
  *
  * @throws StartupError
  */
@@ -17,7 +18,7 @@ export async function migrate({ print }: { readonly print: boolean }): Promise<v
   const upToDate = "already up to date";
   if (print) {
     const pending = await readPending(config);
-    process.stdout.write(isNothing(pending) ? `-- ${upToDate}\n` : migrations.scriptOf(pending.migrations));
+    process.stdout.write(isEmpty(pending) ? `-- ${upToDate}\n` : migrations.scriptOf(pending.migrations));
     return;
   }
   await withDatabase(config, async (database) => {
@@ -27,16 +28,16 @@ export async function migrate({ print }: { readonly print: boolean }): Promise<v
       onApplied: (name) => console.log(`applied ${name}`),
       onUpgraded: (domain) => console.log(`upgraded the tables of domain ${domain}`),
     });
-    if (isNothing(done)) console.log(upToDate);
+    if (isEmpty(done)) console.log(upToDate);
   });
 }
 
-function isNothing(work: migrations.MigrationWork<unknown>): boolean {
+function isEmpty(work: migrations.MigrationWork<unknown>): boolean {
   return work.migrations.length === 0 && work.domains.length === 0;
 }
 
 async function readPending(config: Config): Promise<migrations.MigrationWork<migrations.Migration>> {
-  // Opening would make it.
+  // Opening the embedded database would create it.
   const absent = config.postgres === undefined && !hasCluster(config.settings.MEMORY_DATA_DIR);
   if (absent) return { migrations: await migrations.readMigrations(directory), domains: [] };
   return await withDatabase(config, (database) => migrations.pending(database, { directory }));

@@ -7,7 +7,7 @@ import { createLogger } from "./output/log.ts";
 import { describeUnknownSetting, findUnknownSettings } from "./unknown-settings.ts";
 
 /**
- * Runs the server until SIGTERM or SIGINT; a second signal ends it at once.
+ * Runs the server until SIGTERM or SIGINT arrives. A second signal ends the process immediately.
  *
  * @throws StartupError
  */
@@ -27,8 +27,8 @@ export async function serve(): Promise<void> {
     },
     "starting",
   );
-  for (const stray of findUnknownSettings(process.env)) logger.warn({}, describeUnknownSetting(stray));
-  // Before the start: a signal right after "serving", or even before it, must not end the process halfway.
+  for (const unknown of findUnknownSettings(process.env)) logger.warn({}, describeUnknownSetting(unknown));
+  // Registered before the start, so that an early signal does not end the process halfway.
   const signalled = Promise.race(["SIGTERM", "SIGINT"].map((name) => once(process, name).then(() => name)));
   const app = await startApp(config, logger);
 

@@ -1,4 +1,4 @@
-/** What was asked for cannot be done as it was asked for: exit code 2. Its message is one sentence. */
+/** The arguments of a command are not valid; the program exits with code 2. The message is one sentence. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
 }

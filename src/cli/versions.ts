@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { readVersion } from "../util/package-version.ts";
 
-/** A line each for the program, Node and the package of the contract. */
+/** Lists the versions of the program, of Node and of the client package, one per line. */
 export function versions(): string {
   return [
     `memory-service ${readVersion()}`,
@@ -10,7 +10,7 @@ export function versions(): string {
   ].join("\n");
 }
 
-/** The version of the package that the contract comes from. It exports no package.json, so that is searched upwards. */
+/** Reads the version of the client package. The package does not export its package.json, so look for it upwards. */
 function contractVersion(): string {
   let directory = new URL(".", import.meta.resolve("memory-service-client/memoryservice/v1/memory_pb.js"));
   while (!existsSync(new URL("package.json", directory))) directory = new URL("..", directory);

@@ -3,14 +3,18 @@ import { z } from "zod";
 import { DEFAULT_LIMIT } from "../memory/model/limits.ts";
 import type { FoundMemory, MemoryTools } from "./memory-tools.ts";
 
-/** What an assistant may leave out, or send as null. */
+/** An optional text argument. Assistants omit it or send null. */
 const text = (description: string) => z.string().nullish().describe(description);
 const importance = z
   .number()
   .nullish()
-  .describe("how much it matters: 0 (hardly) to 1 (must not be forgotten)");
-const domain = text("the topic it belongs to, such as health or work; left out: the default one");
-const query = z.string().describe("what to look for, as a question or in words; empty: the newest memories");
+  .describe("How much the memory matters, from 0 (hardly) to 1 (must not be forgotten).");
+const domain = text(
+  "Topic that the memory belongs to, such as health or work. Defaults to the default domain.",
+);
+const query = z
+  .string()
+  .describe("Question or keywords to search for. An empty query returns the newest memories.");
 
 const foundMemory = z.object({
   id: z.string(),
@@ -21,23 +25,33 @@ const foundMemory = z.object({
 });
 
 /**
- * A server with the tools, resources and the prompt of the old one, under their names: of both its versions, so that
- * `domain` may be left out, and `use_vector` too. Results are what the old tools returned, as text (JSON but for an id) and
- * as the `result` of structured content.
+ * Creates an MCP server with the tools, resources and prompt of the old server, under the same names.
+ *
+ * It accepts the arguments of both versions of the old server: `domain` and `use_vector` are optional. A tool returns
+ * what the old tool returned, as text (JSON, except for an id) and as `result` in the structured content.
  */
 export function createMcpServer(tools: MemoryTools, info: { readonly version: string }): McpServer {
   const server = new McpServer({ name: "memory-service", version: info.version });
+  registerWriteTools(server, tools);
+  registerReadTools(server, tools);
+  registerResources(server, tools);
+  registerPrompt(server);
+  return server;
+}
 
+function registerWriteTools(server: McpServer, tools: MemoryTools): void {
   server.registerTool(
     "store_memory",
     {
-      description: "Keeps a text for later conversations. Returns its id, by which it can be changed.",
+      description: "Stores a text for later conversations. Returns its id, which update_memory takes.",
       inputSchema: z.object({
         content: z
           .string()
-          .describe("the text: a fact, a preference, a decision, whatever should be known later"),
+          .describe(
+            "Text to remember: a fact, a preference, a decision or anything else worth knowing later.",
+          ),
         domain,
-        source: text("where it comes from, such as conversation or meeting"),
+        source: text("Where the text comes from, such as conversation or meeting."),
         importance,
       }),
       outputSchema: z.object({ result: z.string() }),
@@ -56,11 +70,10 @@ export function createMcpServer(tools: MemoryTools, info: { readonly version: st
   server.registerTool(
     "update_memory",
     {
-      description:
-        "Changes the text or the importance of a memory. Returns false if there is none of this id.",
+      description: "Changes the text or the importance of a memory. Returns false if no memory has this id.",
       inputSchema: z.object({
-        memory_id: z.string().describe("as store_memory or search_memories gave it"),
-        content: text("the text that takes the place of the one there"),
+        memory_id: z.string().describe("Id of the memory, as store_memory or search_memories returned it."),
+        content: text("New text, which replaces the current one."),
         importance,
         domain,
       }),
@@ -76,17 +89,23 @@ export function createMcpServer(tools: MemoryTools, info: { readonly version: st
         }),
       ),
   );
+}
 
+function registerReadTools(server: McpServer, tools: MemoryTools): void {
   server.registerTool(
     "search_memories",
     {
       description:
-        "Finds memories by their meaning and their words, the best first: id, content, metadata and score (larger is better).",
+        "Finds memories by hybrid search, which combines meaning and keywords. Returns id, content, metadata and score, best match first; a higher score is better.",
       inputSchema: z.object({
         query,
         domain,
-        limit: z.number().nullable().default(DEFAULT_LIMIT).describe("how many at most, up to 1000"),
-        use_vector: z.boolean().nullable().default(true).describe("false: look for the words only"),
+        limit: z
+          .number()
+          .nullable()
+          .default(DEFAULT_LIMIT)
+          .describe("Maximum number of memories to return, up to 1000."),
+        use_vector: z.boolean().nullable().default(true).describe("Set to false to search by keywords only."),
       }),
       outputSchema: z.object({ result: z.array(foundMemory) }),
       annotations: { readOnlyHint: true },
@@ -112,8 +131,10 @@ export function createMcpServer(tools: MemoryTools, info: { readonly version: st
     },
     async () => resultOf(await tools.listDomains()),
   );
+}
 
-  const resource = async (uri: URL, query: string, domain: string | undefined) => {
+function registerResources(server: McpServer, tools: MemoryTools): void {
+  const read = async (uri: URL, query: string, domain: string | undefined) => {
     const found: FoundMemory[] = await tools.search({ query, domain, limit: DEFAULT_LIMIT, useVector: true });
     return { contents: [{ uri: uri.href, mimeType: "text/plain", text: JSON.stringify(found) }] };
   };
@@ -121,21 +142,23 @@ export function createMcpServer(tools: MemoryTools, info: { readonly version: st
     "get_memories",
     new ResourceTemplate("memory://{query}", { list: undefined }),
     {
-      description: "The five memories of the default domain that fit the query best, as JSON.",
+      description: "The five memories of the default domain that match the query best, as JSON.",
       mimeType: "text/plain",
     },
-    async (uri, { query }) => await resource(uri, decoded(query), undefined),
+    async (uri, { query }) => await read(uri, decoded(query), undefined),
   );
   server.registerResource(
     "get_domain_memories",
     new ResourceTemplate("memory://{domain}/{query}", { list: undefined }),
     {
-      description: "The five memories of the domain that fit the query best, as JSON.",
+      description: "The five memories of the domain that match the query best, as JSON.",
       mimeType: "text/plain",
     },
-    async (uri, { domain, query }) => await resource(uri, decoded(query), decoded(domain)),
+    async (uri, { domain, query }) => await read(uri, decoded(query), decoded(domain)),
   );
+}
 
+function registerPrompt(server: McpServer): void {
   server.registerPrompt(
     "summarize_memories",
     {
@@ -143,15 +166,13 @@ export function createMcpServer(tools: MemoryTools, info: { readonly version: st
       argsSchema: z.object({
         memories: z
           .string()
-          .describe("JSON: a list of objects with content, as search_memories returns them"),
+          .describe("JSON array of objects with a content field, as search_memories returns them."),
       }),
     },
     ({ memories }) => ({
       messages: [{ role: "user", content: { type: "text", text: promptOf(memories) } }],
     }),
   );
-
-  return server;
 }
 
 function resultOf(result: string | boolean | readonly unknown[]): CallToolResult {
@@ -161,7 +182,7 @@ function resultOf(result: string | boolean | readonly unknown[]): CallToolResult
   };
 }
 
-/** Of a part of a URI; what is no valid encoding stays as it is. */
+/** Decodes a part of a URI; returns it unchanged if it is not valid percent-encoding. */
 function decoded(part: string | readonly string[] | undefined): string {
   const text = typeof part === "string" ? part : (part?.join(",") ?? "");
   try {
@@ -173,10 +194,10 @@ function decoded(part: string | readonly string[] | undefined): string {
 
 function promptOf(memories: string): string {
   const numbered = contentsFrom(memories).map((content, index) => `Memory ${index + 1}: ${content}`);
-  return `Here is what has been remembered about a user:\n\n${numbered.join("\n")}\n\nSummarize it in a few sentences: what matters, and what recurs.`;
+  return `Here are the memories about a user:\n\n${numbered.join("\n")}\n\nSummarize them in a few sentences. Name what matters most and what recurs.`;
 }
 
-/** The contents in a list of memories; a text that is none is one memory. */
+/** Reads the contents from a JSON list of memories; a text that is not JSON counts as one memory. */
 function contentsFrom(memories: string): string[] {
   let value: unknown;
   try {

@@ -1,11 +1,11 @@
-/** A memory as the old server's tools and resources show it. */
+/** A memory as the tools and resources of the old server present it. */
 export interface FoundMemory {
   readonly id: string;
-  /** The whole memory, which may be long: the old SQLite version gave the chunk that matched. */
+  /** The whole memory, which may be long. (The old SQLite server returned the matching chunk.) */
   readonly content: string;
-  /** Its own keys, `source`, `importance` and `tags` where they are set, `created_at` and `updated_at` in seconds. */
+  /** The memory's own keys; `source`, `importance` and `tags` if set; `created_at` and `updated_at` in seconds. */
   readonly metadata: Readonly<Record<string, unknown>>;
-  /** Larger is better; 0 where nothing was ranked. */
+  /** Higher is better; 0 if the memories were not ranked. */
   readonly score: number;
 }
 
@@ -26,20 +26,20 @@ export interface UpdateArguments {
 export interface SearchArguments {
   readonly query: string;
   readonly domain?: string | undefined;
-  /** As the caller gave it: see `limitFrom`. */
+  /** The caller's value, not yet validated; see `limitFrom`. */
   readonly limit: number | null;
   readonly useVector: boolean;
 }
 
 /**
- * What the tools of the old server do, whoever does it. A domain that is left out is the default one.
+ * The operations behind the MCP tools. An omitted domain means the default domain.
  *
- * Every method throws an Error whose message is a sentence for the assistant.
+ * Every method throws an Error whose message is written for the assistant.
  */
 export interface MemoryTools {
-  /** Returns the id. */
+  /** Stores a memory and returns its id. */
   store(memory: StoreArguments): Promise<string>;
-  /** False: there is no such memory. */
+  /** Updates a memory; returns false if it does not exist. */
   update(change: UpdateArguments): Promise<boolean>;
   search(query: SearchArguments): Promise<FoundMemory[]>;
   listDomains(): Promise<string[]>;

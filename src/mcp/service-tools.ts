@@ -9,29 +9,29 @@ import type { FoundMemory, MemoryTools, StoreArguments } from "./memory-tools.ts
 
 const CALL_TIMEOUT_MS = 30_000;
 
-/** For a memory that has its id already. */
+/** Stores a memory under an id that the caller chooses. */
 export interface StoreWithId {
-  /** Returns the id; undefined: a new one. */
+  /** Stores a memory and returns its id; without an id, the server generates one. */
   storeWithId(memory: StoreArguments, id: string | undefined): Promise<string>;
 }
 
 /**
- * The old tools by this service.
+ * Implements the tools with calls to the service.
  *
- * @param domainOf the domain that an assistant means by a name.
+ * @param domainOf maps a name that an assistant uses to the name of a domain.
  */
 export function createServiceTools(
   client: MemoryClient,
   domainOf: (name: string) => string,
 ): MemoryTools & StoreWithId {
-  const named = (domain: string | undefined) => (domain === undefined ? "" : domainOf(domain));
+  const domainName = (domain: string | undefined) => (domain === undefined ? "" : domainOf(domain));
   const options = () => ({ signal: AbortSignal.timeout(CALL_TIMEOUT_MS) });
 
   const storeWithId: StoreWithId["storeWithId"] = async ({ content, domain, source, importance }, id) => {
     const { memory } = await client.store({
       ...(id === undefined ? {} : { id }),
       content,
-      domain: named(domain),
+      domain: domainName(domain),
       source: source ?? "",
       ...(importance === undefined ? {} : { importance }),
     });
@@ -44,12 +44,12 @@ export function createServiceTools(
     store: (memory) => storeWithId(memory, undefined),
 
     async update({ memoryId: id, domain, content, importance }) {
-      const key = { id, domain: named(domain) };
+      const key = { id, domain: domainName(domain) };
       const paths = [
         ...(content === undefined ? [] : ["content"]),
         ...(importance === undefined ? [] : ["importance"]),
       ];
-      return await foundOr(false, async () => {
+      return await callOr(false, async () => {
         if (paths.length === 0) await client.raw.memories.get(key, options());
         else {
           const memory = {
@@ -63,20 +63,20 @@ export function createServiceTools(
       });
     },
 
-    async search({ query, domain, limit: asked, useVector }) {
-      const limit = limitFrom(asked);
+    async search({ query, domain, limit: requestedLimit, useVector }) {
+      const limit = limitFrom(requestedLimit);
       if (limit === 0) return [];
-      return await foundOr<FoundMemory[]>([], async () => {
+      return await callOr<FoundMemory[]>([], async () => {
         if (query.trim() === "") {
           const { memories } = await client.raw.memories.list(
-            { domain: named(domain), orderBy: OrderBy.UPDATE_TIME_DESC, pageSize: limit },
+            { domain: domainName(domain), orderBy: OrderBy.UPDATE_TIME_DESC, pageSize: limit },
             options(),
           );
           return memories.map((memory) => foundFrom(memory, 0));
         }
         const { hits } = await client.search({
           query,
-          domain: named(domain),
+          domain: domainName(domain),
           limit,
           mode: useVector ? SearchMode.HYBRID : SearchMode.TEXT,
         });
@@ -87,7 +87,7 @@ export function createServiceTools(
     async listDomains() {
       const names: string[] = [];
       for (let pageToken = ""; ; ) {
-        const page = await foundOr(undefined, () =>
+        const page = await callOr(undefined, () =>
           client.raw.domains.listDomains({ pageSize: LIMITS.pageSize, pageToken }, options()),
         );
         names.push(...(page?.domains ?? []).map(({ name }) => name));
@@ -99,18 +99,18 @@ export function createServiceTools(
 }
 
 /**
- * How many memories a tool returns: 5 where nothing or less than 0 is asked for, at most 1,000; fractions are cut. The old
- * server refused the one or returned everything, depending on its version.
+ * Returns the number of memories that a tool returns: 5 for null and negative numbers, at most 1,000, fractions rounded
+ * down. (Depending on its version, the old server rejected a null or negative limit or returned every memory.)
  */
-export function limitFrom(asked: number | null): number {
-  if (asked === null || Number.isNaN(asked) || asked < 0) return DEFAULT_LIMIT;
-  return Math.min(LIMITS.searchLimit, Math.floor(asked));
+export function limitFrom(requested: number | null): number {
+  if (requested === null || Number.isNaN(requested) || requested < 0) return DEFAULT_LIMIT;
+  return Math.min(LIMITS.searchLimit, Math.floor(requested));
 }
 
-/** What `ask` returns; `missing` if the memory or its domain is not there. */
-async function foundOr<T>(missing: T, ask: () => Promise<T>): Promise<T> {
+/** Runs a call; returns `missing` if the memory or its domain does not exist. */
+async function callOr<T>(missing: T, call: () => Promise<T>): Promise<T> {
   try {
-    return await ask();
+    return await call();
   } catch (error) {
     const failure = memoryServiceErrorFrom(error);
     if (failure.code === Code.NotFound) return missing;
@@ -135,7 +135,7 @@ function foundFrom(memory: Memory, score: number): FoundMemory {
   };
 }
 
-/** With the microseconds, as far as a double holds them. */
+/** Converts a timestamp to seconds, with as much of the fraction as a double can hold. */
 function secondsOf({ seconds, nanos }: { readonly seconds: bigint; readonly nanos: number }): number {
   return Number(seconds) + nanos / 1e9;
 }

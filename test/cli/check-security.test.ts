@@ -25,7 +25,12 @@ test.each<[Readonly<Record<string, string>>, [status: string, detail: RegExp][],
   [{}, []],
   [
     { ...beyond, MEMORY_ALLOW_UNAUTHENTICATED: "true" },
-    [["warning", /whoever reaches 0\.0\.0\.0:50051 reads and writes everything, and nothing is encrypted/]],
+    [
+      [
+        "warning",
+        /anyone who reaches 0\.0\.0\.0:50051 can read and write everything, and nothing is encrypted/,
+      ],
+    ],
   ],
   [
     { ...beyond, MEMORY_API_KEYS_FILE: keys },
@@ -44,22 +49,28 @@ test.each<[Readonly<Record<string, string>>, [status: string, detail: RegExp][],
   [{ ...beyond, ...tls, MEMORY_TLS_CLIENT_CA_FILE: tlsPath("ca.pem") }, [["ok", /is valid until/]]],
   [
     { MEMORY_API_KEYS: `${key.line}\n${old.line}` },
-    [["warning", /of 2 in MEMORY_API_KEYS these have expired: old/]],
+    [["warning", /of the 2 in MEMORY_API_KEYS, these have expired: old/]],
   ],
-  [{ MEMORY_API_KEYS: "#" }, [["warning", /there are none in MEMORY_API_KEYS/]]],
+  [{ MEMORY_API_KEYS: "#" }, [["warning", /there are no keys in MEMORY_API_KEYS/]]],
   [{ MEMORY_API_KEYS: "{" }, [["problem", /MEMORY_API_KEYS cannot be used: line 1 is no JSON object/]]],
   [{ MEMORY_API_KEYS_FILE: "/nowhere" }, [["problem", /^\/nowhere cannot be used: ENOENT/]]],
-  [{ ...jwt, MEMORY_JWT_KEY_FILE: keys }, [["problem", /of https:\/\/issuer\.example cannot be checked/]]],
-  [{ ...jwt, MEMORY_JWT_JWKS_URL: "http://127.0.0.1:9/keys" }, [["problem", /keys cannot be had: /]]],
+  [
+    { ...jwt, MEMORY_JWT_KEY_FILE: keys },
+    [["problem", /cannot verify tokens of https:\/\/issuer\.example: /]],
+  ],
+  [
+    { ...jwt, MEMORY_JWT_JWKS_URL: "http://127.0.0.1:9/keys" },
+    [["problem", /cannot read the keys at http:\/\/127\.0\.0\.1:9\/keys: /]],
+  ],
   [tls, [["ok", /is valid until/]], expiry - 15 * day],
   [tls, [["warning", /expires on Jan/]], expiry - 13 * day],
-  [tls, [["problem", /has expired on/]], expiry + day],
-  [tls, [["problem", /is valid from/]], Date.parse("2019-01-01")],
+  [tls, [["problem", /expired on/]], expiry + day],
+  [tls, [["problem", /is not valid until/]], Date.parse("2019-01-01")],
   [
     { ...tls, MEMORY_TLS_KEY_FILE: tlsPath("client-key.pem") },
     [["problem", /the key is not that of the certificate/]],
   ],
-])("doctor says of %j what it should", async (environment, expected, now) => {
+])("checks %j", async (environment, expected, now) => {
   const checks = await checkSecurity(readConfig(environment).settings, now);
   expect(checks.map(({ status, detail }) => [status, detail])).toEqual(
     expected.map(([status, detail]) => [status, expect.stringMatching(detail)]),

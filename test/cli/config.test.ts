@@ -74,7 +74,7 @@ test("reports unknown variables that start with MEMORY_ and suggests the nearest
   ]);
 });
 
-describe("addresses for people", () => {
+describe("displayed addresses", () => {
   test.each([
     [
       { DATABASE_URL: "postgres://u:secret@db.example:5433/memories?password=secret" },
@@ -89,7 +89,7 @@ describe("addresses for people", () => {
     expect(databaseName(readConfig(environment))).toBe(name);
   });
 
-  test("of Ollama have no password", () => {
+  test("omit the password of Ollama", () => {
     expect(withoutSecrets("http://u:secret@ollama:11434/base/?token=secret")).toBe(
       "http://ollama:11434/base",
     );

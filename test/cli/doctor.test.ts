@@ -16,7 +16,7 @@ import type { Database, Row } from "../../src/storage/database/database.ts";
 import { databaseEngines } from "../support/postgres/databases.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 
-/** A database that answers each statement with the rows of the first pattern in it. */
+/** Creates a database that returns, for each statement, the rows of the first pattern that matches it. */
 function answering(...answers: readonly [pattern: RegExp, rows: readonly Row[]][]): Database {
   const query = async ({ text }: { text: string }) =>
     answers.find(([pattern]) => pattern.test(text))?.[1] ?? [];
@@ -34,10 +34,10 @@ describe("pgvector", () => {
     );
 
   test.each([
-    [null, "0.8.7", "ok", /0\.8\.7, to be installed by the first migration/],
+    [null, "0.8.7", "ok", /0\.8\.7; the first migration installs it/],
     ["0.8.7", "0.8.7", "ok", /^pgvector 0\.8\.7$/],
-    ["0.8.3", "0.8.3", "warning", /known faults in vacuum/],
-    ["0.8.5", "0.8.7", "warning", /0\.8\.5 is in use, although the server has 0\.8\.7/],
+    ["0.8.3", "0.8.3", "warning", /known bugs in vacuum/],
+    ["0.8.5", "0.8.7", "warning", /0\.8\.5 is installed, but the server provides 0\.8\.7/],
   ])("%s installed and %s available is %s", async (installed, available, status, detail) => {
     const checks = await checkEngine(engineWith(installed, available), "here");
     expect(checks.find(({ name }) => name === "pgvector")).toMatchObject({
@@ -50,7 +50,7 @@ describe("pgvector", () => {
 describe("a PostgreSQL server", () => {
   const healthy = {
     read_only: false,
-    may_create: true,
+    can_create: true,
     encoding: "UTF8",
     unsafe: null,
     max_connections: 97,
@@ -61,8 +61,8 @@ describe("a PostgreSQL server", () => {
   test.each([
     [{}, local, []],
     [{ read_only: true }, local, ["postgresql: problem"]],
-    [{ may_create: false }, local, ["privileges: problem"]],
-    [{ may_create: null }, local, ["privileges: problem"]],
+    [{ can_create: false }, local, ["privileges: problem"]],
+    [{ can_create: null }, local, ["privileges: problem"]],
     [{ encoding: "SQL_ASCII" }, local, ["encoding: problem"]],
     [{ unsafe: "fsync = off" }, local, ["durability: warning"]],
     [{ max_connections: 10 }, local, ["connections: warning"]],
@@ -79,9 +79,13 @@ describe("a PostgreSQL server", () => {
 
 test.each([
   [undefined, "ok", /MEMORY_PORT=0/],
-  [{ kind: "absent", url: "http://h" }, "ok", /none runs/],
-  [{ kind: "unrecognized", url: "http://h", reason: "no HTTP" }, "problem", /no memory-service.*no HTTP/],
-  [{ kind: "server", url: "http://h", ready: true, checks: {} }, "ok", /is ready/],
+  [{ kind: "absent", url: "http://h" }, "ok", /no server is running/],
+  [
+    { kind: "unrecognized", url: "http://h", reason: "no HTTP" },
+    "problem",
+    /not a memory-service that responds \(no HTTP\)/,
+  ],
+  [{ kind: "server", url: "http://h", ready: true, checks: {} }, "ok", /and ready$/],
   [
     { kind: "server", url: "http://h", ready: true, checks: { embedder: { ok: false, detail: "gone" } } },
     "warning",
@@ -90,10 +94,10 @@ test.each([
   [
     { kind: "server", url: "http://h", ready: false, checks: { database: { ok: false, detail: "gone" } } },
     "problem",
-    /not ready: database: gone/,
+    /but not ready: database: gone/,
   ],
 ] as const satisfies [ServerProbe | undefined, string, RegExp][])(
-  "the server %j is %s",
+  "reports the server %j as %s",
   (answer, status, detail) => {
     expect(checkServer(answer)).toMatchObject({ status, detail: expect.stringMatching(detail) });
   },
@@ -102,10 +106,10 @@ test.each([
 test.each([
   [{}, []],
   [{ MEMORY_PROT: "1" }, [/MEMORY_PROT is not a known setting/]],
-  [{ OLLAMA_API_URL: "http://10.0.0.7:11434" }, [/goes to Ollama at 10\.0\.0\.7:11434 unencrypted/]],
+  [{ OLLAMA_API_URL: "http://10.0.0.7:11434" }, [/is sent to Ollama at 10\.0\.0\.7:11434 unencrypted/]],
   [{ OLLAMA_API_URL: "http://ollama:11434" }, []],
   [{ OLLAMA_API_URL: "https://ollama.example" }, []],
-])("of the settings %j it warns as it should", (environment, details) => {
+])("warns about the settings %j", (environment, details) => {
   const found = worries(checkProgram(readConfig(environment), environment));
   expect(found.map(({ detail }) => detail)).toEqual(details.map((detail) => expect.stringMatching(detail)));
 });
@@ -145,7 +149,7 @@ describe("a domain", () => {
     [domain, []],
     [
       { ...domain, report: { ...report, model: "old", dimensions: 4 } },
-      [/\(4 dimensions, now 3\): the server embeds/],
+      [/\(4 dimensions, now 3\): the server re-embeds/],
     ],
     [{ ...domain, report: { ...report, model: "old", memories: 0 } }, []],
     [{ ...domain, digest: "older" }, [/by another version of m:latest/]],
@@ -159,7 +163,7 @@ describe("a domain", () => {
 });
 
 describe.each(databaseEngines())("in a database on $name", (engine) => {
-  test("memories are counted by state and version, expired ones left out", async () => {
+  test("counts memories by state and version, without expired ones", async () => {
     const database = await engine.open();
     try {
       await database.execute(`
@@ -196,7 +200,7 @@ describe.each(databaseEngines())("in a database on $name", (engine) => {
       await database.execute(`
         update pg_index set indisvalid = false where indexrelid = 'work_memories_text_idx'::regclass`);
       expect(await checkIndexes(database, domains)).toMatchObject([
-        { status: "warning", detail: expect.stringContaining("work_memories_text_idx is not valid") },
+        { status: "warning", detail: expect.stringContaining("work_memories_text_idx is invalid") },
       ]);
       await database.execute("select create_domain_memories_table('work')");
       expect(await checkIndexes(database, domains)).toEqual([]);
@@ -204,14 +208,14 @@ describe.each(databaseEngines())("in a database on $name", (engine) => {
       await database.execute("drop table work_chunks, work_memories");
       expect(await inspectDomains(database)).toMatchObject({
         domains: [],
-        checks: [{ status: "problem", detail: 'domain "work" is listed and has no table' }],
+        checks: [{ status: "problem", detail: 'domain "work" exists but its table does not' }],
       });
     } finally {
       await database.close();
     }
   });
 
-  test("a database that is behind, or newer than the program, is told", async () => {
+  test("reports a database with pending migrations, and one that is newer than the program", async () => {
     const database = await engine.open();
     try {
       expect(await checkMigrations(database, true)).toMatchObject({ status: "ok", detail: "up to date" });
@@ -238,13 +242,13 @@ describe.each(databaseEngines())("in a database on $name", (engine) => {
   });
 });
 
-test("a data directory that cannot be one is a problem with a remedy", async () => {
+test("reports an unusable data directory as a problem with a remedy", async () => {
   const { path, remove } = await temporaryDirectory();
   try {
     const config = readConfig({ MEMORY_DATA_DIR: `${import.meta.filename}/data` });
     const { checks } = await inspectStorage(config, undefined);
     expect(checks).toMatchObject([
-      { name: "database", status: "problem", detail: expect.stringContaining("is no directory") },
+      { name: "database", status: "problem", detail: expect.stringContaining("is not a directory") },
     ]);
     const fine = await inspectStorage(readConfig({ MEMORY_DATA_DIR: `${path}/a/b` }), undefined);
     expect(fine.checks[0]).toMatchObject({ name: "database", status: "ok" });

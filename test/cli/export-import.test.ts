@@ -22,7 +22,7 @@ let ollama: FakeOllama;
 let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
 let data: ServerData;
 let source: ServerProcess;
-/** An export of `source` with embeddings. */
+/** The export of `source`, with embeddings. */
 let file: string;
 let exported: string;
 
@@ -32,7 +32,7 @@ beforeAll(async () => {
   data = await createDataDirectory();
   source = await startServerProcess({ env: { ...data.env, OLLAMA_API_URL: ollama.url } });
   using grpc = openGrpcClient(source.url);
-  // Waits for the embeddings.
+  // Wait for the embeddings.
   for (let first = 0; first < MEMORIES; first += 100) {
     const items = Array.from({ length: 100 }, (_, n) => ({
       domain: "work",
@@ -77,12 +77,12 @@ async function exportOf(server: ServerProcess, args: readonly string[] = []): Pr
 const importInto = (server: ServerProcess, args: readonly string[], stdin?: string) =>
   runProgram(["import", "--server", server.url, ...args], stdin === undefined ? {} : { stdin });
 
-/** But for the numbers that two installations have given to the same embedding version. */
+/** Removes the number of the embedding version, which differs between installations. */
 function comparable(lines: string): string {
   return lines.replace(/("embeddingVersion":\{"version":)\d+/, "$1");
 }
 
-test("an export has a header, a line for each memory and a summary", () => {
+test("export writes a header, one line per memory and a summary", () => {
   const lines = exported
     .trimEnd()
     .split("\n")
@@ -101,7 +101,7 @@ describe.each(serverEngines())("into $name", ({ create }) => {
   beforeAll(async () => {
     own = await create();
     target = await startServerProcess({ env: { ...own.env, OLLAMA_API_URL: ollama.url } });
-    // The model is known, and its version with it.
+    // From now on the server knows the embedding version.
     using grpc = openGrpcClient(target.url);
     await grpc.client.store({ content: "first", domain: "first" });
   }, 120_000);
@@ -110,7 +110,7 @@ describe.each(serverEngines())("into $name", ({ create }) => {
     await own?.[Symbol.asyncDispose]();
   });
 
-  test("an export that is imported and exported again is equal", async () => {
+  test("an imported export is equal to its own export", async () => {
     const imported = await importInto(target, [file]);
     expect(imported.stderr).toMatch(/^imported after 300 records in \d+\.\d s: 300 created\n$/);
     expect(imported).toMatchObject({ code: 0, stdout: "" });
@@ -121,7 +121,7 @@ describe.each(serverEngines())("into $name", ({ create }) => {
     expect(again.code).toBe(0);
   });
 
-  test("lines that break a rule are named, and the rest goes on or stops as asked", async () => {
+  test("names invalid lines, and stops or continues as --on-error says", async () => {
     const line = (id: string, more = "") => `{"record":{"memory":{"id":"${id}","content":"x"${more}}}}`;
     const broken = [
       line("one"),
@@ -135,24 +135,24 @@ describe.each(serverEngines())("into $name", ({ create }) => {
       "[]",
       line("last"),
     ].join("\n");
-    const goesOn = await importInto(target, ["-", "--domain", "broken", "--on-error", "continue"], broken);
-    expect(goesOn.code).toBe(1);
-    const said = goesOn.stderr.trimEnd().split("\n");
-    expect(said).toEqual([
-      expect.stringMatching(/^line 2: is not JSON: /),
-      expect.stringMatching(/^line 4: is no line of an export: .*surce/),
+    const continued = await importInto(target, ["-", "--domain", "broken", "--on-error", "continue"], broken);
+    expect(continued.code).toBe(1);
+    const lines = continued.stderr.trimEnd().split("\n");
+    expect(lines).toEqual([
+      expect.stringMatching(/^line 2: not JSON: /),
+      expect.stringMatching(/^line 4: not a line of an export: .*surce/),
       expect.stringMatching(/^line 5: memory "three": record\.memory\.importance: must be a finite number/),
-      expect.stringMatching(/^line 6: record\.memory\.metadata\.k\[0\] must be well-formed Unicode/),
+      expect.stringMatching(/^line 6: record\.memory\.metadata\.k\[0\] contains an unpaired surrogate/),
       expect.stringMatching(/^line 7: record\.memory\.id: must not be empty/),
       expect.stringMatching(/^line 8: memory "six": record\.memory\.content: must not contain the NUL/),
-      expect.stringMatching(/^line 9: is no line of an export: /),
+      expect.stringMatching(/^line 9: not a line of an export: /),
       expect.stringMatching(/^imported after 9 records in .*: 2 created, 7 rejected$/),
     ]);
 
     const stops = await importInto(target, ["-", "--domain", "stopped"], broken);
     expect(stops.code).toBe(1);
     expect(stops.stderr).toMatch(
-      /^line 2: is not JSON: .*\nstopped after 2 records in .*: 1 created, 1 rejected\n$/,
+      /^line 2: not JSON: .*\nstopped after 2 records in .*: 1 created, 1 rejected\n$/,
     );
 
     const resumed = await importInto(target, ["-", "--domain", "stopped", "--from-line", "10"], broken);
@@ -160,24 +160,26 @@ describe.each(serverEngines())("into $name", ({ create }) => {
     expect(resumed.code).toBe(0);
   });
 
-  test("a file whose end is missing is told", async () => {
+  test("reports a truncated file", async () => {
     const lines = exported.split("\n");
     const cut = `${lines.slice(0, 5).join("\n")}\n${lines[5]?.slice(0, 100)}`;
     const result = await importInto(target, ["-", "--domain", "cut", "--on-error", "continue"], cut);
     expect(result.code).toBe(1);
-    expect(result.stderr).toContain("line 6: is not JSON");
-    expect(result.stderr).toContain("the file ends without a summary");
+    expect(result.stderr).toContain("line 6: not JSON");
+    expect(result.stderr).toContain("the file has no summary at its end");
     const gap = [...lines.slice(0, 5), ...lines.slice(-2)].join("\n");
     const second = await importInto(target, ["-", "--domain", "cut"], gap);
-    expect(second.stderr).toContain("line 6 says 300 records, there are 4: some lines are missing");
+    expect(second.stderr).toContain(
+      "the summary in line 6 counts 300 records, but the file has 4; some lines are missing",
+    );
   });
 });
 
-test("an export that is interrupted says where to go on", async () => {
+test("an interrupted export names the cursor at which to resume", async () => {
   const args = ["export", "--server", source.url, "--domain", "work", "--embeddings"];
   const { child, stderr, exited } = startProgram(args);
   if (child.stdout === null) throw new Error("no standard output");
-  // It fills the pipe, and waits for us.
+  // The export fills the pipe and waits for this reader.
   await new Promise((resolve) => child.stdout?.once("readable", resolve));
   child.kill("SIGINT");
   const begun = await text(child.stdout);
@@ -195,10 +197,10 @@ test("an export that is interrupted says where to go on", async () => {
   expect(imported.stderr).toMatch(/: 300 created\n$/);
 });
 
-test("where no server is, a sentence says so", async () => {
+test("reports an unreachable server and a missing file in one sentence", async () => {
   const result = await runProgram(["export", "--server", "http://127.0.0.1:9"]);
   expect(result).toMatchObject({ code: 1, stdout: "" });
-  expect(result.stderr).toMatch(/no server answers at http:\/\/127\.0\.0\.1:9/);
+  expect(result.stderr).toMatch(/cannot reach a server at http:\/\/127\.0\.0\.1:9/);
   const missing = await runProgram(["import", join(directory.path, "missing"), "--server", source.url]);
   expect(missing.code).toBe(1);
   expect(missing.stderr).toMatch(/^memory-service: cannot read .*missing: ENOENT/);

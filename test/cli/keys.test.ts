@@ -7,7 +7,7 @@ import { createDataDirectory } from "../support/postgres/data-directory.ts";
 import { runProgram, startServerProcess } from "../support/server/server-process.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 
-test("create-key shows a key and its line once", async () => {
+test("create-key prints a key and its line", async () => {
   const args = [
     "create-key",
     "--name",
@@ -26,14 +26,14 @@ test("create-key shows a key and its line once", async () => {
   expect(found?.caller.may("write", "acme-x")).toBe(true);
 });
 
-test("create-key adds a line of its own, and none that would spoil the file", async () => {
+test("create-key appends a line, unless it would make the file invalid", async () => {
   const { path: directory, remove } = await temporaryDirectory();
   const file = join(directory, "keys");
   const makeKey = (name: string) =>
     runProgram(["create-key", "--name", name, "--scope", "read:acme", "--file", file]);
   const names = async () => apiKeysFrom(await readFile(file, "utf8")).map(({ name }) => name);
   await makeKey("first");
-  // As some editors leave it.
+  // Some editors omit the final line break.
   await writeFile(file, (await readFile(file, "utf8")).trimEnd());
   expect((await makeKey("second")).code).toBe(0);
   expect(await names()).toEqual(["first", "second"]);
@@ -46,7 +46,7 @@ test("create-key adds a line of its own, and none that would spoil the file", as
   await remove();
 });
 
-test("a server asks for keys, takes those added while it runs, and ends with those taken away", {
+test("a server requires keys, accepts keys added while it runs and rejects removed keys", {
   timeout: 120_000,
 }, async () => {
   await using ollama = await startFakeOllama({ installed: [] });

@@ -9,14 +9,14 @@ import { openGrpcClient, runProgram, startServerProcess } from "../support/serve
 
 type Environment = Readonly<Record<string, string>>;
 
-/** What `doctor --json` says, with its exit code. */
+/** Returns the report of `doctor --json`, with the exit code. */
 async function examine(env: Environment): Promise<Report & { readonly code: number | null }> {
   const { code, stdout, stderr } = await runProgram(["doctor", "--json"], { env });
   expect(stderr).toBe("");
   return { code, ...(JSON.parse(stdout) as Report) };
 }
 
-/** `name: status`, without what is fine. */
+/** Returns the checks that are not ok, as `name: status`. */
 function worries({ checks }: Report): string[] {
   return checks.filter(({ status }) => status !== "ok").map(({ name, status }) => `${name}: ${status}`);
 }
@@ -27,7 +27,7 @@ function check({ checks }: Report, name: string): Check {
   return found;
 }
 
-/** Stores three memories with a running server and looks at it meanwhile. */
+/** Stores three memories on a server and runs doctor while it is running. */
 async function storeThree(env: Environment): Promise<Report & { readonly code: number | null }> {
   await using server = await startServerProcess({ env });
   using connection = openGrpcClient(server.url);
@@ -45,15 +45,15 @@ async function storeThree(env: Environment): Promise<Report & { readonly code: n
 const migrationNames = (await readMigrations(sqlDirectory)).map(({ name }) => name);
 
 describe.each(serverEngines())("on $name", ({ name, create }) => {
-  /** The embedded engine is never without that one. */
+  /** The embedded engine always gets this warning. */
   const usual = name === "embedded" ? ["durability: warning"] : [];
 
-  test("from an empty database to a full one, migrate and doctor say what is there and change nothing", {
+  test("migrate --print and doctor change nothing, from an empty database to a full one", {
     timeout: 120_000,
   }, async () => {
     await using data = await create({ empty: true });
     await using ollama = await startFakeOllama();
-    // One below, so that making it would show.
+    // A subdirectory, so that the test notices if a command creates it.
     const directory = join(data.env.MEMORY_DATA_DIR ?? "", "data");
     const engine = name === "embedded" ? { MEMORY_DATA_DIR: directory } : data.env;
     const env = { ...engine, OLLAMA_API_URL: ollama.url };
@@ -67,7 +67,7 @@ describe.each(serverEngines())("on $name", ({ name, create }) => {
 
     const first = await runProgram(["migrate"], { env });
     expect(first).toMatchObject({ code: 0, stderr: "" });
-    // All of them: neither the printing nor the doctor has applied one.
+    // All migrations: neither --print nor doctor has applied one.
     expect(first.stdout).toBe(migrationNames.map((migration) => `applied ${migration}\n`).join(""));
     const second = await runProgram(["migrate"], { env });
     expect(second).toMatchObject({ code: 0, stdout: "already up to date\n", stderr: "" });
@@ -80,7 +80,7 @@ describe.each(serverEngines())("on $name", ({ name, create }) => {
       { name: "default", memories: 0 },
       { name: "work", memories: 3, failed: 0 },
     ]);
-    expect(check(running, "server").detail).toMatch(/^runs at .* and is ready$/);
+    expect(check(running, "server").detail).toMatch(/^running at .* and ready$/);
     if (name === "embedded")
       expect(check(running, "database").detail).toMatch(/in use by the running server/);
 
@@ -88,7 +88,7 @@ describe.each(serverEngines())("on $name", ({ name, create }) => {
     expect(fine.code).toBe(0);
     expect(worries(fine)).toEqual(usual);
     expect(check(fine, "migrations").detail).toBe("up to date");
-    expect(check(fine, "model").detail).toMatch(/^nomic-embed-text:latest embeds, with 768 dimensions/);
+    expect(check(fine, "model").detail).toMatch(/^nomic-embed-text:latest works, with 768 dimensions/);
     const counts = {
       pending: 0,
       failed: 0,
@@ -104,10 +104,10 @@ describe.each(serverEngines())("on $name", ({ name, create }) => {
     const missing = await examine({ ...env, OLLAMA_EMBEDDING_MODEL: "bge-m3" });
     expect(missing.code).toBe(0);
     expect(worries(missing)).toEqual([...usual, "model: warning", "domain: warning"]);
-    expect(check(missing, "model").remedy).toBe("to have it at once: ollama pull bge-m3");
+    expect(check(missing, "model").remedy).toBe('to pull it now, run "ollama pull bge-m3"');
     expect(check(missing, "domain")).toMatchObject({
-      detail: expect.stringContaining("embeds its 3 memories again"),
-      remedy: "to keep its embeddings set OLLAMA_EMBEDDING_MODEL=nomic-embed-text:latest",
+      detail: expect.stringContaining("re-embeds its 3 memories"),
+      remedy: "to keep its embeddings, set OLLAMA_EMBEDDING_MODEL=nomic-embed-text:latest",
     });
     expect(ollama.requests.filter(({ path }) => path === "/api/pull")).toEqual([]);
 

@@ -10,7 +10,7 @@ import { runProgram, type ServerProcess, startServerProcess } from "../support/s
 
 vi.setConfig({ testTimeout: 60_000 });
 
-describe("the commands for people", () => {
+describe("the memory commands", () => {
   let data: ServerData;
   let server: ServerProcess;
 
@@ -23,14 +23,14 @@ describe("the commands for people", () => {
     await data?.[Symbol.asyncDispose]();
   });
 
-  /** Asks the server by its address in the settings. */
+  /** Runs a command with the address of the server in its settings. */
   const run = (args: readonly string[], stdin?: string) =>
     runProgram(args, {
       env: { MEMORY_PORT: String(server.port) },
       ...(stdin === undefined ? {} : { stdin }),
     });
 
-  test("store, search, get, list, delete and domains answer in JSON where there is no terminal", async () => {
+  test("store, search, get, list, delete and domains print JSON if the output is not a terminal", async () => {
     const full = ["--id", "m", "--domain", "work", "--source", "s", "--importance", "0.5", "--tag", "a", "b"];
     const stored = await run(["store", "Buy apples", ...full, "--metadata", '{"k":1}', "--ttl", "7d"]);
     expect(stored).toMatchObject({ code: 0, stderr: "" });
@@ -77,7 +77,7 @@ describe("the commands for people", () => {
     expect(JSON.parse(deleted.stdout)).toEqual({ deleted: true });
   });
 
-  test("what fails ends with 1, what was asked for wrongly with 2", async () => {
+  test("exits with code 1 for a failure and with code 2 for a usage error", async () => {
     expect(await run(["get", "missing"])).toMatchObject({
       code: 1,
       stdout: "",
@@ -91,7 +91,7 @@ describe("the commands for people", () => {
   });
 });
 
-describe("text for people", () => {
+describe("text output", () => {
   const memory = create(MemorySchema, {
     id: "m",
     domain: "work",
@@ -100,7 +100,7 @@ describe("text for people", () => {
     version: 1n,
   });
 
-  test("shows a memory without steering the terminal", () => {
+  test("replaces control characters of a memory", () => {
     expect(formatMemory(memory)).toBe(
       [
         "id         m",
@@ -116,17 +116,17 @@ describe("text for people", () => {
     expect(formatList([memory])).toBe("m  1970-01-01T00:00:00.000Z  two lines �[31mred\n");
   });
 
-  test("shows hits, or that there are none, and why meaning was left out", () => {
+  test("shows hits, that there are none, and why semantic search was skipped", () => {
     const found = create(SearchResponseSchema, {
       hits: [{ memory, score: 0.5, snippet: { text: "two" } }],
       info: { degraded: true },
     });
-    expect(formatSearch(found)).toMatch(/^1\. {2}0\.5000 {2}work {2}m\n {4}two\n\(by words only: /);
-    expect(formatSearch(create(SearchResponseSchema))).toBe("nothing found\n");
+    expect(formatSearch(found)).toMatch(/^1\. {2}0\.5000 {2}work {2}m\n {4}two\n\(full-text search only: /);
+    expect(formatSearch(create(SearchResponseSchema))).toBe("no memories found\n");
   });
 });
 
-test("progress is a bar on a terminal and a line now and then elsewhere", () => {
+test("shows progress as a bar on a terminal and as lines elsewhere", () => {
   for (const [isTTY, expected] of [
     [true, "\r\u001b[K[###############...............] 50 %  5 memories  6 s\r\u001b[K"],
     [false, "5 memories, 50 %, 6 s\n"],
@@ -137,12 +137,12 @@ test("progress is a bar on a terminal and a line now and then elsewhere", () => 
     time = 6_000;
     progress.show("5 memories", 5, 10);
     progress.show("6 memories", 6, 10);
-    progress.end();
+    progress.clear();
     expect(written).toBe(expected);
   }
 });
 
-test("lines are read whole, wherever the bytes are cut", async () => {
+test("reads whole lines, wherever the chunks of bytes end", async () => {
   const bytes = Buffer.from("é1\n\n2\r\nlast");
   async function* inPieces(size: number) {
     for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);

@@ -1,12 +1,12 @@
 import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
 
-/** A PostgreSQL that refuses everybody. */
+/** A fake PostgreSQL server that rejects every connection. */
 export interface RefusingPostgres extends AsyncDisposable {
   readonly port: number;
 }
 
-/** Answers each start-up message with one error of this SQLSTATE, in PostgreSQL's wire protocol. */
+/** Responds to each start-up message with an error of this SQLSTATE, in PostgreSQL's wire protocol. */
 export async function startRefusingPostgres(sqlstate: string, message: string): Promise<RefusingPostgres> {
   const fields = `SFATAL\0VFATAL\0C${sqlstate}\0M${message}\0\0`;
   const answer = Buffer.alloc(5 + Buffer.byteLength(fields));

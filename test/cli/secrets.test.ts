@@ -7,7 +7,7 @@ import { startRefusingPostgres } from "./refusing-postgres.ts";
 const SECRET = "hunter2";
 const REFUSED = 'password authentication failed for user "agent"';
 
-/** The same refused login, by each of the two ways to configure it. */
+/** The same failing login, configured in each of the two ways. */
 function refusedSettings(port: number): Record<string, string>[] {
   const [host, user, db] = ["127.0.0.1", "agent", "memories"];
   const address = { POSTGRES_HOST: host, POSTGRES_PORT: String(port), POSTGRES_USER: user, POSTGRES_DB: db };
@@ -17,7 +17,7 @@ function refusedSettings(port: number): Record<string, string>[] {
   ];
 }
 
-test("a wrong password is told with its remedy by serve and doctor, and never shown", {
+test("serve and doctor report a wrong password with a remedy and never show it", {
   timeout: 60_000,
 }, async () => {
   await using server = await startRefusingPostgres("28P01", REFUSED);
@@ -44,7 +44,7 @@ test("a wrong password is told with its remedy by serve and doctor, and never sh
   }
 });
 
-test("a server that runs with passwords logs none of them", { timeout: 120_000 }, async () => {
+test("a server does not log passwords", { timeout: 120_000 }, async () => {
   await using ollama = await startFakeOllama({ installed: [] });
   await using data = await createDataDirectory();
   const url = new URL(ollama.url);

@@ -8,7 +8,7 @@ import { runProgram, startServerProcess } from "../support/server/server-process
 import { tlsFile, tlsPath } from "../support/server/tls.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 
-/** The serial number of the certificate that is shown now. */
+/** Returns the serial number of the certificate that the server presents. */
 function serialAt(port: number): Promise<string> {
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   const ca = tlsFile("ca.pem");
@@ -21,13 +21,13 @@ function serialAt(port: number): Promise<string> {
   return promise;
 }
 
-test("a server with mutual TLS is asked by commands, and renews its certificate", {
+test("commands call a server with mutual TLS, which reloads a renewed certificate", {
   timeout: 120_000,
 }, async () => {
   await using ollama = await startFakeOllama({ installed: [] });
   await using data = await createDataDirectory();
   const { path: directory, remove } = await temporaryDirectory();
-  /** In one step: half a file would be read, too. */
+  /** Replaces a file atomically; the server would also read half a file. */
   const install = async (name: string) => {
     for (const suffix of [".pem", "-key.pem"]) {
       await copyFile(tlsPath(`${name}${suffix}`), join(directory, "new"));
@@ -56,14 +56,14 @@ test("a server with mutual TLS is asked by commands, and renews its certificate"
   });
   const store = ["store", "tea is green", "--id", "m1"];
   expect(await runProgram(store, { env: { ...tls, ...known } })).toMatchObject({ code: 0, stderr: "" });
-  const stranger = await runProgram(["get", "m1", "--server", server.url], { env: port });
-  expect(stranger).toMatchObject({
+  const unverified = await runProgram(["get", "m1", "--server", server.url], { env: port });
+  expect(unverified).toMatchObject({
     code: 1,
     stderr: "memory-service: self-signed certificate in certificate chain\n",
   });
 
   const first = await serialAt(server.port);
-  // The pair is complete only when both files have been exchanged; until then the old one is shown.
+  // The server presents the old certificate until both files have been replaced.
   await install("renewed-server");
   await server.whenLogged(({ msg }) => msg === "read the certificate again");
   expect(await serialAt(server.port)).not.toBe(first);
@@ -76,7 +76,7 @@ test("a server with mutual TLS is asked by commands, and renews its certificate"
   await remove();
 });
 
-test("certificates that do not belong together stop the start", async () => {
+test("a server does not start with a certificate and key that do not match", async () => {
   const env = {
     MEMORY_TLS_CERT_FILE: tlsPath("server.pem"),
     MEMORY_TLS_KEY_FILE: tlsPath("client-key.pem"),

@@ -2,40 +2,48 @@ import { describe, expect, test } from "vitest";
 import { runProgram } from "../support/server/server-process.ts";
 
 const COMMANDS =
-  "serve, migrate, doctor, version, healthcheck, create-key, store, search, get, list, delete, domains, export, import, import-legacy, adopt, mcp or compare";
+  "serve, migrate, doctor, version, healthcheck, create-key, store, search, get, list, delete, domains, export, import, mcp, import-legacy, adopt, compare";
 
-/** What a mistake of whoever calls or configures the program gets: nothing but one sentence, and code 2. */
+/** A usage error prints one sentence, and the exit code is 2. */
 const mistakes: readonly [
   args: readonly string[],
   env: Readonly<Record<string, string>>,
   sentence: string | RegExp,
 ][] = [
-  [[], {}, `no command is given, it must be ${COMMANDS}`],
-  [["srve"], {}, `unknown command "srve", it must be ${COMMANDS}`],
-  [["doctor", "--jsn"], {}, 'unknown option "--jsn" of doctor, it must be --json or --help'],
-  [["search", "two", "words"], {}, "search takes 1 argument, quote one that has spaces"],
+  [[], {}, `no command given; available commands: ${COMMANDS}`],
+  [["srve"], {}, `unknown command "srve"; available commands: ${COMMANDS}`],
+  [["doctor", "--jsn"], {}, 'unknown option "--jsn" of doctor; available options: --json, --help'],
+  [["search", "two", "words"], {}, "search takes 1 argument; quote an argument that contains spaces"],
   [["search"], {}, "missing required argument 'query'"],
-  [["get", "m", "--server", "nowhere"], {}, '--server must be a URL as http://127.0.0.1:50051, is "nowhere"'],
-  [["get", "m"], {}, "MEMORY_PORT must be the port of the server, is 0"],
-  [["list", "--limit", "x"], {}, '--limit must be a whole number, is "x"'],
-  [["list", "--filter", "[]"], {}, /^--filter is no Filter of the contract: /],
-  [["store", "x", "--ttl", "soon"], {}, '--ttl must be a time as 90s, 30m, 12h or 7d, is "soon"'],
-  [["store", "x", "--metadata", "1"], {}, "--metadata must be a JSON object, is 1"],
+  [
+    ["get", "m", "--server", "nowhere"],
+    {},
+    '--server must be a URL such as http://127.0.0.1:50051, got "nowhere"',
+  ],
+  [["get", "m"], {}, "MEMORY_PORT must be the port of the server, got 0"],
+  [["list", "--limit", "x"], {}, '--limit must be a whole number, got "x"'],
+  [["list", "--filter", "[]"], {}, /^--filter must be a Filter in protobuf's JSON form: /],
+  [["store", "x", "--ttl", "soon"], {}, '--ttl must be a duration such as 90s, 30m, 12h or 7d, got "soon"'],
+  [["store", "x", "--metadata", "1"], {}, "--metadata must be a JSON object, got 1"],
   [
     ["import", "f", "--if-exists", "ask"],
     {},
-    "option '--if-exists <what>' argument 'ask' is invalid. Allowed choices are fail, replace, keep.",
+    "option '--if-exists <action>' argument 'ask' is invalid. Allowed choices are fail, replace, keep.",
   ],
-  [["import-legacy"], {}, "import-legacy needs the data directory of the old system, in which memory.db is"],
+  [
+    ["import-legacy"],
+    {},
+    "import-legacy requires the data directory of the old server, which contains memory.db",
+  ],
   [
     ["import-legacy", ".", "--verify", "--dry-run"],
     {},
-    "--dry-run and --verify cannot be done at once: give one of them",
+    "--dry-run and --verify cannot be combined; use one of them",
   ],
   [
     ["import-legacy", ".", "--on-conflict", "ask"],
     {},
-    "option '--on-conflict <what>' argument 'ask' is invalid. Allowed choices are skip, rename, replace.",
+    "option '--on-conflict <action>' argument 'ask' is invalid. Allowed choices are skip, rename, replace.",
   ],
   [["create-key", "--name", "a b", "--scope", "metrics"], {}, /^the key must have a name of 1 to 64 letters/],
   [
@@ -46,24 +54,24 @@ const mistakes: readonly [
   [
     ["create-key", "--name", "ci", "--scope", "metrics", "--expires", "soon"],
     {},
-    '--expires must be a date as 2030-01-31, is "soon"',
+    '--expires must be a date such as 2030-01-31, got "soon"',
   ],
-  [["serve", "now"], {}, 'serve takes no argument, is given "now"'],
+  [["serve", "now"], {}, 'serve takes no arguments, got "now"'],
   [["serve"], { MEMORY_PORT: "65536" }, 'MEMORY_PORT must be a whole number from 0 to 65535, is "65536"'],
-  [["healthcheck"], {}, "MEMORY_PORT must be the port of the server for a health check, is 0"],
+  [["healthcheck"], {}, "MEMORY_PORT must be the port of the server, got 0"],
 ];
 
-test.each(mistakes)("%j with %j is refused in one sentence", async (args, env, sentence) => {
+test.each(mistakes)("%j with %j prints one sentence and exits with code 2", async (args, env, sentence) => {
   const { code, stdout, stderr } = await runProgram(args, { env });
   expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
-  const [said, ...more] = stderr.replace("memory-service: ", "").split("\n");
-  expect({ said, more }).toEqual({
-    said: sentence instanceof RegExp ? expect.stringMatching(sentence) : sentence,
+  const [sentenceShown, ...more] = stderr.replace("memory-service: ", "").split("\n");
+  expect({ sentenceShown, more }).toEqual({
+    sentenceShown: sentence instanceof RegExp ? expect.stringMatching(sentence) : sentence,
     more: [""],
   });
 });
 
-test("settings that contradict each other or are out of range are listed together", async () => {
+test("lists all invalid and contradictory settings at once", async () => {
   const env = { DATABASE_URL: "postgres://db/memories", POSTGRES_HOST: "db", MEMORY_POOL_SIZE: "1" };
   const { code, stderr } = await runProgram(["doctor"], { env });
   expect(code).toBe(2);
@@ -75,8 +83,8 @@ test("settings that contradict each other or are out of range are listed togethe
   ]);
 });
 
-describe("what was asked for goes to standard output", () => {
-  test("version", async () => {
+describe("prints to standard output", () => {
+  test("the versions", async () => {
     const { code, stdout, stderr } = await runProgram(["version"]);
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     expect(stdout).toMatch(
@@ -84,7 +92,7 @@ describe("what was asked for goes to standard output", () => {
     );
   });
 
-  test("help with every command, and that of serve with every setting", async () => {
+  test("help with every command, and help of serve with every setting", async () => {
     const all = await runProgram(["--help"]);
     expect({ code: all.code, stderr: all.stderr }).toEqual({ code: 0, stderr: "" });
     for (const command of COMMANDS.split(/, | or /)) {
@@ -96,7 +104,7 @@ describe("what was asked for goes to standard output", () => {
   });
 });
 
-test("a health check where nobody listens fails with a sentence", async () => {
+test("healthcheck fails with one sentence if no server is running", async () => {
   const { code, stdout, stderr } = await runProgram(["healthcheck"], { env: { MEMORY_PORT: "9" } });
   expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
   expect(stderr).toMatch(/^memory-service: .*http:\/\/127\.0\.0\.1:9\b.*\n$/);

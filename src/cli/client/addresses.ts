@@ -2,19 +2,19 @@ import type { Config } from "../../app/config.ts";
 import type { PostgresAddress } from "../../storage/database/postgres-database.ts";
 import { isLoopbackHost } from "../../util/loopback.ts";
 
-/** An address and port as a URL has them: IPv6 in brackets. */
+/** Joins a host and a port as in a URL, with IPv6 addresses in brackets. */
 export function hostAndPort(host: string, port: number | string): string {
   return `${host.includes(":") ? `[${host}]` : host}:${port}`;
 }
 
-/** Where the data is, for people: without user and password. */
+/** Names the database or data directory for display, without user and password. */
 export function databaseName({ settings, postgres }: Config): string {
   if (postgres === undefined) return settings.MEMORY_DATA_DIR;
   const { host, port, database } = postgresEndpoint(postgres);
   return `${host.startsWith("/") ? `${host}:${port}` : hostAndPort(host, port)}/${database}`;
 }
 
-/** Host, port and database of a PostgreSQL; the host is a directory where it is a Unix socket. */
+/** Returns the host, port and database of a PostgreSQL address. For a Unix socket, the host is a directory. */
 export function postgresEndpoint(address: PostgresAddress): { host: string; port: number; database: string } {
   if (!("connectionString" in address)) return address;
   const url = new URL(address.connectionString.replace("@/", "@socket/"));
@@ -27,15 +27,15 @@ export function postgresEndpoint(address: PostgresAddress): { host: string; port
   };
 }
 
-/** A URL for people: without user, password and query. */
+/** Formats a URL for display, without user, password and query. */
 export function withoutSecrets(url: string): string {
   const { origin, pathname } = new URL(url);
   return `${origin}${pathname.replace(/\/+$/, "")}`;
 }
 
 /**
- * True if what is sent to the host surely leaves this machine's own networks. Names without a dot are those of
- * containers on one bridge.
+ * Returns true if traffic to the host certainly leaves this machine. A name without a dot counts as local, because
+ * containers on the same bridge network have such names.
  */
 export function isRemote(host: string): boolean {
   const name = host.replace(/^\[(.*)\]$/, "$1");

@@ -3,18 +3,18 @@ import tls, { type SecureContextOptions } from "node:tls";
 import type { SettingValues } from "../../app/config.ts";
 import { StartupError } from "../../memory/model/errors.ts";
 
-/** What a command trusts, and what it shows, when it asks a server over TLS. @throws StartupError */
+/** Reads the certificate authorities and the client certificate for TLS connections to a server. @throws StartupError */
 export async function readClientTls(settings: SettingValues): Promise<SecureContextOptions> {
-  const ca = await readNamed(settings, "MEMORY_CA_FILE");
-  const cert = await readNamed(settings, "MEMORY_CLIENT_CERT_FILE");
-  const key = await readNamed(settings, "MEMORY_CLIENT_KEY_FILE");
+  const ca = await readFileOf(settings, "MEMORY_CA_FILE");
+  const cert = await readFileOf(settings, "MEMORY_CLIENT_CERT_FILE");
+  const key = await readFileOf(settings, "MEMORY_CLIENT_KEY_FILE");
   return {
     ...(ca === undefined ? {} : { ca: [...tls.rootCertificates, ca.toString()] }),
     ...(cert === undefined || key === undefined ? {} : { cert, key }),
   };
 }
 
-async function readNamed(
+async function readFileOf(
   settings: SettingValues,
   name: "MEMORY_CA_FILE" | "MEMORY_CLIENT_CERT_FILE" | "MEMORY_CLIENT_KEY_FILE",
 ): Promise<Buffer | undefined> {
@@ -22,6 +22,6 @@ async function readNamed(
   try {
     return path === undefined ? undefined : await readFile(path);
   } catch (error) {
-    throw new StartupError(`${name} cannot be read: ${path}`, { cause: error });
+    throw new StartupError(`cannot read the file of ${name}: ${path}`, { cause: error });
   }
 }

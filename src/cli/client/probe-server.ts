@@ -7,21 +7,21 @@ import type { SettingValues } from "../../app/config.ts";
 import { hostAndPort } from "./addresses.ts";
 import { readClientTls } from "./client-tls.ts";
 
-/** What was found where a server should be. */
+/** The result of probing the address at which a server should run. */
 export type ServerProbe =
-  /** A server of this program. */
+  /** A memory-service runs there. */
   | {
       readonly kind: "server";
       readonly url: string;
       readonly ready: boolean;
       readonly checks: Readonly<Record<string, { readonly ok: boolean; readonly detail: string }>>;
     }
-  /** Nobody listens. */
+  /** Nothing listens there. */
   | { readonly kind: "absent"; readonly url: string }
-  /** Something listens that is not this program, or does not answer in time. */
+  /** Something listens there that is not a memory-service or does not respond in time. */
   | { readonly kind: "unrecognized"; readonly url: string; readonly reason: string };
 
-/** Asks `/readyz` of the server that listens with these settings; for an address of everywhere, on loopback. */
+/** Requests `/readyz` from the server with these settings. A wildcard address is probed on loopback. */
 export async function probeServer(settings: SettingValues, timeoutMs: number): Promise<ServerProbe> {
   const { MEMORY_HOST: host, MEMORY_PORT: port, MEMORY_TLS_CERT_FILE: certificate } = settings;
   const scheme = certificate === undefined ? "http" : "https";
@@ -31,7 +31,7 @@ export async function probeServer(settings: SettingValues, timeoutMs: number): P
   try {
     answer = await get(`${url}/readyz`, tls, timeoutMs);
   } catch (error) {
-    if (isRefusal(error)) return { kind: "absent", url };
+    if (isNotListening(error)) return { kind: "absent", url };
     const late = error instanceof Error && error.name === "TimeoutError";
     return { kind: "unrecognized", url, reason: late ? `no answer within ${timeoutMs / 1000} s` : "no HTTP" };
   }
@@ -41,7 +41,7 @@ export async function probeServer(settings: SettingValues, timeoutMs: number): P
   return { kind: "server", url, ...report };
 }
 
-/** Not by `fetch`, which refuses some ports. */
+/** Requests a URL without `fetch`, which refuses some ports. */
 async function get(
   url: string,
   tls: SecureContextOptions,
@@ -53,14 +53,14 @@ async function get(
     text(response).then((body) => resolve({ status: response.statusCode ?? 0, body }), reject);
   };
   const request = url.startsWith("https:")
-    ? // Asked by its address, which the certificate need not name; nothing secret is sent.
+    ? // The certificate need not name the address; the request carries no secret.
       https.get(url, { ...tls, agent: false, signal, rejectUnauthorized: false }, take)
     : http.get(url, { agent: false, signal }, take);
   request.once("error", (error) => reject(signal.aborted ? signal.reason : error));
   return await promise;
 }
 
-/** An address and not a name: a server on loopback is only answered under names of loopback. */
+/** Resolves a host to an address to connect to: a server on loopback rejects requests for other host names. */
 export async function connectAddress(host: string): Promise<string> {
   if (host === "0.0.0.0") return "127.0.0.1";
   if (/^[0:]*::?0*$/.test(host)) return "::1";
@@ -70,7 +70,12 @@ export async function connectAddress(host: string): Promise<string> {
   );
 }
 
-function isRefusal(error: unknown): boolean {
+/** Returns the checks that failed on a running server, by name. */
+export function failingChecks({ checks }: Extract<ServerProbe, { kind: "server" }>) {
+  return Object.entries(checks).filter(([, check]) => !check.ok);
+}
+
+function isNotListening(error: unknown): boolean {
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
   return ["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "EADDRNOTAVAIL"].includes(code);
 }

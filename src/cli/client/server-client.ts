@@ -8,28 +8,29 @@ import { hostAndPort } from "./addresses.ts";
 import { readClientTls } from "./client-tls.ts";
 import { connectAddress } from "./probe-server.ts";
 
-/** How long a command waits for an answer. */
+/** Maximum time that a command waits for a response. */
 export const CALL_TIMEOUT_MS = 30_000;
 
-/** After this long without a word a connection is tried before it is used: middle boxes forget silently. */
+/** A connection that was idle this long is pinged before use: middleboxes drop idle connections silently. */
 const PING_INTERVAL_MS = 60_000;
 
-/** The URL of the server to use: the one that was given, or the one at MEMORY_HOST and MEMORY_PORT. */
+/** Returns the URL of the server to use: the given one, or that of MEMORY_HOST and MEMORY_PORT. */
 export async function serverUrl(given: string | undefined): Promise<string> {
   if (given !== undefined) {
     if (!URL.canParse(given) || !/^https?:$/.test(new URL(given).protocol)) {
-      throw new UsageError(`--server must be a URL as http://127.0.0.1:50051, is "${given}"`);
+      throw new UsageError(`--server must be a URL such as http://127.0.0.1:50051, got "${given}"`);
     }
     return given;
   }
   const { MEMORY_HOST, MEMORY_PORT, MEMORY_TLS_CERT_FILE } = readConfig(process.env).settings;
-  if (MEMORY_PORT === 0) throw new SettingsError("MEMORY_PORT must be the port of the server, is 0");
-  // A certificate is for a name, as the setting has it.
-  if (MEMORY_TLS_CERT_FILE !== undefined) return `https://${hostAndPort(named(MEMORY_HOST), MEMORY_PORT)}`;
+  if (MEMORY_PORT === 0) throw new SettingsError("MEMORY_PORT must be the port of the server, got 0");
+  // The certificate names the host as the setting does, so do not resolve it.
+  if (MEMORY_TLS_CERT_FILE !== undefined)
+    return `https://${hostAndPort(certificateHost(MEMORY_HOST), MEMORY_PORT)}`;
   return `http://${hostAndPort(await connectAddress(MEMORY_HOST), MEMORY_PORT)}`;
 }
 
-/** A client of the server at the URL, with the API key and the certificates of the settings. @throws StartupError */
+/** Creates a client of the server at the URL, with the configured API key and certificates. @throws StartupError */
 export async function openServerClient(
   url: string,
 ): Promise<{ readonly client: MemoryClient; close(): void }> {
@@ -54,7 +55,7 @@ export async function openServerClient(
   };
 }
 
-/** Runs `work` with a client of the server at the URL. @throws StartupError, or UsageError if the server says that. */
+/** Runs `work` with a client of the server at the URL. @throws StartupError, or UsageError for an invalid argument. */
 export async function withClient<T>(
   url: string,
   work: (client: MemoryClient["raw"]) => Promise<T>,
@@ -69,12 +70,12 @@ export async function withClient<T>(
   }
 }
 
-/** Where an address stands for all of this machine, one of those is named. */
-function named(host: string): string {
+/** Replaces a wildcard address with the name under which this machine reaches itself. */
+function certificateHost(host: string): string {
   return /^(0\.0\.0\.0|[0:]*::?0*)$/.test(host) ? "localhost" : host;
 }
 
-/** An error of a call as a sentence for the operator; `url`: who was asked. */
+/** Converts the error of a call to the server at `url` into one whose message is a sentence for the operator. */
 export function toCliError(error: unknown, url: string): unknown {
   if (error instanceof StartupError || error instanceof UsageError) return error;
   const failure = memoryServiceErrorFrom(error);
@@ -83,6 +84,6 @@ export function toCliError(error: unknown, url: string): unknown {
     return new UsageError(all.length > 0 ? all.join("; ") : failure.message);
   }
   return failure.code === Code.Unavailable && failure.reason === undefined
-    ? new StartupError(`no server answers at ${url} (${failure.message})`, { cause: error })
+    ? new StartupError(`cannot reach a server at ${url} (${failure.message})`, { cause: error })
     : new StartupError(failure.message, { cause: error });
 }

@@ -3,26 +3,27 @@ import { readConfiguredProfiles } from "../../embedding/configured-profiles.ts";
 import type { EmbeddingSpace } from "../../embedding/embedder.ts";
 import { createOllamaClient, type OllamaClient } from "../../embedding/ollama/ollama-client.ts";
 import { OllamaError } from "../../embedding/ollama/ollama-errors.ts";
+import { messageOf } from "../../util/error-message.ts";
 import { type Check, ok, problem, warning } from "./check.ts";
 
-/** What was found of Ollama and the model. */
+/** The checks of Ollama and the model, and the model that they found. */
 export interface EmbedderFindings {
   readonly checks: readonly Check[];
-  /** With its tag, as configured. */
+  /** Name of the configured model, with its tag. */
   readonly model: string;
-  /** What the model's embeddings are like; undefined if it made none. */
+  /** Describes the model's embeddings; undefined if it returned none. */
   readonly space: EmbeddingSpace | undefined;
 }
 
-/** For a model that has to be loaded first, from a slow disk. */
+/** Long enough to load a model from a slow disk first. */
 const EMBED_TIMEOUT_MS = 60_000;
 
-/** More dimensions than pgvector puts into an index. */
+/** Maximum number of dimensions that pgvector can index. */
 const MAX_INDEXED_DIMENSIONS = 2_000;
 
 const TEXTS = ["the train leaves at noon", "a recipe for lentil soup"] as const;
 
-/** Asks Ollama for its version and its model, and has it embed two short texts. */
+/** Checks the version of Ollama and the model, and embeds two short texts. */
 export async function checkEmbedder(settings: SettingValues): Promise<EmbedderFindings> {
   const { OLLAMA_API_URL: url, OLLAMA_EMBEDDING_MODEL: configured } = settings;
   const profile = readConfiguredProfiles(settings.MEMORY_MODEL_PROFILES).find(configured);
@@ -35,7 +36,7 @@ export async function checkEmbedder(settings: SettingValues): Promise<EmbedderFi
     version = await client.version();
     digest = await client.digest();
   } catch (error) {
-    const detail = `${sentenceOf(error)}, asked at ${client.address}; searches find by words only`;
+    const detail = `${messageOf(error)} (at ${client.address}); only full-text search works`;
     return { model, space: undefined, checks: [problem("ollama", detail, remedyOf(error))] };
   }
   const checks = [ok("ollama", `Ollama ${version} answers at ${client.address}`)];
@@ -50,8 +51,8 @@ export async function checkEmbedder(settings: SettingValues): Promise<EmbedderFi
     checks.push(
       warning(
         "model",
-        `${dimensions} dimensions are more than the ${MAX_INDEXED_DIMENSIONS} that an index takes: each search reads every embedding`,
-        "choose a model of fewer dimensions for domains of more than some thousand memories",
+        `an index holds at most ${MAX_INDEXED_DIMENSIONS} dimensions, but the model has ${dimensions}: each search reads every embedding`,
+        "use a model with fewer dimensions for domains with more than a few thousand memories",
       ),
     );
   }
@@ -63,10 +64,14 @@ function checkMissing(configured: string, pulls: boolean): Check {
   return pulls
     ? warning(
         "model",
-        `Ollama does not have "${configured}" yet; the server pulls it, which takes its time`,
-        `to have it at once: ${remedy}`,
+        `Ollama does not have "${configured}" yet; the server pulls it, which takes a while`,
+        `to pull it now, run "${remedy}"`,
       )
-    : problem("model", `Ollama does not have "${configured}", and MEMORY_PULL_MODEL is false`, remedy);
+    : problem(
+        "model",
+        `Ollama does not have "${configured}", and MEMORY_PULL_MODEL is false`,
+        `run "${remedy}"`,
+      );
 }
 
 async function checkModel(
@@ -83,13 +88,13 @@ async function checkModel(
     const ms = Math.round(performance.now() - start);
     const dimensions = embedding?.length ?? 0;
     const identity = `digest ${digest.slice(0, 12) || "unknown"}, profile ${profile}`;
-    const detail = `${client.model} embeds, with ${dimensions} dimensions (${identity}); two texts took ${ms} ms`;
+    const detail = `${client.model} works, with ${dimensions} dimensions (${identity}); embedding two texts took ${ms} ms`;
     return { check: ok("model", detail), dimensions };
   } catch (error) {
     if (error instanceof OllamaError && /does not produce embeddings/.test(error.message)) {
       return { check: noEmbeddingModel(configured) };
     }
-    const detail = `"${configured}" cannot be used: ${sentenceOf(error)}; searches find by words only`;
+    const detail = `"${configured}" cannot be used: ${messageOf(error)}; only full-text search works`;
     return { check: problem("model", detail, remedyOf(error)) };
   }
 }
@@ -100,10 +105,6 @@ function noEmbeddingModel(configured: string): Check {
     `"${configured}" does not produce embeddings`,
     "set OLLAMA_EMBEDDING_MODEL to an embedding model, such as nomic-embed-text",
   );
-}
-
-function sentenceOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 function remedyOf(error: unknown): string {

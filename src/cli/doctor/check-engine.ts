@@ -1,6 +1,6 @@
 import { checkServer, compareVersions, RECOMMENDED_PGVECTOR } from "../../storage/database/check-server.ts";
 import type { Database } from "../../storage/database/database.ts";
-import type { Logger } from "../../util/logger.ts";
+import { silentLogger } from "../../util/logger.ts";
 import { type Check, ok, warning } from "./check.ts";
 import { formatBytes } from "./check-disk.ts";
 
@@ -10,16 +10,13 @@ interface ExtensionRow extends Readonly<Record<string, unknown>> {
   readonly available: string;
 }
 
-/** The check of the server at start warns by log; here a check does. */
-const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
-
 /**
- * Checks reach, versions and extensions of either engine.
+ * Checks that an engine is reachable, and its versions and extensions.
  *
- * @throws StartupError if it cannot be reached or is too old.
+ * @throws StartupError if the engine is unreachable or too old.
  */
 export async function checkEngine(database: Database, where: string): Promise<Check[]> {
-  const { postgres } = await checkServer(database, { logger: silent });
+  const { postgres } = await checkServer(database, { logger: silentLogger });
   const [size] = await database.query<{ bytes: number }>({
     text: "select pg_database_size(current_database())::float8 as bytes",
   });
@@ -41,21 +38,21 @@ function checkPgvector(row: ExtensionRow | undefined): Check {
   if (row?.installed && compareVersions(row.installed, row.available) < 0) {
     return warning(
       name,
-      `pgvector ${row.installed} is in use, although the server has ${row.available}`,
+      `pgvector ${row.installed} is installed, but the server provides ${row.available}`,
       'run "alter extension vector update" in the database',
     );
   }
   if (compareVersions(version, RECOMMENDED_PGVECTOR) < 0) {
     return warning(
       name,
-      `pgvector ${version} has known faults in vacuum and parallel index builds`,
+      `pgvector ${version} has known bugs in vacuum and parallel index builds`,
       `install pgvector ${RECOMMENDED_PGVECTOR} or newer on the server, then run "alter extension vector update"`,
     );
   }
-  return ok(name, `pgvector ${version}${row?.installed ? "" : ", to be installed by the first migration"}`);
+  return ok(name, `pgvector ${version}${row?.installed ? "" : "; the first migration installs it"}`);
 }
 
 function describeTextSearch(row: ExtensionRow | undefined): string {
-  if (row === undefined) return "not available on this server; text search does without";
+  if (row === undefined) return "not available on this server; text search works without it";
   return `pg_textsearch ${row.installed ?? row.available}${row.installed ? "" : " is available"}`;
 }

@@ -3,7 +3,7 @@ import type { Database } from "../../storage/database/database.ts";
 import { describePending, pending, sqlDirectory } from "../../storage/migrations/migrations.ts";
 import { type Check, ok, problem, warning } from "./check.ts";
 
-/** Checks whether the database fits the program; `migrates`: whether a start would apply what is pending. */
+/** Checks whether the database has the schema of this program. `migrates`: whether the server migrates at start. */
 export async function checkMigrations(database: Database, migrates: boolean): Promise<Check> {
   const name = "migrations";
   let parts: string[];
@@ -16,6 +16,6 @@ export async function checkMigrations(database: Database, migrates: boolean): Pr
   if (parts.length === 0) return ok(name, "up to date");
   const detail = parts.join("; ");
   return migrates
-    ? warning(name, detail, 'the next start applies them, or run "memory-service migrate"')
+    ? warning(name, detail, 'start the server, which applies them, or run "memory-service migrate"')
     : problem(name, `${detail}; MEMORY_MIGRATE is false`, 'run "memory-service migrate"');
 }

@@ -5,19 +5,19 @@ import { type Check, ok, problem, warning } from "./check.ts";
 
 interface ServerFacts extends Readonly<Record<string, unknown>> {
   readonly read_only: boolean;
-  readonly may_create: boolean | null;
+  readonly can_create: boolean | null;
   readonly encoding: string;
   readonly unsafe: string | null;
   readonly max_connections: number;
   readonly encrypted: boolean | null;
-  readonly ranks_by_index: boolean;
+  readonly has_bm25_index: boolean;
   readonly textsearch_available: boolean;
 }
 
-/** Where PgBouncer usually listens. */
+/** The usual port of PgBouncer. */
 const PGBOUNCER_PORT = 6432;
 
-/** Checks what a PostgreSQL server can have and the embedded engine cannot. */
+/** Checks what can be wrong with a PostgreSQL server but not with the embedded engine. */
 export async function checkPostgres(
   database: Database,
   place: { readonly host: string; readonly port: number },
@@ -26,14 +26,14 @@ export async function checkPostgres(
   const [facts] = await database.query<ServerFacts>({
     text: `select
       current_setting('transaction_read_only') = 'on' as read_only,
-      has_schema_privilege(current_schema(), 'create') as may_create,
+      has_schema_privilege(current_schema(), 'create') as can_create,
       current_setting('server_encoding') as encoding,
       (select string_agg(name || ' = off', ', ' order by name) from pg_settings
         where name in ('fsync', 'full_page_writes', 'synchronous_commit') and setting = 'off') as unsafe,
       current_setting('max_connections')::integer
         - current_setting('superuser_reserved_connections')::integer as max_connections,
       (select ssl from pg_stat_ssl where pid = pg_backend_pid()) as encrypted,
-      to_regprocedure('to_bm25query(text, text)') is not null as ranks_by_index,
+      to_regprocedure('to_bm25query(text, text)') is not null as has_bm25_index,
       exists (select from pg_available_extensions where name = 'pg_textsearch') as textsearch_available`,
   });
   if (facts === undefined) return [];
@@ -41,30 +41,34 @@ export async function checkPostgres(
   if (facts.read_only) {
     const remedy = "connect to the primary, or set default_transaction_read_only = off";
     checks.push(
-      problem("postgresql", "the database accepts no changes: a replica, or set to read only", remedy),
+      problem(
+        "postgresql",
+        "the database is read-only: it is a replica, or default_transaction_read_only is on",
+        remedy,
+      ),
     );
-  } else if (!facts.may_create) {
+  } else if (!facts.can_create) {
     checks.push(
       problem(
         "privileges",
-        "the user may make no tables, which migrations and new domains need",
+        "the user cannot create tables, which migrations and new domains require",
         'run "grant create on schema public to <user>" as the owner of the database',
       ),
     );
   }
   if (facts.encoding !== "UTF8") {
-    const detail = `the database has the encoding ${facts.encoding}: texts with other characters are refused`;
+    const detail = `the database has the encoding ${facts.encoding}; it rejects texts with other characters`;
     checks.push(problem("encoding", detail, "create the database with encoding 'UTF8'"));
   }
   if (facts.unsafe !== null) {
-    const detail = `the server has ${facts.unsafe}: a crash may lose memories that were acknowledged`;
-    checks.push(warning("durability", detail, "switch it on in postgresql.conf"));
+    const detail = `the server has ${facts.unsafe}; a crash can lose memories that were acknowledged`;
+    checks.push(warning("durability", detail, "turn it on in postgresql.conf"));
   }
   if (settings.MEMORY_POOL_SIZE + 1 > facts.max_connections) {
     checks.push(
       warning(
         "connections",
-        `MEMORY_POOL_SIZE=${settings.MEMORY_POOL_SIZE} and one more are beyond the ${facts.max_connections} connections of the server`,
+        `MEMORY_POOL_SIZE=${settings.MEMORY_POOL_SIZE} and one more connection exceed the ${facts.max_connections} connections of the server`,
         "lower MEMORY_POOL_SIZE, or raise max_connections",
       ),
     );
@@ -78,29 +82,29 @@ export async function checkPostgres(
   return checks;
 }
 
-function checkTextSearch({ ranks_by_index, textsearch_available }: ServerFacts): Check {
-  if (ranks_by_index) return ok("text search", "words are ranked by the BM25 index of pg_textsearch");
-  const detail = "words are ranked by BM25 in SQL";
+function checkTextSearch({ has_bm25_index, textsearch_available }: ServerFacts): Check {
+  if (has_bm25_index) return ok("text search", "full-text search uses the BM25 index of pg_textsearch");
+  const detail = "full-text search computes BM25 in SQL";
   return textsearch_available
     ? warning(
         "text search",
-        `${detail}, though the server has pg_textsearch, whose index is faster`,
+        `${detail}, although the server has pg_textsearch, whose index is faster`,
         'add pg_textsearch to shared_preload_libraries, restart the server, run "create extension pg_textsearch" and "memory-service migrate"',
       )
-    : ok("text search", `${detail}; the extension pg_textsearch would make it faster`);
+    : ok("text search", `${detail}; the extension pg_textsearch would be faster`);
 }
 
-/** A pooler hides itself: only its usual port gives it away. */
+/** Checks for a connection pooler, which only its usual port reveals. */
 function checkPooler(port: number): Check {
   if (port !== PGBOUNCER_PORT) {
     return ok(
       "pooler",
-      "statements are prepared; whether a pooler that cannot do that is in between cannot be seen",
+      "prepared statements are on; doctor cannot detect a pooler that does not support them",
     );
   }
   return warning(
     "pooler",
-    `port ${port} is PgBouncer's, which in transaction mode may not know prepared statements`,
+    `port ${port} is the port of PgBouncer, which may not support prepared statements in transaction mode`,
     "set max_prepared_statements to 200 or more in PgBouncer, or MEMORY_PREPARED_STATEMENTS=false",
   );
 }

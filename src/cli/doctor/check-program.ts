@@ -5,7 +5,7 @@ import { isRemote } from "../client/addresses.ts";
 import { findUnknownSettings } from "../unknown-settings.ts";
 import { type Check, ok, warning } from "./check.ts";
 
-/** Checks what needs no look outside: versions and settings. */
+/** Checks the versions of the program and its settings. */
 export function checkProgram(
   { settings }: Config,
   environment: Readonly<Record<string, string | undefined>>,
@@ -15,13 +15,15 @@ export function checkProgram(
     ok("program", `memory-service ${readVersion()} on Node ${process.versions.node}`),
     ok(
       "settings",
-      set.length === 0 ? "all at their defaults" : `set: ${set.join(", ")}; the others at their defaults`,
+      set.length === 0
+        ? "all settings have their defaults"
+        : `set: ${set.join(", ")}; the others have their defaults`,
     ),
   ];
   for (const { name, suggestion } of findUnknownSettings(environment)) {
     const remedy =
       suggestion === undefined
-        ? `unset it; "memory-service serve --help" lists the settings`
+        ? `unset it; run "memory-service serve --help" to list the settings`
         : `set ${suggestion} instead`;
     checks.push(warning("settings", `${name} is not a known setting`, remedy));
   }
@@ -30,8 +32,8 @@ export function checkProgram(
     checks.push(
       warning(
         "network",
-        `every text goes to Ollama at ${ollama.host} unencrypted`,
-        "use https:// through a proxy in front of it, or a tunnel",
+        `every text is sent to Ollama at ${ollama.host} unencrypted`,
+        "use https:// with a proxy in front of Ollama, or a tunnel",
       ),
     );
   }

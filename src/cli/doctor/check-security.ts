@@ -10,11 +10,11 @@ import { hostAndPort } from "../client/addresses.ts";
 import { type Check, ok, problem, warning } from "./check.ts";
 
 const DAY_MS = 86_400_000;
-/** Less than this is worth a warning: certificates are usually renewed earlier. */
+/** A certificate that expires sooner gets a warning, because certificates are usually renewed earlier. */
 const RENEWAL_DAYS = 14;
 const FETCH_TIMEOUT_MS = 3_000;
 
-/** Checks who may call the server, and what protects the way. */
+/** Checks authentication and transport encryption. */
 export async function checkSecurity(settings: SettingValues, now: number = Date.now()): Promise<Check[]> {
   return [
     ...checkNetwork(settings),
@@ -32,7 +32,7 @@ function checkNetwork(settings: SettingValues): Check[] {
     return [
       warning(
         "network",
-        `with MEMORY_HOST=${host} whoever reaches ${hostAndPort(host, port)} reads and writes everything` +
+        `with MEMORY_HOST=${host}, anyone who reaches ${hostAndPort(host, port)} can read and write everything` +
           (encrypted ? "" : ", and nothing is encrypted"),
         "set MEMORY_API_KEYS_FILE, keep the port within a trusted network, or set MEMORY_HOST=127.0.0.1",
       ),
@@ -43,7 +43,7 @@ function checkNetwork(settings: SettingValues): Check[] {
     warning(
       "network",
       `credentials arrive at ${hostAndPort(host, port)} in plain text`,
-      "set MEMORY_TLS_CERT_FILE and MEMORY_TLS_KEY_FILE, or have a proxy in front do TLS",
+      "set MEMORY_TLS_CERT_FILE and MEMORY_TLS_KEY_FILE, or terminate TLS in a proxy",
     ),
   ];
 }
@@ -57,15 +57,15 @@ async function checkApiKeys(settings: SettingValues, now: number): Promise<Check
     const keys = apiKeysFrom(text ?? (await readFile(path ?? "", "utf8")));
     const expired = keys.filter(({ expires }) => expires !== undefined && expires <= now);
     if (keys.length === 0) {
-      return [warning(name, `there are none in ${where}`, "make one: memory-service create-key")];
+      return [warning(name, `there are no keys in ${where}`, 'create one with "memory-service create-key"')];
     }
     if (expired.length === 0) return [ok(name, `${keys.length} in ${where}`)];
     const names = expired.map((key) => key.name).join(", ");
     return [
-      warning(name, `of ${keys.length} in ${where} these have expired: ${names}`, "delete their lines"),
+      warning(name, `of the ${keys.length} in ${where}, these have expired: ${names}`, "delete their lines"),
     ];
   } catch (error) {
-    return [problem(name, `${where} cannot be used: ${messageOf(error)}`, "correct it")];
+    return [problem(name, `${where} cannot be used: ${messageOf(error)}`, "fix it")];
   }
 }
 
@@ -80,10 +80,10 @@ async function checkTokens(settings: SettingValues): Promise<Check[]> {
       if (answer.status !== 200) throw new Error(`status ${answer.status}`);
       keysFrom(await answer.text());
     }
-    return [ok(name, `of ${issuer} are accepted, checked with the keys of ${url ?? path}`)];
+    return [ok(name, `tokens of ${issuer} are accepted and verified with the keys at ${url ?? path}`)];
   } catch (error) {
-    const detail = `of ${issuer} cannot be checked, the keys of ${url ?? path} cannot be had: ${messageOf(error)}`;
-    return [problem(name, detail, "set MEMORY_JWT_JWKS_URL or MEMORY_JWT_KEY_FILE to where they are")];
+    const detail = `cannot verify tokens of ${issuer}: cannot read the keys at ${url ?? path}: ${messageOf(error)}`;
+    return [problem(name, detail, "set MEMORY_JWT_JWKS_URL or MEMORY_JWT_KEY_FILE to their location")];
   }
 }
 
@@ -92,7 +92,7 @@ async function checkCertificate(settings: SettingValues, now: number): Promise<C
   const { MEMORY_TLS_CLIENT_CA_FILE: authorities } = settings;
   if (certPath === undefined || keyPath === undefined) return [];
   const name = "certificate";
-  const remedy = "renew it; the running server notices";
+  const remedy = "renew it; the running server picks it up";
   try {
     const [certificate, key] = await Promise.all([readFile(certPath), readFile(keyPath)]);
     const clientAuthorities = authorities === undefined ? undefined : await readFile(authorities);
@@ -100,15 +100,17 @@ async function checkCertificate(settings: SettingValues, now: number): Promise<C
     const { subject, validFrom, validTo } = new X509Certificate(certificate);
     const shown = `${certPath} (${subject.replaceAll("\n", ", ")})`;
     const days = (Date.parse(validTo) - now) / DAY_MS;
-    if (Date.parse(validFrom) > now) return [problem(name, `${shown} is valid from ${validFrom} on`, remedy)];
-    if (days <= 0) return [problem(name, `${shown} has expired on ${validTo}`, remedy)];
+    if (Date.parse(validFrom) > now)
+      return [problem(name, `${shown} is not valid until ${validFrom}`, remedy)];
+    if (days <= 0) return [problem(name, `${shown} expired on ${validTo}`, remedy)];
     if (days < RENEWAL_DAYS) return [warning(name, `${shown} expires on ${validTo}`, remedy)];
     return [ok(name, `${shown} is valid until ${validTo}`)];
   } catch (error) {
-    return [problem(name, `${certPath} cannot be used: ${messageOf(error)}`, "correct it")];
+    return [problem(name, `${certPath} cannot be used: ${messageOf(error)}`, "fix it")];
   }
 }
 
+/** Returns the message of an error; for a failed fetch, that of its cause. */
 function messageOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const { cause } = error;

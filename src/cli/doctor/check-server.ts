@@ -1,35 +1,35 @@
-import type { ServerProbe } from "../client/probe-server.ts";
+import { failingChecks, type ServerProbe } from "../client/probe-server.ts";
 import { type Check, ok, problem, warning } from "./check.ts";
 
-/** Judges what was found where the server should be; undefined: its port is not known. */
-export function checkServer(answer: ServerProbe | undefined): Check {
+/** Checks the result of probing the server; undefined if its port is not known. */
+export function checkServer(probe: ServerProbe | undefined): Check {
   const name = "server";
-  switch (answer?.kind) {
+  switch (probe?.kind) {
     case undefined:
-      return ok(name, "not asked, since MEMORY_PORT=0 takes any free port");
+      return ok(name, "not checked, because MEMORY_PORT=0 means any free port");
     case "absent":
-      return ok(name, `none runs at ${answer.url}`);
+      return ok(name, `no server is running at ${probe.url}`);
     case "unrecognized":
       return problem(
         name,
-        `what listens at ${answer.url} is no memory-service that can answer (${answer.reason})`,
-        "stop it, or set MEMORY_PORT to a free port",
+        `${probe.url} is not a memory-service that responds (${probe.reason})`,
+        "stop the other program, or set MEMORY_PORT to a free port",
       );
     case "server": {
-      const failing = Object.entries(answer.checks).filter(([, check]) => !check.ok);
+      const failing = failingChecks(probe);
       const details = failing.map(([part, { detail }]) => `${part}: ${detail}`).join("; ");
-      if (!answer.ready) {
+      if (!probe.ready) {
         return problem(
           name,
-          `runs at ${answer.url} and is not ready: ${details}`,
-          "see its log, and the checks here",
+          `running at ${probe.url}, but not ready: ${details}`,
+          "see the log of the server and the other checks",
         );
       }
-      if (failing.length === 0) return ok(name, `runs at ${answer.url} and is ready`);
+      if (failing.length === 0) return ok(name, `running at ${probe.url} and ready`);
       return warning(
         name,
-        `runs at ${answer.url} and is ready, but ${details}`,
-        "see its log, and the checks here",
+        `running at ${probe.url} and ready, but ${details}`,
+        "see the log of the server and the other checks",
       );
     }
   }

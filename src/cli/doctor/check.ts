@@ -1,37 +1,37 @@
-/** `warning`: it works, and may not do what is wanted. `problem`: something asked for does not work. */
+/** `warning`: it works, but perhaps not as intended. `problem`: something that is configured does not work. */
 export type CheckStatus = "ok" | "warning" | "problem";
 
-/** One thing that was looked at. */
+/** The result of one check. */
 export interface Check {
-  /** Short and always the same, for programs: `pgvector`. */
+  /** Short, stable name for programs, such as `pgvector`. */
   readonly name: string;
   readonly status: CheckStatus;
-  /** What was found, in words. */
+  /** The finding, as a sentence. */
   readonly detail: string;
-  /** What to do about it; never with `ok`. */
+  /** How to fix it. Absent if the status is `ok`. */
   readonly remedy?: string;
 }
 
-/** What a domain holds, without expired memories. */
+/** Counts of a domain. Expired memories are excluded. */
 export interface DomainReport {
   readonly name: string;
-  /** Model, dimensions and version of its embeddings; null until there has been one. */
+  /** Model, dimensions and version of the embeddings. Null until a memory has been embedded. */
   readonly model: string | null;
   readonly dimensions: number | null;
   readonly embeddingVersion: number | null;
   readonly memories: number;
-  /** Waiting for their embedding: found by words only. */
+  /** Memories that wait for their embedding. Only full-text search finds them. */
   readonly pending: number;
-  /** The model could not embed them: found by words only. */
+  /** Memories that the model could not embed. Only full-text search finds them. */
   readonly failed: number;
-  /** Embedded by an older version, to be embedded again: found by words only. */
+  /** Memories with an older embedding version, which wait to be re-embedded. Only full-text search finds them. */
   readonly olderVersions: number;
 }
 
-/** Everything that `doctor` tells; `--json` prints it as it is. */
+/** The report of `doctor`. `--json` prints it unchanged. */
 export interface Report {
   readonly checks: readonly Check[];
-  /** Empty where they could not be read; a check says why. */
+  /** Empty if the domains could not be read; a check gives the reason. */
   readonly domains: readonly DomainReport[];
 }
 

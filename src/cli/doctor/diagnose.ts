@@ -8,19 +8,19 @@ import { checkSecurity } from "./check-security.ts";
 import { checkServer } from "./check-server.ts";
 import { inspectStorage } from "./inspect-storage.ts";
 
-/** Longer than `/readyz` itself takes for a database that is away. */
+/** Longer than `/readyz` takes when the database is unreachable. */
 const SERVER_TIMEOUT_MS = 5_000;
 
 /**
- * Looks at everything and changes nothing: makes no directory, applies no migration, pulls no model. (Opening the
- * embedded engine does PostgreSQL's own housekeeping in its files, and Ollama may load the model into memory.)
+ * Runs every check and changes nothing: creates no directory, applies no migration and pulls no model. (Opening the
+ * embedded engine triggers PostgreSQL's own housekeeping in its files, and Ollama may load the model into memory.)
  */
 export async function diagnose(
   config: Config,
   environment: Readonly<Record<string, string | undefined>>,
 ): Promise<Report> {
   const [server, embedder, security] = await Promise.all([
-    askConfiguredServer(config),
+    probeConfiguredServer(config),
     checkEmbedder(config.settings),
     checkSecurity(config.settings),
   ]);
@@ -38,7 +38,7 @@ export async function diagnose(
   };
 }
 
-async function askConfiguredServer({ settings }: Config): Promise<ServerProbe | undefined> {
+async function probeConfiguredServer({ settings }: Config): Promise<ServerProbe | undefined> {
   if (settings.MEMORY_PORT === 0) return undefined;
   return await probeServer(settings, SERVER_TIMEOUT_MS);
 }

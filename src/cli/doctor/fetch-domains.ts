@@ -5,12 +5,12 @@ import type { SettingValues } from "../../app/config.ts";
 import { readClientTls } from "../client/client-tls.ts";
 import type { InspectedDomain } from "./inspect-domains.ts";
 
-/** Counting every memory of a large domain takes a while. */
+/** Long enough to count every memory of a large domain. */
 const TIMEOUT_MS = 60_000;
 
 /**
- * What a running server says of its domains, for a database that cannot be opened beside it. Memories with an older
- * embedding version are among the pending ones.
+ * Lists the domains of a running server, for a database that cannot be opened while the server runs. Memories with an
+ * older embedding version count as pending.
  *
  * @throws ConnectError
  */
@@ -31,21 +31,21 @@ export async function fetchDomains(url: string, settings: SettingValues): Promis
 }
 
 function inspectedFrom(domain: Domain): InspectedDomain {
-  const made = domain.embeddingVersion;
+  const version = domain.embeddingVersion;
   return {
     report: {
       name: domain.name,
-      model: made?.model ?? null,
-      dimensions: made?.dimensions ?? null,
-      embeddingVersion: made?.version ?? null,
+      model: version?.model ?? null,
+      dimensions: version?.dimensions ?? null,
+      embeddingVersion: version?.version ?? null,
       memories: Number(domain.memoryCount),
       pending: Number(domain.pendingCount),
       failed: Number(domain.failedCount),
       olderVersions: 0,
     },
-    digest: made?.modelDigest ?? "",
-    profile: made?.profile ?? "",
-    // The running server sees to it that its domains follow the model it is configured with.
+    digest: version?.modelDigest ?? "",
+    profile: version?.profile ?? "",
+    // The running server itself re-embeds domains when the configured model changes.
     ownModel: true,
     failureReason: undefined,
   };

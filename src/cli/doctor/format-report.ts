@@ -1,6 +1,6 @@
 import type { Check, DomainReport, Report } from "./check.ts";
 
-/** The report as text for people. */
+/** Formats the report as text. */
 export function formatReport({ checks, domains }: Report): string {
   return [formatChecks(checks), ...(domains.length > 0 ? [formatDomains(domains)] : []), summary(checks)]
     .map((part) => `${part}\n`)
@@ -29,7 +29,7 @@ function formatDomains(domains: readonly DomainReport[]): string {
     .join("\n");
 }
 
-/** Columns of equal width, those of numbers to the right. */
+/** Pads the cells of each column to equal width. Columns of numbers are aligned to the right. */
 function align(rows: readonly (readonly string[])[]): string[] {
   const columns = rows[0]?.length ?? 0;
   const widths = Array.from({ length: columns }, (_, column) =>

@@ -4,15 +4,15 @@ import { SQLSTATE, sqlstateOf } from "../../storage/database/errors.ts";
 import { domainTables, isAlive } from "../../storage/postgres/domains/domain-tables.ts";
 import { type Check, type DomainReport, problem, warning } from "./check.ts";
 
-/** A domain with what checks need beside the report. */
+/** A domain as it appears in the report, with further facts for the checks. */
 export interface InspectedDomain {
   readonly report: DomainReport;
-  /** Of the model that made its embeddings, "" where unknown. */
+  /** Digest of the model that computed the embeddings; empty if unknown. */
   readonly digest: string;
   readonly profile: string;
-  /** Whether it was created with a model or dimensions of its own, so that the configured model is not its own. */
+  /** Whether the domain was created with its own model or dimensions, and does not follow the configured model. */
   readonly ownModel: boolean;
-  /** Why embeddings failed, the most frequent reason. */
+  /** The most frequent reason why embeddings failed. */
   readonly failureReason: string | undefined;
 }
 
@@ -26,7 +26,7 @@ interface DomainRow extends Readonly<Record<string, unknown>> {
   readonly own_model: boolean;
 }
 
-/** Counts each domain's memories; a domain that cannot be counted becomes a check. */
+/** Counts the memories of each domain. A domain that cannot be counted is reported as a check. */
 export async function inspectDomains(
   database: Queryable,
 ): Promise<{ checks: Check[]; domains: InspectedDomain[] }> {
@@ -36,7 +36,7 @@ export async function inspectDomains(
     try {
       domains.push(await inspectDomain(database, row));
     } catch (error) {
-      checks.push(checkUncounted(row.name, error));
+      checks.push(uncountedDomain(row.name, error));
     }
   }
   return { checks, domains };
@@ -51,7 +51,7 @@ async function selectDomains(database: Queryable): Promise<DomainRow[]> {
         order by d.name`,
     });
   } catch (error) {
-    // Not migrated yet: a check of its own says so.
+    // The database is not migrated yet; the check of the migrations reports that.
     const state = sqlstateOf(error);
     if (state === SQLSTATE.undefinedTable || state === SQLSTATE.undefinedColumn) return [];
     throw error;
@@ -96,21 +96,25 @@ async function inspectDomain(database: Queryable, row: DomainRow): Promise<Inspe
   };
 }
 
-function checkUncounted(domain: string, error: unknown): Check {
+function uncountedDomain(domain: string, error: unknown): Check {
   if (sqlstateOf(error) === SQLSTATE.undefinedTable) {
     return problem(
       "domain",
-      `domain "${domain}" is listed and has no table`,
-      `restore the table, or begin anew in psql: select create_domain_memories_table('${domain}')`,
+      `domain "${domain}" exists but its table does not`,
+      `restore the table, or recreate it empty in psql: select create_domain_memories_table('${domain}')`,
     );
   }
   if (error instanceof ServiceError || error instanceof DatabaseError) {
-    return warning("domain", `domain "${domain}" could not be counted: ${error.message}`, "try again later");
+    return warning(
+      "domain",
+      `cannot count the memories of domain "${domain}": ${error.message}`,
+      "run doctor again later",
+    );
   }
   throw error;
 }
 
-/** Finds indexes that a failed build has left behind, and that no build is working on. */
+/** Finds invalid indexes that a failed build left behind. Indexes that are being built are excluded. */
 export async function checkIndexes(
   database: Queryable,
   domains: readonly InspectedDomain[],
@@ -132,8 +136,8 @@ export async function checkIndexes(
   return rows.map(({ index, domain }) =>
     warning(
       "indexes",
-      `the index ${index} is not valid, searches of domain "${domain}" do without it`,
-      `build it again in psql: select create_domain_memories_table('${domain}')`,
+      `the index ${index} is invalid; searches of domain "${domain}" do not use it`,
+      `rebuild it in psql: select create_domain_memories_table('${domain}')`,
     ),
   );
 }

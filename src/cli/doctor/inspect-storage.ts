@@ -9,7 +9,7 @@ import { DirectoryInUseError, hasCluster } from "../../storage/database/director
 import { openEmbeddedDatabase } from "../../storage/database/embedded-database.ts";
 import { SQLSTATE, sqlstateOf } from "../../storage/database/errors.ts";
 import { openPostgresDatabase, type PostgresAddress } from "../../storage/database/postgres-database.ts";
-import type { Logger } from "../../util/logger.ts";
+import { silentLogger } from "../../util/logger.ts";
 import { databaseName, postgresEndpoint } from "../client/addresses.ts";
 import type { ServerProbe } from "../client/probe-server.ts";
 import { type Check, ok, problem, warning } from "./check.ts";
@@ -20,18 +20,16 @@ import { checkPostgres } from "./check-postgres.ts";
 import { fetchDomains } from "./fetch-domains.ts";
 import { checkIndexes, type InspectedDomain, inspectDomains } from "./inspect-domains.ts";
 
-/** What was found of the database. */
+/** The checks of the database and the domains in it. */
 export interface StorageFindings {
   readonly checks: readonly Check[];
   readonly domains: readonly InspectedDomain[];
 }
 
-/** Counting every memory of a large domain takes a while. */
+/** Long enough to count every memory of a large domain. */
 const STATEMENT_TIMEOUT_MS = 60_000;
 
-const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
-
-/** Looks into the configured database, without making or changing anything. */
+/** Inspects the configured database without changing anything. */
 export async function inspectStorage(
   config: Config,
   server: ServerProbe | undefined,
@@ -48,7 +46,7 @@ async function inspectPostgres(config: Config, connection: PostgresAddress): Pro
     poolSize: 2,
     statementTimeoutMs: STATEMENT_TIMEOUT_MS,
     preparedStatements: false,
-    logger: silent,
+    logger: silentLogger,
   });
   return await inspectOpen(database, settings.MEMORY_MIGRATE, async () => [
     ...(await checkEngine(database, `at ${databaseName(config)}`)),
@@ -63,74 +61,71 @@ async function inspectEmbedded(
   const directory = settings.MEMORY_DATA_DIR;
   const durability = warning(
     "durability",
-    "the embedded engine never waits for the disk (no fsync): it survives a killed process, not a power cut",
+    "the embedded engine does not fsync; it survives a killed process, but not a power failure",
     "use PostgreSQL (DATABASE_URL) for memories that must not be lost",
   );
   const existing = nearestExisting(directory);
-  const unusable = whyUnusable(existing);
+  const unusable = unusableReason(existing);
   if (unusable !== undefined) {
     const detail = `the data directory ${directory} cannot be used: ${unusable}`;
     const remedy = "check its owner and permissions, or set MEMORY_DATA_DIR";
     return { checks: [problem("database", detail, remedy)], domains: [] };
   }
-  const around = [durability, await checkDisk(existing)];
+  const common = [durability, await checkDisk(existing)];
   if (!hasCluster(directory)) {
-    const empty = ok(
-      "database",
-      `embedded engine; there is no data in ${directory} yet, the first start makes it`,
-    );
-    return { checks: [empty, ...around], domains: [] };
+    const empty = ok("database", `embedded engine; ${directory} has no data yet, the first start creates it`);
+    return { checks: [empty, ...common], domains: [] };
   }
   try {
-    const database = await openEmbeddedDatabase({ directory, logger: silent });
+    const database = await openEmbeddedDatabase({ directory, logger: silentLogger });
     const found = await inspectOpen(database, settings.MEMORY_MIGRATE, () =>
       checkEngine(database, `embedded, in ${directory}`),
     );
-    return { ...found, checks: [...found.checks, ...around] };
+    return { ...found, checks: [...found.checks, ...common] };
   } catch (error) {
     if (error instanceof DirectoryInUseError) {
       const found = await inspectInUse(settings, server);
-      return { ...found, checks: [...found.checks, ...around] };
+      return { ...found, checks: [...found.checks, ...common] };
     }
-    return { checks: [problemFrom("database", error), ...around], domains: [] };
+    return { checks: [problemFrom("database", error), ...common], domains: [] };
   }
 }
 
-/** The server that has the directory open is asked in its place. */
+/** Asks the server that has the directory open for its domains. */
 async function inspectInUse(
   settings: SettingValues,
   server: ServerProbe | undefined,
 ): Promise<StorageFindings> {
   const detail = `embedded engine; the data directory ${settings.MEMORY_DATA_DIR} is in use by`;
   if (server?.kind !== "server") {
-    const unread = `${detail} another process, so it cannot be read, and no server answers at MEMORY_HOST and MEMORY_PORT`;
-    const remedy = "set them to where that server listens, or stop it";
+    const unread = `${detail} another process and cannot be read, and no server is running at MEMORY_HOST and MEMORY_PORT`;
+    const remedy = "set them to the address of that server, or stop it";
     return { checks: [warning("database", unread, remedy)], domains: [] };
   }
   try {
     const domains = await fetchDomains(server.url, settings);
-    return { checks: [ok("database", `${detail} the running server, so it was asked instead`)], domains };
+    return { checks: [ok("database", `${detail} the running server, which reports the domains`)], domains };
   } catch (error) {
     if (!(error instanceof ConnectError)) throw error;
-    const unread = `${detail} the running server, which could not tell its domains (${error.message})`;
+    const unread = `${detail} the running server, which did not list its domains (${error.message})`;
     const remedy =
       error.code === Code.Unauthenticated
-        ? "set MEMORY_API_KEY to a key that may read"
-        : "see its log, or stop it and try again";
+        ? "set MEMORY_API_KEY to a key with a read scope"
+        : "see its log, or stop it and run doctor again";
     return { checks: [warning("database", unread, remedy)], domains: [] };
   }
 }
 
-/** Closes the database in any case. */
+/** Runs the checks on an open database, and closes it. */
 async function inspectOpen(
   database: Database,
   migrates: boolean,
-  checkItself: () => Promise<Check[]>,
+  runChecks: () => Promise<Check[]>,
 ): Promise<StorageFindings> {
   const checks: Check[] = [];
   const domains: InspectedDomain[] = [];
   try {
-    checks.push(...(await checkItself()));
+    checks.push(...(await runChecks()));
     checks.push(await checkMigrations(database, migrates));
     const found = await inspectDomains(database);
     checks.push(...found.checks, ...(await checkIndexes(database, found.domains)));
@@ -149,26 +144,26 @@ function problemFrom(name: string, error: unknown): Check {
     const cause = error.cause instanceof Error ? ` (${error.cause.message})` : "";
     const refused = sqlstateOf(error) === SQLSTATE.insufficientPrivilege;
     const remedy = refused
-      ? "use the user that owns the tables, or grant this one the rights on them"
+      ? "connect as the owner of the tables, or grant this user the privileges on them"
       : undefined;
     return problem(name, `${error.message}${cause}`, remedy);
   }
   throw error;
 }
 
-/** The directory itself, or the one that it would be made in. */
+/** Returns the directory, or its nearest parent that exists. */
 function nearestExisting(directory: string): string {
   let path = resolve(directory);
   while (!existsSync(path) && dirname(path) !== path) path = dirname(path);
   return path;
 }
 
-function whyUnusable(path: string): string | undefined {
-  if (!statSync(path).isDirectory()) return `${path} is no directory`;
+function unusableReason(path: string): string | undefined {
+  if (!statSync(path).isDirectory()) return `${path} is not a directory`;
   try {
     accessSync(path, constants.R_OK | constants.W_OK | constants.X_OK);
     return undefined;
   } catch {
-    return `${path} cannot be written`;
+    return `${path} is not writable`;
   }
 }

@@ -6,38 +6,38 @@ import {
 } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import { ExportResponseSchema } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { LIMITS } from "../../memory/model/limits.ts";
-import { messageOf } from "../client/parse-options.ts";
+import { oneLineMessageOf } from "../client/parse-options.ts";
 import { MAX_LINE_BYTES } from "./read-lines.ts";
 
-/** What a line of an export says. */
+/** A parsed line of an export. */
 export type ExportLine =
   | { readonly kind: "blank" }
   | { readonly kind: "header"; readonly embeddingVersion: EmbeddingVersion | undefined }
   | { readonly kind: "record"; readonly record: MemoryRecord }
   | { readonly kind: "summary"; readonly records: number }
-  | { readonly kind: "bad"; readonly problem: string };
+  | { readonly kind: "invalid"; readonly problem: string };
 
-/** Lines shorter than this surely hold no record too large for a message. */
-const SURELY_SMALL = 1024 * 1024;
+/** A line shorter than this cannot hold a record that is too large for a message. */
+const SMALL_LINE_LENGTH = 1024 * 1024;
 
-/** What a message has beside its record. */
+/** Bytes that a message has in addition to its record. */
 const ENVELOPE_BYTES = 64;
 
-/** Reads a line; undefined is one that could not be read. */
+/** Parses a line. `text` is undefined for a line that could not be decoded. */
 export function parseExportLine(text: string | undefined): ExportLine {
-  if (text === undefined) return bad(`is not UTF-8, or longer than ${MAX_LINE_BYTES} bytes`);
+  if (text === undefined) return invalid(`not UTF-8, or longer than ${MAX_LINE_BYTES} bytes`);
   if (text.trim() === "") return { kind: "blank" };
   let value: JsonValue;
   try {
     value = JSON.parse(text) as JsonValue;
   } catch (error) {
-    return bad(`is not JSON: ${messageOf(error)}`);
+    return invalid(`not JSON: ${oneLineMessageOf(error)}`);
   }
   try {
-    // Messages would carry U+FFFD in its place.
+    // In a message, U+FFFD would replace it.
     if (/\\u[dD][89a-fA-F]/.test(text)) {
       const path = malformedPath(value);
-      if (path !== undefined) return bad(`${path} must be well-formed Unicode, has half of a surrogate pair`);
+      if (path !== undefined) return invalid(`${path} contains an unpaired surrogate`);
     }
     const { item } = fromJson(ExportResponseSchema, value);
     switch (item.case) {
@@ -46,27 +46,29 @@ export function parseExportLine(text: string | undefined): ExportLine {
       case "summary":
         return { kind: "summary", records: Number(item.value.records) };
       case "record":
-        if (text.length > SURELY_SMALL) {
+        if (text.length > SMALL_LINE_LENGTH) {
           const bytes = toBinary(MemoryRecordSchema, item.value).length + ENVELOPE_BYTES;
           if (bytes > LIMITS.messageBytes) {
-            return bad(`has ${bytes} bytes as a message, of which ${LIMITS.messageBytes} are allowed`);
+            return invalid(
+              `the record has ${bytes} bytes as a message; at most ${LIMITS.messageBytes} are allowed`,
+            );
           }
         }
         return { kind: "record", record: item.value };
       default:
-        return bad("must have header, record or summary");
+        return invalid("the line must have a header, record or summary");
     }
   } catch (error) {
-    if (error instanceof RangeError) return bad("is nested too deeply");
-    return bad(`is no line of an export: ${messageOf(error)}`);
+    if (error instanceof RangeError) return invalid("nested too deeply");
+    return invalid(`not a line of an export: ${oneLineMessageOf(error)}`);
   }
 }
 
-function bad(problem: string): ExportLine {
-  return { kind: "bad", problem };
+function invalid(problem: string): ExportLine {
+  return { kind: "invalid", problem };
 }
 
-/** Where half a surrogate pair stands. */
+/** Returns the path of the first string with an unpaired surrogate. */
 function malformedPath(value: JsonValue, path = ""): string | undefined {
   if (typeof value === "string") return value.isWellFormed() ? undefined : path;
   if (typeof value !== "object" || value === null) return undefined;

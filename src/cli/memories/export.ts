@@ -9,7 +9,8 @@ import { StartupError } from "../../memory/model/errors.ts";
 import { abortOnSignal } from "../abort-on-signal.ts";
 import { filterFrom } from "../client/parse-options.ts";
 import { serverUrl, withClient } from "../client/server-client.ts";
-import { createProgress, formatMemoryCount } from "../output/progress.ts";
+import { formatMemoryCount } from "../output/format-count.ts";
+import { createProgress } from "../output/progress.ts";
 
 export interface ExportOptions {
   readonly server?: string;
@@ -20,8 +21,8 @@ export interface ExportOptions {
 }
 
 /**
- * Writes a domain to standard output: one ExportResponse a line in protobuf's JSON form, without its cursor, which says
- * nothing on another server.
+ * Writes a domain to standard output, one ExportResponse per line in protobuf's JSON form. The cursors are omitted,
+ * because they mean nothing on another server.
  */
 export async function exportDomain(options: ExportOptions): Promise<void> {
   const request = {
@@ -34,7 +35,7 @@ export async function exportDomain(options: ExportOptions): Promise<void> {
     const interrupted = abortOnSignal();
     const progress = createProgress();
     const started = performance.now();
-    const total = await memoriesToExport(client, request);
+    const total = await countForProgress(client, request);
     let { cursor } = request;
     let records = 0;
     let complete = false;
@@ -42,7 +43,7 @@ export async function exportDomain(options: ExportOptions): Promise<void> {
       for await (const response of client.memories.export(request, { signal: interrupted.signal })) {
         const after = response.cursor;
         response.cursor = "";
-        // The file has its own date, and two exports of the same memories are the same file.
+        // Without the time, two exports of the same memories are the same file.
         if (response.item.case === "header") delete response.item.value.exportTime;
         await write(`${JSON.stringify(toJson(ExportResponseSchema, response))}\n`);
         if (response.item.case === "record") {
@@ -51,32 +52,32 @@ export async function exportDomain(options: ExportOptions): Promise<void> {
         }
         complete = response.item.case === "summary";
       }
-      if (!complete) throw new StartupError("the server ended the export early");
+      if (!complete) throw new StartupError("the server ended the export before its summary");
     } catch (error) {
-      progress.end();
-      const goOn = cursor === "" ? "" : `; to go on, append what this writes: --cursor ${cursor}`;
-      console.error(`memory-service: the export is not complete after ${formatMemoryCount(records)}${goOn}`);
+      progress.clear();
+      const hint = cursor === "" ? "" : `; to resume, append the output of --cursor ${cursor}`;
+      console.error(`memory-service: the export is incomplete after ${formatMemoryCount(records)}${hint}`);
       throw interrupted.signal.aborted ? new StartupError("interrupted") : error;
     } finally {
-      interrupted.end();
-      progress.end();
+      interrupted.stop();
+      progress.clear();
     }
     const seconds = ((performance.now() - started) / 1_000).toFixed(1);
     console.error(`exported ${formatMemoryCount(records)} in ${seconds} s`);
   });
 }
 
-/** For a bar only: counting takes a while. */
-async function memoriesToExport(
+/** Counts the memories if a progress bar will be shown. Counting takes a while. */
+async function countForProgress(
   { domains }: MemoryClient["raw"],
   { domain, filter, cursor }: Partial<ExportRequest>,
 ): Promise<number | undefined> {
   if (!process.stderr.isTTY || filter !== undefined || cursor) return undefined;
-  const answer = await domains.getDomain({ name: domain ?? "" }).catch(() => undefined);
-  return answer?.domain === undefined ? undefined : Number(answer.domain.memoryCount);
+  const response = await domains.getDomain({ name: domain ?? "" }).catch(() => undefined);
+  return response?.domain === undefined ? undefined : Number(response.domain.memoryCount);
 }
 
-/** At the pace of whoever reads. */
+/** Writes to standard output at the pace of the reader. */
 async function write(text: string): Promise<void> {
   if (!process.stdout.write(text)) await once(process.stdout, "drain");
 }

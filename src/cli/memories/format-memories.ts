@@ -5,12 +5,12 @@ import {
   Memory_Embedding_State as State,
 } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import type { SearchResponse } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
-import { formatCount } from "../output/progress.ts";
+import { formatCount } from "../output/format-count.ts";
 
-/** Characters of a content in a list. */
+/** Maximum number of characters of a text that is shown on one line. */
 const LINE_LENGTH = 100;
 
-/** A memory with all that is known of it, its content last. */
+/** Formats a memory with all its fields, the content last. */
 export function formatMemory(memory: Memory): string {
   const fields: readonly (readonly [name: string, value: string | undefined])[] = [
     ["id", memory.id],
@@ -31,7 +31,7 @@ export function formatMemory(memory: Memory): string {
   return `${head.join("\n")}\n\n${printable(memory.content, true)}\n`;
 }
 
-/** A line for each memory. */
+/** Formats memories, one per line. */
 export function formatList(memories: readonly Memory[]): string {
   return memories
     .map(
@@ -41,20 +41,20 @@ export function formatList(memories: readonly Memory[]): string {
     .join("");
 }
 
-/** A few lines for each hit, and what is to be said of all. */
+/** Formats the hits of a search, two lines each. */
 export function formatSearch({ hits, info }: SearchResponse): string {
   const found = hits.map(({ memory, score, snippet }, index) => {
     const labels = [memory?.source ?? "", ...(memory?.tags ?? []).map((tag) => `#${tag}`)].filter(Boolean);
     const head = [`${index + 1}.`, score.toFixed(4), memory?.domain, memory?.id, ...labels].join("  ");
     return `${printable(head)}\n    ${firstLine(snippet?.text ?? "")}\n`;
   });
-  if (hits.length === 0) found.push("nothing found\n");
+  if (hits.length === 0) found.push("no memories found\n");
   if (info?.degraded)
-    found.push("(by words only: the embedder is away, or has not embedded this domain yet)\n");
+    found.push("(full-text search only: the embedder is unavailable or has not embedded this domain yet)\n");
   return found.join("");
 }
 
-/** A line for each domain, under a head. */
+/** Formats domains as a table. */
 export function formatDomains(domains: readonly Domain[]): string {
   const rows = domains.map((domain) => [
     domain.name,
@@ -97,9 +97,9 @@ function firstLine(text: string): string {
   return line.length > LINE_LENGTH ? `${line.slice(0, LINE_LENGTH - 1).toWellFormed()}…` : line;
 }
 
-/** What somebody stored must not steer the terminal of somebody else. */
-function printable(text: string, lines = false): string {
+/** Replaces control characters, so that a stored text cannot control the terminal. */
+function printable(text: string, multiline = false): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) =>
-    (lines && (character === "\n" || character === "\t")) || character === "\u200d" ? character : "�",
+    (multiline && (character === "\n" || character === "\t")) || character === "\u200d" ? character : "�",
   );
 }

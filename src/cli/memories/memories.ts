@@ -1,5 +1,5 @@
 import { text as readText } from "node:stream/consumers";
-import { type DescMessage, type JsonObject, type MessageShape, toJson } from "@bufbuild/protobuf";
+import { type DescMessage, type MessageShape, toJson } from "@bufbuild/protobuf";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { createMemoryId } from "memory-service-client";
 import { type Domain, DomainSchema } from "memory-service-client/memoryservice/v1/domain_service_pb.js";
@@ -12,20 +12,26 @@ import {
   StoreOutcome,
   StoreResponseSchema,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
-import { filterFrom, jsonFrom, wholeNumber } from "../client/parse-options.ts";
+import {
+  durationMsFrom,
+  filterFrom,
+  numberFrom,
+  objectFrom,
+  wholeNumberFrom,
+} from "../client/parse-options.ts";
 import { CALL_TIMEOUT_MS, serverUrl, withClient } from "../client/server-client.ts";
 import { UsageError } from "../usage-error.ts";
 import { formatDomains, formatList, formatMemory, formatSearch } from "./format-memories.ts";
 
-/** What every command may have. */
+/** Options that every command accepts. */
 export interface CommonOptions {
   readonly server?: string;
   readonly domain?: string;
-  /** As JSON also on a terminal. */
+  /** Print JSON, even on a terminal. */
   readonly json?: boolean;
 }
 
-const call = { timeoutMs: CALL_TIMEOUT_MS };
+const callOptions = { timeoutMs: CALL_TIMEOUT_MS };
 const PAGE_SIZE = 200;
 
 export interface StoreOptions extends CommonOptions {
@@ -38,16 +44,16 @@ export interface StoreOptions extends CommonOptions {
   readonly ifExists?: "fail" | "replace" | "keep";
 }
 
-/** Stores the content, or what standard input holds. */
+/** Stores the content, or the text on standard input if no content is given. */
 export async function store(content: string | undefined, options: StoreOptions): Promise<void> {
   if (content === undefined && process.stdin.isTTY) {
-    throw new UsageError("no content is given, as an argument or on standard input");
+    throw new UsageError("no content given; pass it as an argument or on standard input");
   }
   const metadata = options.metadata === undefined ? undefined : objectFrom("--metadata", options.metadata);
   const request = {
     content: content ?? (await readText(process.stdin)),
     domain: options.domain ?? "",
-    // Made here, so that a repeated call cannot store it twice.
+    // Generated here, so that a retried call cannot store the memory twice.
     id: options.id ?? createMemoryId(),
     source: options.source ?? "",
     tags: [...(options.tag ?? [])],
@@ -60,17 +66,17 @@ export async function store(content: string | undefined, options: StoreOptions):
     ...(metadata === undefined ? {} : { metadata }),
     ...(options.ttl === undefined
       ? {}
-      : { expiry: { case: "ttl" as const, value: durationFromMs(millisecondsFrom(options.ttl)) } }),
+      : { expiry: { case: "ttl" as const, value: durationFromMs(durationMsFrom("--ttl", options.ttl)) } }),
   };
-  const answer = await withClient(await serverUrl(options.server), ({ memories }) =>
-    memories.store(request, call),
+  const response = await withClient(await serverUrl(options.server), ({ memories }) =>
+    memories.store(request, callOptions),
   );
-  const outcome = StoreOutcome[answer.outcome].toLowerCase();
-  say(
+  const outcome = StoreOutcome[response.outcome].toLowerCase();
+  print(
     options,
     StoreResponseSchema,
-    answer,
-    () => `${outcome} ${answer.memory?.id} in ${answer.memory?.domain}\n`,
+    response,
+    () => `${outcome} ${response.memory?.id} in ${response.memory?.domain}\n`,
   );
 }
 
@@ -80,7 +86,7 @@ export interface SearchOptions extends CommonOptions {
   readonly filter?: string;
 }
 
-/** Finds memories. */
+/** Searches memories and prints the hits. */
 export async function search(query: string, options: SearchOptions): Promise<void> {
   const request = {
     query,
@@ -88,22 +94,22 @@ export async function search(query: string, options: SearchOptions): Promise<voi
     mode: { hybrid: SearchMode.HYBRID, semantic: SearchMode.SEMANTIC, text: SearchMode.TEXT }[
       options.mode ?? "hybrid"
     ],
-    ...(options.limit === undefined ? {} : { limit: wholeNumber("--limit", options.limit) }),
+    ...(options.limit === undefined ? {} : { limit: wholeNumberFrom("--limit", options.limit) }),
     ...(options.filter === undefined ? {} : { filter: filterFrom(options.filter) }),
   };
-  const answer = await withClient(await serverUrl(options.server), ({ memories }) =>
-    memories.search(request, call),
+  const response = await withClient(await serverUrl(options.server), ({ memories }) =>
+    memories.search(request, callOptions),
   );
-  say(options, SearchResponseSchema, answer, () => formatSearch(answer));
+  print(options, SearchResponseSchema, response, () => formatSearch(response));
 }
 
-/** Shows one memory. */
+/** Prints one memory. */
 export async function get(id: string, options: CommonOptions): Promise<void> {
   const request = { id, domain: options.domain ?? "" };
   const { memory } = await withClient(await serverUrl(options.server), ({ memories }) =>
-    memories.get(request, call),
+    memories.get(request, callOptions),
   );
-  if (memory !== undefined) say(options, MemorySchema, memory, () => formatMemory(memory));
+  if (memory !== undefined) print(options, MemorySchema, memory, () => formatMemory(memory));
 }
 
 export interface ListOptions extends CommonOptions {
@@ -111,10 +117,10 @@ export interface ListOptions extends CommonOptions {
   readonly filter?: string;
 }
 
-/** Lists memories, newest first, page by page; as JSON one a line, with their contents. */
+/** Prints memories page by page, newest first. In JSON, each memory is one line and includes its content. */
 export async function list(options: ListOptions): Promise<void> {
-  let left = wholeNumber("--limit", options.limit ?? "50");
-  const human = printsText(options);
+  let remaining = wholeNumberFrom("--limit", options.limit ?? "50");
+  const asText = printsText(options);
   const filter = options.filter === undefined ? undefined : filterFrom(options.filter);
   await withClient(await serverUrl(options.server), async ({ memories }) => {
     let pageToken = "";
@@ -122,33 +128,33 @@ export async function list(options: ListOptions): Promise<void> {
       const page: { memories: Memory[]; nextPageToken: string } = await memories.list(
         {
           domain: options.domain ?? "",
-          pageSize: Math.max(1, Math.min(left, PAGE_SIZE)),
+          pageSize: Math.max(1, Math.min(remaining, PAGE_SIZE)),
           pageToken,
-          view: human ? View.SNIPPET : View.FULL,
+          view: asText ? View.SNIPPET : View.FULL,
           ...(filter === undefined ? {} : { filter }),
         },
-        call,
+        callOptions,
       );
-      const some = page.memories.slice(0, left);
-      if (human) process.stdout.write(formatList(some));
+      const some = page.memories.slice(0, remaining);
+      if (asText) process.stdout.write(formatList(some));
       else for (const memory of some) printJson(MemorySchema, memory);
-      left -= some.length;
+      remaining -= some.length;
       pageToken = page.nextPageToken;
-    } while (pageToken !== "" && left > 0);
+    } while (pageToken !== "" && remaining > 0);
   });
 }
 
-/** Deletes memories; the first that is missing is an error. */
+/** Deletes memories. Stops with an error at the first one that does not exist. */
 export async function remove(ids: readonly string[], options: CommonOptions): Promise<void> {
   await withClient(await serverUrl(options.server), async ({ memories }) => {
     for (const id of ids) {
-      const answer = await memories.delete({ id, domain: options.domain ?? "" }, call);
-      say(options, DeleteResponseSchema, answer, () => `deleted ${id}\n`);
+      const response = await memories.delete({ id, domain: options.domain ?? "" }, callOptions);
+      print(options, DeleteResponseSchema, response, () => `deleted ${id}\n`);
     }
   });
 }
 
-/** Lists the domains; as JSON one a line. */
+/** Prints the domains. In JSON, each domain is one line. */
 export async function domains(options: CommonOptions): Promise<void> {
   const found: Domain[] = [];
   await withClient(await serverUrl(options.server), async (client) => {
@@ -156,7 +162,7 @@ export async function domains(options: CommonOptions): Promise<void> {
     do {
       const page: { domains: Domain[]; nextPageToken: string } = await client.domains.listDomains(
         { pageSize: PAGE_SIZE, pageToken },
-        call,
+        callOptions,
       );
       found.push(...page.domains);
       pageToken = page.nextPageToken;
@@ -170,7 +176,7 @@ function printsText({ json = false }: CommonOptions): boolean {
   return !json && process.stdout.isTTY === true;
 }
 
-function say<Desc extends DescMessage>(
+function print<Desc extends DescMessage>(
   options: CommonOptions,
   schema: Desc,
   message: MessageShape<Desc>,
@@ -180,30 +186,7 @@ function say<Desc extends DescMessage>(
   else printJson(schema, message);
 }
 
-/** One JSON object on a line of its own, in protobuf's JSON form. */
+/** Prints a message on one line, in protobuf's JSON form. */
 function printJson<Desc extends DescMessage>(schema: Desc, message: MessageShape<Desc>): void {
   process.stdout.write(`${JSON.stringify(toJson(schema, message))}\n`);
-}
-
-function objectFrom(option: string, text: string): JsonObject {
-  const value = jsonFrom(option, text);
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new UsageError(`${option} must be a JSON object, is ${text}`);
-  }
-  return value;
-}
-
-function numberFrom(option: string, text: string): number {
-  const value = Number(text);
-  if (text.trim() === "" || !Number.isFinite(value))
-    throw new UsageError(`${option} must be a number, is "${text}"`);
-  return value;
-}
-
-const unitMs: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
-
-function millisecondsFrom(text: string): number {
-  const [, count, unit = ""] = /^(\d{1,9})([smhd])$/.exec(text) ?? [];
-  if (count === undefined) throw new UsageError(`--ttl must be a time as 90s, 30m, 12h or 7d, is "${text}"`);
-  return Number(count) * (unitMs[unit] ?? 0);
 }

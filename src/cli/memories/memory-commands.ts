@@ -5,87 +5,92 @@ import type { CommonOptions, ListOptions, SearchOptions, StoreOptions } from "./
 
 const SERVER: readonly [string, string] = [
   "--server <url>",
-  "the server to ask; default: the one at MEMORY_HOST and MEMORY_PORT",
+  "URL of the server. Defaults to the server at MEMORY_HOST and MEMORY_PORT.",
 ];
 const DOMAIN: readonly [string, string] = [
   "--domain <name>",
-  "its domain; default: the server's default one",
+  "Name of the domain. Defaults to the server's default domain.",
 ];
 const FILTER: readonly [string, string] = [
   "--filter <json>",
-  "which memories: a Filter in protobuf's JSON form",
+  "Filter that selects the memories, in protobuf's JSON form.",
 ];
 const ifExists = () =>
   new Option(
-    "--if-exists <what>",
-    "what to do if the id is taken by a memory that differs (default: fail)",
+    "--if-exists <action>",
+    "Action if a different memory has the same id. Defaults to fail.",
   ).choices(["fail", "replace", "keep"]);
 
-/** The commands that ask a running server about memories. `setExitCode`: for those that end with more than 0. */
+/** Adds the commands that call a running server. `setExitCode` sets the exit code of a command that partly failed. */
 export function addMemoryCommands(program: Command, setExitCode: (exitCode: number) => void): void {
   const add = (usage: string, description: string) =>
     program
       .command(usage)
       .description(description)
       .option(...SERVER);
-  const addShown = (usage: string, description: string) =>
-    add(usage, description).option("--json", "as JSON, which is what is written where there is no terminal");
+  const addPrinting = (usage: string, description: string) =>
+    add(usage, description).option(
+      "--json",
+      "Print JSON. This is the default if the output is not a terminal.",
+    );
 
-  addShown("store [content]", "store a memory; without content, what standard input holds")
+  addPrinting("store [content]", "Store a memory. Without content, read it from standard input.")
     .option(...DOMAIN)
-    .option("--id <id>", "its id; default: a new one")
-    .option("--source <source>", "where it comes from")
-    .option("--importance <number>", "how much it matters, from 0 to 1")
-    .option("--tag <tag...>", "labels")
-    .option("--metadata <json>", "whatever else to keep with it, as a JSON object")
-    .option("--ttl <time>", "how long it exists, as 90s, 30m, 12h or 7d")
+    .option("--id <id>", "Id of the memory. Defaults to a new id.")
+    .option("--source <source>", "Where the memory comes from.")
+    .option("--importance <number>", "How much the memory matters, from 0 to 1.")
+    .option("--tag <tag...>", "Tags of the memory.")
+    .option("--metadata <json>", "Additional data to store with the memory, as a JSON object.")
+    .option("--ttl <duration>", "Time until the memory expires, such as 90s, 30m, 12h or 7d.")
     .addOption(ifExists())
     .action(async (content: string | undefined, options: StoreOptions) =>
       (await import("./memories.ts")).store(content, options),
     );
-  addShown("search <query>", "find memories by their meaning and their words")
+  addPrinting("search <query>", "Search memories by meaning and keywords.")
     .option(...DOMAIN)
-    .option("--limit <number>", "how many at most (default: 5)")
-    .addOption(new Option("--mode <mode>", "what to search by").choices(["hybrid", "semantic", "text"]))
+    .option("--limit <number>", "Maximum number of hits. Defaults to 5.")
+    .addOption(
+      new Option("--mode <mode>", "Search mode. Defaults to hybrid.").choices(["hybrid", "semantic", "text"]),
+    )
     .option(...FILTER)
     .action(async (query: string, options: SearchOptions) =>
       (await import("./memories.ts")).search(query, options),
     );
-  addShown("get <id>", "show a memory")
+  addPrinting("get <id>", "Show a memory.")
     .option(...DOMAIN)
     .action(async (id: string, options: CommonOptions) => (await import("./memories.ts")).get(id, options));
-  addShown("list", "list memories, newest first; as JSON one a line")
+  addPrinting("list", "List memories, newest first. In JSON, each memory is one line.")
     .option(...DOMAIN)
-    .option("--limit <number>", "how many at most (default: 50)")
+    .option("--limit <number>", "Maximum number of memories. Defaults to 50.")
     .option(...FILTER)
     .action(async (options: ListOptions) => (await import("./memories.ts")).list(options));
-  addShown("delete <id...>", "delete memories for good")
+  addPrinting("delete <id...>", "Delete memories permanently.")
     .option(...DOMAIN)
     .action(async (ids: string[], options: CommonOptions) =>
       (await import("./memories.ts")).remove(ids, options),
     );
-  addShown("domains", "list the domains with what is in them").action(async (options: CommonOptions) =>
-    (await import("./memories.ts")).domains(options),
+  addPrinting("domains", "List the domains with their counts and embedding models.").action(
+    async (options: CommonOptions) => (await import("./memories.ts")).domains(options),
   );
-  add("export", "write the memories of a domain to standard output, one JSON object a line")
+  add("export", "Write the memories of a domain to standard output, one JSON object per line.")
     .option(...DOMAIN)
     .option(...FILTER)
-    .option("--embeddings", "with their embeddings, for an import that need not make them again")
-    .option("--cursor <cursor>", "go on where an export was cut")
+    .option("--embeddings", "Include the embeddings, so that an import does not have to compute them again.")
+    .option("--cursor <cursor>", "Cursor at which to resume an interrupted export.")
     .action(async (options: ExportOptions) => (await import("./export.ts")).exportDomain(options));
-  add("import <file>", "store what export has written; - reads standard input")
-    .option("--domain <name>", "store everything in this domain; default: in the domain of each record")
+  add("import <file>", "Store the memories of an export. Use - to read standard input.")
+    .option("--domain <name>", "Domain for all memories. Defaults to the domain of each record.")
     .addOption(ifExists())
     .addOption(
-      new Option(
-        "--on-error <what>",
-        "what to do about a line that cannot be stored (default: stop)",
-      ).choices(["stop", "continue"]),
+      new Option("--on-error <action>", "Action if a line cannot be stored. Defaults to stop.").choices([
+        "stop",
+        "continue",
+      ]),
     )
-    .option("--from-line <number>", "leave out the lines before it, which were imported before")
+    .option("--from-line <number>", "First line to import. Earlier lines are skipped.")
     .addHelpText(
       "after",
-      "\nExit code: 0 if every line is stored or was there, 1 if not. Repeating it is safe.",
+      "\nExit code: 0 if every line is stored or was stored before, 1 otherwise. You can safely repeat an import.",
     )
     .action(async (file: string, options: ImportOptions) =>
       setExitCode(await (await import("./import.ts")).importFile(file, options)),

@@ -1,19 +1,19 @@
 /** A line of a file. */
 export interface Line {
-  /** From 1. */
+  /** Number of the line, starting at 1. */
   readonly number: number;
-  /** Undefined if it is no UTF-8, or too long. */
+  /** Undefined if the line is not UTF-8 or is too long. */
   readonly text: string | undefined;
-  /** Bytes read up to its end. */
+  /** Number of bytes up to the end of the line. */
   readonly end: number;
 }
 
-/** A record of the 4 MiB that a message may have, with every character escaped, would be shorter. */
+/** Maximum length of a line. Even a record of 4 MiB, the maximum of a message, with every character escaped is shorter. */
 export const MAX_LINE_BYTES = 32 * 1024 * 1024;
 
 const NEWLINE = 0x0a;
 
-/** Reads lines, one in memory at a time. */
+/** Splits bytes into lines and keeps only one line in memory at a time. */
 export async function* readLines(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Line> {
   let parts: Uint8Array[] = [];
   let length = 0;
@@ -25,7 +25,7 @@ export async function* readLines(bytes: AsyncIterable<Uint8Array>): AsyncGenerat
     else parts = [];
   };
   const take = (): Line => {
-    const text = length > MAX_LINE_BYTES ? undefined : decoded(Buffer.concat(parts));
+    const text = length > MAX_LINE_BYTES ? undefined : decodeUtf8(Buffer.concat(parts));
     parts = [];
     length = 0;
     number++;
@@ -49,7 +49,7 @@ export async function* readLines(bytes: AsyncIterable<Uint8Array>): AsyncGenerat
 
 const decoder = new TextDecoder("utf-8", { fatal: true });
 
-function decoded(bytes: Uint8Array): string | undefined {
+function decodeUtf8(bytes: Uint8Array): string | undefined {
   try {
     return decoder.decode(bytes);
   } catch {

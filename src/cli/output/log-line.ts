@@ -9,7 +9,7 @@ interface LogEntry {
 const reset = "\u001b[0m";
 const dim = "\u001b[2m";
 
-/** pino's numbers, with a name of equal width and a colour each. */
+/** Names of pino's numeric levels, padded to equal width, with their colours. */
 const levels: Readonly<Record<number, { readonly name: string; readonly colour: string }>> = {
   20: { name: "debug", colour: dim },
   30: { name: "info ", colour: "\u001b[32m" },
@@ -18,8 +18,9 @@ const levels: Readonly<Record<number, { readonly name: string; readonly colour: 
 };
 
 /**
- * Makes a line for people of one of pino: `20:15:04.123 info  serving url=http://127.0.0.1:50051`, times in UTC
- * as everywhere else; the stack of an error follows on lines of its own.
+ * Creates a function that turns a JSON line of pino into a readable one, such as
+ * `20:15:04.123 info  serving url=http://127.0.0.1:50051`. Times are in UTC, as everywhere else. The stack of an error
+ * follows on separate lines.
  */
 export function createLineFormatter(options: { readonly colours: boolean }): (line: string) => string {
   const paint = (colour: string, text: string) => (options.colours ? `${colour}${text}${reset}` : text);

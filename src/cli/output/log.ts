@@ -3,7 +3,7 @@ import type { SettingValues } from "../../app/config.ts";
 import type { Logger as ServiceLogger } from "../../util/logger.ts";
 import { createLineFormatter } from "./log-line.ts";
 
-/** Where log lines go: JSON for machines, lines for people on a terminal. */
+/** Creates the logger of the server: it writes readable lines to a terminal and JSON elsewhere. */
 export function createLogger(level: SettingValues["MEMORY_LOG_LEVEL"]): Logger {
   const options = { level, base: null };
   const { stdout, env } = process;
@@ -12,12 +12,12 @@ export function createLogger(level: SettingValues["MEMORY_LOG_LEVEL"]): Logger {
   return pino(options, { write: (line: string) => void stdout.write(format(line)) });
 }
 
-/** The same on standard error, for programs that speak a protocol on standard output. */
+/** Creates a logger that writes JSON to standard error, for commands whose standard output carries a protocol. */
 export function createErrorLogger(level: SettingValues["MEMORY_LOG_LEVEL"]): Logger {
   return pino({ level, base: null }, pino.destination({ dest: 2, sync: true }));
 }
 
-/** For commands whose standard output belongs to their result: warnings and errors, a sentence each. */
+/** Prints warnings and errors as sentences on standard error, for commands whose standard output holds their result. */
 export const warningLogger: ServiceLogger = {
   debug() {},
   info() {},

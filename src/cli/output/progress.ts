@@ -1,9 +1,9 @@
-/** Tells how far something has come, on standard error: a bar on a terminal, lines elsewhere. */
+/** Shows the progress of a command on standard error: as a bar on a terminal, as lines elsewhere. */
 export interface Progress {
-  /** `done` of `total`, if that is known; `what`: in words, as `12,000 memories`. */
-  show(what: string, done?: number, total?: number): void;
+  /** Shows a text such as `12,000 memories`, with the share of `total` that is done if both are known. */
+  show(text: string, done?: number, total?: number): void;
   /** Removes the bar. */
-  end(): void;
+  clear(): void;
 }
 
 interface Output {
@@ -24,7 +24,7 @@ export function createProgress(
   let last = terminal ? Number.NEGATIVE_INFINITY : started;
   let shown = false;
   return {
-    show(what, done, total) {
+    show(text, done, total) {
       const time = now();
       if (time - last < (terminal ? BAR_INTERVAL_MS : LINE_INTERVAL_MS)) return;
       last = time;
@@ -32,28 +32,18 @@ export function createProgress(
       const percent = share === undefined ? "" : ` ${Math.floor(share * 100)} %`;
       const seconds = Math.round((time - started) / 1_000);
       if (!terminal) {
-        output.write(`${what},${percent}${percent === "" ? "" : ","} ${seconds} s\n`);
+        output.write(`${text},${percent}${percent === "" ? "" : ","} ${seconds} s\n`);
         return;
       }
       const filled = Math.round((share ?? 0) * BAR_WIDTH);
       const bar =
         share === undefined ? "" : `[${"#".repeat(filled)}${".".repeat(BAR_WIDTH - filled)}]${percent}  `;
-      output.write(`\r\u001b[K${bar}${what}  ${seconds} s`);
+      output.write(`\r\u001b[K${bar}${text}  ${seconds} s`);
       shown = true;
     },
-    end() {
+    clear() {
       if (shown) output.write("\r\u001b[K");
       shown = false;
     },
   };
-}
-
-/** 12345 as 12,345. */
-export function formatCount(count: number | bigint): string {
-  return count.toLocaleString("en-US");
-}
-
-/** "1 memory", "12,345 memories". */
-export function formatMemoryCount(count: number | bigint): string {
-  return `${formatCount(count)} ${Number(count) === 1 ? "memory" : "memories"}`;
 }

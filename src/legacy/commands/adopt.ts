@@ -3,8 +3,9 @@ import { openDatabase } from "../../app/open-database.ts";
 import { abortOnSignal } from "../../cli/abort-on-signal.ts";
 import { databaseName } from "../../cli/client/addresses.ts";
 import { domainMapFrom } from "../../cli/domain-map.ts";
+import { formatCount, formatMemoryCount } from "../../cli/output/format-count.ts";
 import { warningLogger } from "../../cli/output/log.ts";
-import { createProgress, formatCount, formatMemoryCount } from "../../cli/output/progress.ts";
+import { createProgress } from "../../cli/output/progress.ts";
 import { UsageError } from "../../cli/usage-error.ts";
 import { readConfiguredProfiles } from "../../embedding/configured-profiles.ts";
 import { CHUNKER_REVISION, chunkText } from "../../memory/embed/chunk.ts";
@@ -66,7 +67,7 @@ export async function adopt(options: AdoptCommandOptions): Promise<number> {
   } catch (error) {
     throw interrupted.signal.aborted ? new StartupError("interrupted: run adopt again to go on") : error;
   } finally {
-    interrupted.end();
+    interrupted.stop();
   }
 }
 
@@ -100,7 +101,7 @@ async function adoptInPlace(config: Config, run: Run): Promise<number> {
         rows += count;
         progress.show(`${domain}: ${step}, ${formatMemoryCount(rows)}`, rows, total);
       },
-    }).finally(() => progress.end());
+    }).finally(() => progress.clear());
     return say.done(
       done,
       done.map(
@@ -148,7 +149,7 @@ async function copyFrom(config: Config, run: Run): Promise<number> {
                   progress.show(`${table.domain}: ${formatMemoryCount(rows)}`, rows, total);
                 },
                 onRejected: ({ old }, id, reason) => {
-                  progress.end();
+                  progress.clear();
                   console.error(`${JSON.stringify(old.table)}, memory ${JSON.stringify(id)}: ${reason}`);
                 },
               }),
@@ -156,7 +157,7 @@ async function copyFrom(config: Config, run: Run): Promise<number> {
           }
           return tables;
         });
-        progress.end();
+        progress.clear();
         const code = say.done(
           done,
           done.map(
@@ -166,7 +167,7 @@ async function copyFrom(config: Config, run: Run): Promise<number> {
         );
         return done.some(({ rejected }) => rejected > 0) ? 1 : code;
       } finally {
-        progress.end();
+        progress.clear();
       }
     });
   } finally {

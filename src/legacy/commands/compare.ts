@@ -3,10 +3,10 @@ import { SearchMode } from "memory-service-client/memoryservice/v1/memory_servic
 import { readConfig, type SettingValues } from "../../app/config.ts";
 import { openLocalClient } from "../../app/open-local-client.ts";
 import { abortOnSignal } from "../../cli/abort-on-signal.ts";
-import { wholeNumber } from "../../cli/client/parse-options.ts";
+import { wholeNumberFrom } from "../../cli/client/parse-options.ts";
 import { openServerClient, serverUrl, toCliError } from "../../cli/client/server-client.ts";
+import { formatCount } from "../../cli/output/format-count.ts";
 import { warningLogger } from "../../cli/output/log.ts";
-import { formatCount } from "../../cli/output/progress.ts";
 import { createServiceTools } from "../../mcp/service-tools.ts";
 import { StartupError } from "../../memory/model/errors.ts";
 import {
@@ -39,11 +39,11 @@ export interface CompareOptions {
  */
 export async function compare(path: string, options: CompareOptions): Promise<number> {
   const { settings, ...config } = readConfig(process.env);
-  const limit = wholeNumber("--limit", options.limit ?? "5");
-  const count = wholeNumber("--sample", options.sample ?? "50");
-  const { signal, end } = abortOnSignal();
+  const limit = wholeNumberFrom("--limit", options.limit ?? "5");
+  const count = wholeNumberFrom("--sample", options.sample ?? "50");
+  const { signal, stop } = abortOnSignal();
   const url = options.server === undefined ? await runningServer() : await serverUrl(options.server);
-  const source = await openLegacySource(path, signal).finally(end);
+  const source = await openLegacySource(path, signal).finally(stop);
   try {
     const { dimensions, problem } = source.vectors.findings;
     const queries =

@@ -3,7 +3,8 @@ import { join, resolve } from "node:path";
 import { create, toJson } from "@bufbuild/protobuf";
 import { MemoryRecordSchema } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import { abortOnSignal } from "../../cli/abort-on-signal.ts";
-import { createProgress, formatCount, formatMemoryCount, type Progress } from "../../cli/output/progress.ts";
+import { formatCount, formatMemoryCount } from "../../cli/output/format-count.ts";
+import { createProgress, type Progress } from "../../cli/output/progress.ts";
 import { UsageError } from "../../cli/usage-error.ts";
 import { StartupError } from "../../memory/model/errors.ts";
 import { DOMAIN_NAME } from "../../memory/model/limits.ts";
@@ -65,14 +66,15 @@ export async function importLegacy(
     options.rollback && "--rollback",
   ];
   const given = modes.filter((mode) => mode);
-  if (given.length > 1)
-    throw new UsageError(`${given.join(" and ")} cannot be done at once: give one of them`);
+  if (given.length > 1) throw new UsageError(`${given.join(" and ")} cannot be combined; use one of them`);
   if (directory === undefined && options.rollback === undefined) {
-    throw new UsageError("import-legacy needs the data directory of the old system, in which memory.db is");
+    throw new UsageError(
+      "import-legacy requires the data directory of the old server, which contains memory.db",
+    );
   }
   if (options.domain !== undefined && !DOMAIN_NAME.test(options.domain)) {
     throw new UsageError(
-      `--domain must be a lower-case letter, then at most 39 of a-z, 0-9, _ and -, is "${options.domain}"`,
+      `--domain must be a lower-case letter followed by at most 39 of a-z, 0-9, _ and -, got "${options.domain}"`,
     );
   }
   const interrupted = abortOnSignal();
@@ -87,11 +89,11 @@ export async function importLegacy(
       await source.close();
     }
   } catch (error) {
-    progress.end();
+    progress.clear();
     throw interrupted.signal.aborted ? new StartupError("interrupted: run it again to go on") : error;
   } finally {
-    progress.end();
-    interrupted.end();
+    progress.clear();
+    interrupted.stop();
   }
 }
 
@@ -103,7 +105,7 @@ async function bring(source: LegacySource, call: Call): Promise<number> {
     try {
       return await bringInto(target, source, candidates, directory, call);
     } catch (error) {
-      progress.end();
+      progress.clear();
       if (directory !== undefined) {
         console.error(
           `memory-service: import ${directory.state.run} is not complete; to go on, give the same command again`,
@@ -157,7 +159,7 @@ async function bringInto(
     : call.wait === false
       ? await countPending(target, signal)
       : await embeddings(target, call);
-  progress.end();
+  progress.clear();
   const report: ImportReport = {
     kind: dryRun ? "dry-run" : "import",
     run,
@@ -257,7 +259,7 @@ async function verify(source: LegacySource, call: Call): Promise<number> {
       onProgress: (done) => progress.show(`${formatMemoryCount(done)} compared`, done, memories),
       signal,
     });
-    progress.end();
+    progress.clear();
     const report: VerificationReport = {
       kind: "verification",
       source: source.path,
@@ -293,13 +295,13 @@ async function rollback(run: string, call: Call): Promise<number> {
       }
       const result = await rollbackRun(run, target, directory, {
         onLeft: async (id, why) => {
-          call.progress.end();
+          call.progress.clear();
           console.error(`memory "${id}" is left: ${why}`);
         },
         onProgress: (done) => call.progress.show(formatMemoryCount(done)),
         signal: call.signal,
       });
-      call.progress.end();
+      call.progress.clear();
       const { removed, restored, changed, gone, failed } = result;
       if (directory === undefined && removed + restored + changed + gone + failed === 0) {
         throw new UsageError(

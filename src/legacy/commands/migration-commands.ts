@@ -1,77 +1,122 @@
 import { type Command, Option } from "commander";
-import type { McpOptions } from "../../cli/mcp.ts";
 import type { AdoptCommandOptions } from "./adopt.ts";
 import type { CompareOptions } from "./compare.ts";
-import { addImportLegacyCommand } from "./import-legacy-command.ts";
+import type { ImportLegacyOptions } from "./import-legacy.ts";
 
-/** Adds the commands for those who come from the old memory server. */
-export function addMigrationCommands(program: Command, setExitCode: (exitCode: number) => void): void {
+type SetExitCode = (exitCode: number) => void;
+
+/** Adds the commands for migrating from the old memory server. */
+export function addMigrationCommands(program: Command, setExitCode: SetExitCode): void {
   addImportLegacyCommand(program, setExitCode);
+  addAdoptCommand(program, setExitCode);
+  addCompareCommand(program, setExitCode);
+}
+
+function addImportLegacyCommand(program: Command, setExitCode: SetExitCode): void {
   program
-    .command("adopt")
-    .description("take over the tables of the old PostgreSQL version; shows the plan unless --yes is given")
-    .option("--yes", "carry out the plan")
-    .option("--from <url>", "copy from this PostgreSQL database instead, which is only read")
+    .command("import-legacy [directory]")
+    .description(
+      "Import the data of the old SQLite + FAISS server: its data directory, or an export of its fork.",
+    )
     .option(
       "--server <url>",
-      "with --from: the server to copy into; default: the one that runs, else the configured database",
+      "Server to import into. Defaults to the running server, or else the configured database.",
+    )
+    .option("--domain <name>", "Domain to import into. Defaults to the default domain.")
+    .option("--dry-run", "Show what was found and what an import would do. Writes nothing.")
+    .addOption(
+      new Option(
+        "--on-conflict <action>",
+        "Action if a different memory has the same id. Defaults to skip.",
+      ).choices(["skip", "rename", "replace"]),
+    )
+    .option(
+      "--reuse-vectors",
+      "Keep valid old embeddings if a sample of them matches what the model computes today.",
+    )
+    .option("--verify", "Compare every memory of the source with the imported one, byte by byte.")
+    .option("--rollback <run>", "Remove the memories of this import that have not been changed since.")
+    .option(
+      "--report <directory>",
+      "Directory for the report and the quarantine. Defaults to import-legacy-RUN.",
+    )
+    .option("--no-wait", "Do not wait for the embeddings.")
+    .option("--json", "Print the report as one JSON object.")
+    .addHelpText(
+      "after",
+      "\nThe source is only read. If you repeat an import, it imports what has changed since; an interrupted import\nresumes.\nExit code: 0 for success; 1 if a memory was not imported, differs or was kept; 2 for wrong usage.",
+    )
+    .action(async (directory: string | undefined, options: ImportLegacyOptions) =>
+      setExitCode(await (await import("./import-legacy.ts")).importLegacy(directory, options)),
+    );
+}
+
+function addAdoptCommand(program: Command, setExitCode: SetExitCode): void {
+  program
+    .command("adopt")
+    .description(
+      "Turn the tables of the old PostgreSQL server into domains. Only shows the plan without --yes.",
+    )
+    .option("--yes", "Carry out the plan.")
+    .option(
+      "--from <url>",
+      "PostgreSQL database to copy from. It is only read. Defaults to adopting in place.",
+    )
+    .option(
+      "--server <url>",
+      "Server to copy into; requires --from. Defaults to the running server, or else the configured database.",
     )
     .option(
       "--map <old=new...>",
-      "the domain that a table becomes whose name is not allowed, as 'Old Name=new-name'",
+      "Domain for a table whose name is not a valid domain name, such as 'Old Name=new-name'.",
     )
-    .option("--skip <name...>", "leave this table alone")
-    .option("--normalise", "keep the old embeddings, at unit length, instead of making them again")
-    .option("--despite-prefixes", "with --normalise: also for a model that is asked with prefixes")
+    .option("--skip <name...>", "Tables to leave unchanged.")
+    .option("--normalise", "Keep the old embeddings, scaled to unit length, instead of re-embedding.")
+    .option("--despite-prefixes", "Allow --normalise for a model whose profile has prefixes.")
     .addOption(
       new Option(
-        "--on-conflict <what>",
-        "with --from: what to do about a memory that differs from one of its id (default: skip)",
+        "--on-conflict <action>",
+        "Action if a different memory has the same id; requires --from. Defaults to skip.",
       ).choices(["skip", "replace"]),
     )
-    .option("--json", "the plan, and what was done, as one JSON object")
+    .option("--json", "Print the plan and the result as one JSON object.")
     .addHelpText(
       "after",
-      "\nStop the old server first. Repeating it after an interruption goes on.\nExit code: 0 if the plan can be, or was, carried out; 1 if not.",
+      "\nStop the old server first. If the command is interrupted, run it again to resume.\nExit code: 0 if the plan is possible or was carried out, 1 otherwise.",
     )
     .action(async (options: AdoptCommandOptions) =>
       setExitCode(await (await import("./adopt.ts")).adopt(options)),
     );
+}
+
+function addCompareCommand(program: Command, setExitCode: SetExitCode): void {
   program
-    .command("mcp")
+    .command("compare <directory>")
     .description(
-      "speak the Model Context Protocol on standard input and output, with the tools of the old server",
+      "Run the same queries on the old data and on the service, and show how well the results agree.",
     )
     .option(
       "--server <url>",
-      "the server whose memories they are; default: the database of the settings, in this process",
+      "Server to search. Defaults to the running server, or else the configured database.",
     )
+    .option("--domain <name>", "Domain that the memories were imported into. Defaults to the default domain.")
     .option(
-      "--map <old=new...>",
-      "the domain that is meant by a name which is not allowed, as 'Old Name=new-name'",
+      "--queries <file>",
+      "File of queries: lines of text, or JSON. Defaults to beginnings of old memories.",
     )
-    .option("--also <command>", "write to the old server, too, which this line for the shell starts")
+    .option("--sample <number>", "Number of old memories to take queries from. Defaults to 50.")
+    .option("--limit <number>", "Number of memories to compare in each result. Defaults to 5.")
     .addOption(
-      new Option("--read-from <side>", "with --also: who answers (default: new)").choices(["old", "new"]),
+      new Option(
+        "--mode <mode>",
+        "Search mode of the service. Defaults to hybrid, as in the MCP tools.",
+      ).choices(["hybrid", "semantic"]),
     )
-    .addHelpText("after", "\nIts log goes to standard error.")
-    .action(async (options: McpOptions) => (await import("../../cli/mcp.ts")).mcp(options));
-  program
-    .command("compare <directory>")
-    .description("ask the old data and the service the same questions, and say how far the answers agree")
-    .option("--server <url>", "the server to ask; default: the one that runs, else the configured database")
-    .option("--domain <name>", "where the memories were imported to; default: the default one")
-    .option("--queries <file>", "lines of text, or JSON; default: beginnings of the old memories")
-    .option("--sample <number>", "how many of those (default: 50)")
-    .option("--limit <number>", "how many memories of each answer to compare (default: 5)")
-    .addOption(
-      new Option("--mode <mode>", "how the service searches (default: hybrid, as the tools do)").choices([
-        "hybrid",
-        "semantic",
-      ]),
+    .option("--json", "Print one JSON object.")
+    .addHelpText(
+      "after",
+      "\nExit code: 0 if the top memory of every clear old result is also the new top memory, 1 otherwise.",
     )
-    .option("--json", "as one JSON object")
-    .addHelpText("after", "\nExit code: 0 if every clear old answer is at the top of the new one; 1 if not.")
     .action(async (directory: string, options: CompareOptions) =>
       setExitCode(await (await import("./compare.ts")).compare(directory, options)),
     );

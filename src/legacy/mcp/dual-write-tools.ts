@@ -3,9 +3,11 @@ import type { StoreWithId } from "../../mcp/service-tools.ts";
 import type { Logger } from "../../util/logger.ts";
 
 /**
- * Writes to the old server and to this service, and reads from one of them. A memory has one id on both sides, that of the
- * old one. Where only the side that is not read from fails, the call succeeds and the log says what is missing there: the
- * next incremental import brings the service up to date.
+ * Creates tools that write to both the old server and this service, and read from one of them.
+ *
+ * A memory has the same id on both sides: the one that the old server assigns. If a write fails only on the side that is
+ * not read from, the call succeeds and the log names what that side lacks. The next incremental import brings the service
+ * up to date.
  */
 export function createDualWriteTools(dependencies: {
   readonly old: MemoryTools;
@@ -14,45 +16,45 @@ export function createDualWriteTools(dependencies: {
   readonly logger: Logger;
 }): MemoryTools {
   const { old, service, readFrom, logger } = dependencies;
-  const reads = readFrom === "old" ? old : service;
+  const readSide = readFrom === "old" ? old : service;
 
-  /** Undefined if it failed, and may. */
+  /** Runs a write on one side; returns undefined if it fails on the side that is not read from. */
   async function attempt<T>(
     side: "old" | "new",
-    what: string,
-    work: () => Promise<T>,
+    tool: string,
+    write: () => Promise<T>,
   ): Promise<T | undefined> {
     try {
-      return await work();
+      return await write();
     } catch (error) {
       if (side === readFrom) throw error;
-      logger.warn({ err: error, side }, `${what} failed on the side that is not read from`);
+      logger.warn({ err: error, side }, `${tool} failed on the side that is not read from`);
       return undefined;
     }
   }
 
   return {
     async store(memory) {
-      const id = await attempt("old", "store_memory", () => old.store(memory));
-      const stored = await attempt("new", "store_memory", () => service.storeWithId(memory, id));
-      const answer = id ?? stored;
-      if (answer === undefined) throw new Error("neither side has stored the memory");
-      return answer;
+      const oldId = await attempt("old", "store_memory", () => old.store(memory));
+      const newId = await attempt("new", "store_memory", () => service.storeWithId(memory, oldId));
+      const id = oldId ?? newId;
+      if (id === undefined) throw new Error("neither server stored the memory");
+      return id;
     },
 
     async update(change) {
-      const first = await attempt("old", "update_memory", () => old.update(change));
-      const second = await attempt("new", "update_memory", () => service.update(change));
-      if (first !== undefined && second !== undefined && first !== second) {
+      const oldFound = await attempt("old", "update_memory", () => old.update(change));
+      const newFound = await attempt("new", "update_memory", () => service.update(change));
+      if (oldFound !== undefined && newFound !== undefined && oldFound !== newFound) {
         logger.warn(
-          { id: change.memoryId, old: first, new: second },
+          { id: change.memoryId, old: oldFound, new: newFound },
           "update_memory found the memory on one side only",
         );
       }
-      return (readFrom === "old" ? first : second) ?? false;
+      return (readFrom === "old" ? oldFound : newFound) ?? false;
     },
 
-    search: (query) => reads.search(query),
-    listDomains: () => reads.listDomains(),
+    search: (query) => readSide.search(query),
+    listDomains: () => readSide.listDomains(),
   };
 }

@@ -16,7 +16,7 @@ function formatted(colours: boolean, write: (logger: ReturnType<typeof pino>) =>
   return text;
 }
 
-test("a line for people has time, level, sentence and fields", () => {
+test("a readable line has time, level, sentence and fields", () => {
   const text = formatted(false, (logger) => {
     logger.info({ url: "http://127.0.0.1:50051", model: "a b", ms: 1.5 }, "serving");
     logger.debug({}, "quiet");
@@ -26,14 +26,14 @@ test("a line for people has time, level, sentence and fields", () => {
   );
 });
 
-test("the stack of an error follows on lines of its own", () => {
+test("the stack of an error follows on separate lines", () => {
   const lines = formatted(false, (logger) => logger.error({ err: new Error("away") }, "lost")).split("\n");
   expect(lines[0]).toBe("20:25:49.491 error lost");
   expect(lines[1]).toBe("    Error: away");
   expect(lines[2]).toMatch(/^ {8}at /);
 });
 
-test("levels are coloured where that is wanted", () => {
+test("colours levels if colours are on", () => {
   expect(formatted(true, (logger) => logger.warn({}, "careful"))).toContain(
     "\u001b[33mwarn \u001b[0m careful",
   );
