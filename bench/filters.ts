@@ -3,7 +3,7 @@ import { standInModels } from "../qa/fakes/ollama/stand-in.ts";
 import type { Filter } from "../src/memory/model/filter.ts";
 import { candidateDepth } from "../src/memory/search/fuse-scores.ts";
 import { migrate, sqlDirectory } from "../src/storage/migrations/migrations.ts";
-import { createPostgresMemoryRepository } from "../src/storage/postgres/memory-repository.ts";
+import { createPostgresRepository } from "../src/storage/postgres/create-repository.ts";
 import { silentLogger } from "../test/support/silent-logger.ts";
 import { createClusteredVectors, type RowVectors } from "./clustered-vectors.ts";
 import { type Engine, type EngineName, onEachEngine, versionOf } from "./engines.ts";
@@ -79,7 +79,7 @@ async function measureEngine(
 
   const database = cleanup.adopt(await engine.open(), (open) => open.close());
   await migrate(database, { directory: sqlDirectory, logger: silentLogger });
-  const repository = createPostgresMemoryRepository(database);
+  const repository = createPostgresRepository(database);
   const version = await repository.registerEmbeddingVersion(
     { model: "bench", digest: "", dimensions, profile: "plain/1" },
     1,

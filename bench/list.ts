@@ -5,7 +5,7 @@ import type { Database } from "../src/storage/database/database.ts";
 import { openEmbeddedDatabase } from "../src/storage/database/embedded-database.ts";
 import { openPostgresDatabase } from "../src/storage/database/postgres-database.ts";
 import { migrate, sqlDirectory } from "../src/storage/migrations/migrations.ts";
-import { createPostgresMemoryRepository } from "../src/storage/postgres/memory-repository.ts";
+import { createPostgresRepository } from "../src/storage/postgres/create-repository.ts";
 
 // Lists a domain page by page while others insert and delete, and says whether a memory that stayed was missed or
 // listed twice. `--url` names an empty database; without it, the embedded engine.
@@ -27,7 +27,7 @@ const database: Database =
     ? await openEmbeddedDatabase({ logger })
     : await openPostgresDatabase({ connection: { connectionString: options.url }, poolSize: 6, logger });
 await migrate(database, { directory: sqlDirectory, logger });
-const repository = createPostgresMemoryRepository(database);
+const repository = createPostgresRepository(database);
 await repository.createDomain(domain, 768);
 const list = createList({ repository, tokens: createPageTokens(() => repository.pageTokenKey()) });
 

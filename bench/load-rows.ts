@@ -1,6 +1,6 @@
 import { Memory_Embedding_State } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import type { Database } from "../src/storage/database/database.ts";
-import { createPostgresMemoryRepository } from "../src/storage/postgres/memory-repository.ts";
+import { createPostgresRepository } from "../src/storage/postgres/create-repository.ts";
 import type { MemoryClient } from "./client.ts";
 import { type LoadResult, measureLoad } from "./measure.ts";
 import type { TextSource } from "./texts.ts";
@@ -52,7 +52,7 @@ export async function insertRows(
   first: number,
   vectorOf: (n: number) => Float32Array,
 ): Promise<{ readonly load: LoadResult; readonly indexSeconds: number }> {
-  const repository = createPostgresMemoryRepository(database);
+  const repository = createPostgresRepository(database);
   const record = await repository.findDomain(domain);
   const version = record?.embeddingVersion;
   if (record?.dimensions === undefined || version === undefined) {

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { DescService } from "@bufbuild/protobuf";
-import type { Embedder } from "../embedding/embedder.ts";
+import type { Embedder } from "../memory/model/embedder.ts";
 import type { Health } from "../rpc/services/health.ts";
 import type { ReadinessReport } from "../server/probe-handler.ts";
 import type { Database } from "../storage/database/database.ts";

@@ -6,13 +6,13 @@ import { MemoryService } from "memory-service-client/memoryservice/v1/memory_ser
 import { ServerService } from "memory-service-client/memoryservice/v1/server_service_pb.js";
 import { needsCredentials } from "../auth/settings.ts";
 import { readConfiguredProfiles } from "../embedding/configured-profiles.ts";
-import type { Embedder } from "../embedding/embedder.ts";
 import { createEmbedders } from "../embedding/embedders.ts";
 import { createOllamaEmbedder } from "../embedding/ollama/ollama-embedder.ts";
 import { createDomainUseCases } from "../memory/domains/domains.ts";
 import { startTextReindexer } from "../memory/domains/text-reindexer.ts";
 import { createContentEmbedder } from "../memory/embed/content-embedder.ts";
 import { startEmbeddingWorker } from "../memory/embed/embedding-worker.ts";
+import type { Embedder } from "../memory/model/embedder.ts";
 import { StartupError } from "../memory/model/errors.ts";
 import { createMemoryUseCases } from "../memory/use-cases.ts";
 import { startExpirySweeper } from "../memory/write/expiry-sweeper.ts";
@@ -25,10 +25,10 @@ import { createServerService } from "../rpc/services/server-service.ts";
 import type { Database } from "../storage/database/database.ts";
 import { readEngineVersion } from "../storage/database/engine-version.ts";
 import { migrate, pending, sqlDirectory } from "../storage/migrations/migrations.ts";
+import { createPostgresRepository } from "../storage/postgres/create-repository.ts";
 import { startUpkeep } from "../storage/postgres/domains/maintenance.ts";
 import { countPending } from "../storage/postgres/embeddings/count-pending.ts";
 import { endClaims } from "../storage/postgres/embeddings/release-leases.ts";
-import { createPostgresMemoryRepository } from "../storage/postgres/memory-repository.ts";
 import { readTextRanker } from "../storage/postgres/search/search-text.ts";
 import type { Cleanup } from "../util/cleanup.ts";
 import type { Logger } from "../util/logger.ts";
@@ -68,7 +68,7 @@ export async function openServices(config: Config, logger: Logger, cleanup: Clea
   const upkeep = startUpkeep({ database, logger });
   cleanup.defer(() => upkeep.close());
 
-  const repository = createPostgresMemoryRepository(database);
+  const repository = createPostgresRepository(database);
   const ollamaOptions = { url: settings.OLLAMA_API_URL, pull: settings.MEMORY_PULL_MODEL, logger };
   const defaultModel = settings.OLLAMA_EMBEDDING_MODEL;
   const ollama = createOllamaEmbedder({

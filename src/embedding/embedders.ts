@@ -1,36 +1,28 @@
-import type { Embedder } from "./embedder.ts";
-
-/** What a domain asks for beside the server's default; undefined: whatever that is. */
-export interface ModelChoice {
-  readonly embeddingModel: string | undefined;
-  /** Undefined: the model's own. */
-  readonly requestedDimensions: number | undefined;
-}
+import {
+  type Embedder,
+  type Embedders,
+  type ModelChoice,
+  usesDefaultModel,
+} from "../memory/model/embedder.ts";
 
 /**
- * The embedders of a server: the usual one, and one for each other choice of a domain, made when it is first needed. Each
- * schedules its own batches; the model server decides which of them it works on.
+ * Creates the embedders of a server. Each schedules its own batches; the model server decides which of them it processes.
+ *
+ * @param defaultEmbedder The embedder of the server's default model.
+ * @param createEmbedder Called once for each other choice. Closing the embedders closes what it returns.
  */
-export interface Embedders extends Pick<Embedder, "onAvailable" | "close"> {
-  of(choice: ModelChoice): Embedder;
-  /** Closes the embedder of a choice that no domain has. */
-  forget(choice: ModelChoice): void;
-  /** The same for all choices that were not among those of this call and the one before. */
-  keepOnly(choices: readonly ModelChoice[]): void;
-  /** Whether at least one can be used. */
-  status(): { readonly available: boolean };
-}
-
-/** @param make called once for each choice that is not the usual one; what it returns is closed with the rest. */
-export function createEmbedders(usual: Embedder, make: (choice: ModelChoice) => Embedder): Embedders {
+export function createEmbedders(
+  defaultEmbedder: Embedder,
+  createEmbedder: (choice: ModelChoice) => Embedder,
+): Embedders {
   const others = new Map<string, Embedder>();
-  /** Choices that no domain had at the last look: a domain of one may just be made. */
+  /** Choices that no domain had in the last call of keepOnly. A domain with one of them may just be being created. */
   let unused: ReadonlySet<string> = new Set();
   const listeners = new Set<() => void>();
-  const tell = () => {
+  const notify = () => {
     for (const listener of [...listeners]) listener();
   };
-  const unsubscribe = usual.onAvailable(tell);
+  const unsubscribe = defaultEmbedder.onAvailable(notify);
 
   function close(key: string): void {
     void others.get(key)?.close();
@@ -39,30 +31,30 @@ export function createEmbedders(usual: Embedder, make: (choice: ModelChoice) => 
 
   return {
     of(choice) {
-      if (isUsual(choice)) return usual;
+      if (usesDefaultModel(choice)) return defaultEmbedder;
       const key = keyOf(choice);
       let embedder = others.get(key);
       if (embedder === undefined) {
-        embedder = make(choice);
-        embedder.onAvailable(tell);
+        embedder = createEmbedder(choice);
+        embedder.onAvailable(notify);
         others.set(key, embedder);
       }
       return embedder;
     },
 
-    forget(choice) {
+    discard(choice) {
       close(keyOf(choice));
     },
 
     keepOnly(choices) {
       const used = new Set(choices.map(keyOf));
-      const left = [...others.keys()].filter((key) => !used.has(key));
-      for (const key of left) if (unused.has(key)) close(key);
-      unused = new Set(left);
+      const candidates = [...others.keys()].filter((key) => !used.has(key));
+      for (const key of candidates) if (unused.has(key)) close(key);
+      unused = new Set(candidates);
     },
 
     status: () => ({
-      available: [usual, ...others.values()].some((embedder) => embedder.status().available),
+      available: [defaultEmbedder, ...others.values()].some((embedder) => embedder.status().available),
     }),
 
     onAvailable(listener) {
@@ -74,17 +66,11 @@ export function createEmbedders(usual: Embedder, make: (choice: ModelChoice) => 
       unsubscribe();
       listeners.clear();
       await Promise.all([...others.values()].map((embedder) => embedder.close()));
-      await usual.close();
+      await defaultEmbedder.close();
     },
   };
 }
 
-/** True for a domain without a choice of its own. */
-export function isUsual({ embeddingModel, requestedDimensions }: ModelChoice): boolean {
-  return embeddingModel === undefined && requestedDimensions === undefined;
-}
-
-/** One string for each choice. */
-export function keyOf({ embeddingModel, requestedDimensions }: ModelChoice): string {
+function keyOf({ embeddingModel, requestedDimensions }: ModelChoice): string {
   return JSON.stringify([embeddingModel, requestedDimensions]);
 }

@@ -1,4 +1,4 @@
-import type { EmbeddingRole } from "./embedder.ts";
+import type { EmbeddingRole } from "../memory/model/embedder.ts";
 
 /** Dimensions to which a model's embeddings may be shortened: a list, or a range. */
 export type ShorterDimensions = readonly number[] | { readonly min: number; readonly max: number };

@@ -1,4 +1,4 @@
-import type { EmbeddingSpace } from "./embedder.ts";
+import type { EmbeddingSpace } from "../memory/model/embedder.ts";
 
 /** Caches the embeddings of recent queries. */
 export interface QueryCache {

@@ -1,4 +1,4 @@
-import { type EmbeddingRole, EmbedError } from "./embedder.ts";
+import { type EmbeddingRole, EmbedError } from "../memory/model/embedder.ts";
 
 export interface SchedulerOptions {
   /**

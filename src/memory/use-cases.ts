@@ -3,7 +3,7 @@ import { createDomainOpener } from "./domains/domain-opener.ts";
 import type { ContentEmbedder } from "./embed/content-embedder.ts";
 import { createTimelyEmbedder } from "./embed/inline-embedder.ts";
 import { createRetryFailed, type RetryFailed } from "./embed/retry-failed.ts";
-import type { MemoryRepository } from "./model/memory-repository.ts";
+import type { Repository } from "./model/repository.ts";
 import { createExport, type Export } from "./read/export.ts";
 import { createGet, type Get } from "./read/get.ts";
 import { createList, type List } from "./read/list.ts";
@@ -34,7 +34,7 @@ export interface MemoryUseCases {
 }
 
 export interface MemoryUseCaseDependencies {
-  readonly repository: MemoryRepository;
+  readonly repository: Repository;
   readonly contents: ContentEmbedder;
   /** How long a call waits for the embedder at most. */
   readonly embedBudgetMs: number;

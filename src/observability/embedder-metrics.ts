@@ -1,7 +1,7 @@
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import type { CircuitState } from "../embedding/circuit-breaker.ts";
-import { type Embedder, EmbedError } from "../embedding/embedder.ts";
 import type { OllamaEmbedder } from "../embedding/ollama/ollama-embedder.ts";
+import { type Embedder, EmbedError } from "../memory/model/embedder.ts";
 
 /** Seconds. A cached query takes microseconds, a model that has to be loaded first up to minutes. */
 const embedBuckets = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120];

@@ -1,6 +1,6 @@
 import { collectDefaultMetrics, Gauge, Registry } from "prom-client";
 import type { OllamaEmbedder } from "../embedding/ollama/ollama-embedder.ts";
-import type { MemoryRepository } from "../memory/model/memory-repository.ts";
+import type { Repository } from "../memory/model/repository.ts";
 import type { ConnectionCounts } from "../storage/database/database.ts";
 import type { Logger } from "../util/logger.ts";
 import { type FinishedCall, registerCallMetrics } from "./call-metrics.ts";
@@ -22,7 +22,7 @@ export interface Metrics {
   /** The same embedder, counted. Once. */
   readonly countEmbedder: <E extends OllamaEmbedder>(embedder: E) => E;
   /** The same repository, for the embedding worker alone: what it embeds is counted. Once. */
-  readonly countBackgroundEmbeddings: (repository: MemoryRepository) => MemoryRepository;
+  readonly countBackgroundEmbeddings: (repository: Repository) => Repository;
   /** Counts expired memories that were removed. */
   readonly countExpired: (memories: number) => void;
   /** Everything in Prometheus's text format. */

@@ -7,7 +7,7 @@ import {
   type Tracer,
   trace,
 } from "@opentelemetry/api";
-import { EmbedError } from "../embedding/embedder.ts";
+import { EmbedError } from "../memory/model/embedder.ts";
 import { isAbort, ServiceError } from "../memory/model/errors.ts";
 import { DatabaseError } from "../storage/database/database.ts";
 

@@ -1,5 +1,5 @@
 import type { Tracer } from "@opentelemetry/api";
-import type { Embedder } from "../embedding/embedder.ts";
+import type { Embedder } from "../memory/model/embedder.ts";
 import { inChildSpan } from "./spans.ts";
 
 /** The same embedder, whose calls are spans `embed` below the span of their call; no text is in them. */

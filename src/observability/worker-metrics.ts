@@ -1,15 +1,12 @@
 import { Counter, type Registry } from "prom-client";
-import type { MemoryRepository } from "../memory/model/memory-repository.ts";
+import type { Repository } from "../memory/model/repository.ts";
 
 /**
  * Registers the metrics of the embedding worker.
  *
  * @returns the repository for it: the same, but what is embedded or given up through it is counted.
  */
-export function countBackgroundEmbeddings(
-  registry: Registry,
-  repository: MemoryRepository,
-): MemoryRepository {
+export function countBackgroundEmbeddings(registry: Registry, repository: Repository): Repository {
   const ended = new Counter({
     name: "memory_service_background_embeddings_total",
     help: "Memories that the embedding worker has embedded, or marked as failed.",

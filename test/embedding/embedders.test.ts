@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { createEmbedders, type ModelChoice } from "../../src/embedding/embedders.ts";
+import { createEmbedders } from "../../src/embedding/embedders.ts";
+import type { ModelChoice } from "../../src/memory/model/embedder.ts";
 import { createScriptedEmbedder } from "../support/in-process/scripted-embedder.ts";
 
 const usual: ModelChoice = { embeddingModel: undefined, requestedDimensions: undefined };

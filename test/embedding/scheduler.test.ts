@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { type EmbeddingRole, EmbedError } from "../../src/embedding/embedder.ts";
 import { createScheduler, type SchedulerOptions } from "../../src/embedding/scheduler.ts";
+import { type EmbeddingRole, EmbedError } from "../../src/memory/model/embedder.ts";
 import { until } from "./with-fake.ts";
 
 interface Call {

@@ -1,8 +1,8 @@
 import { createClient } from "@connectrpc/connect";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { EmbedError } from "../../src/embedding/embedder.ts";
 import type { OllamaEmbedder } from "../../src/embedding/ollama/ollama-embedder.ts";
 import { Health } from "../../src/generated/grpc/health/v1/health_pb.ts";
+import { EmbedError } from "../../src/memory/model/embedder.ts";
 import { ServiceError } from "../../src/memory/model/errors.ts";
 import { createMetrics, type Metrics } from "../../src/observability/metrics.ts";
 import { noteCall } from "../../src/rpc/call-log.ts";

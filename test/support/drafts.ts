@@ -1,10 +1,6 @@
 import { randomUUID } from "node:crypto";
-import {
-  type ContentEmbedding,
-  DEFAULT_DOMAIN_SETTINGS,
-  type DomainRecord,
-  type MemoryDraft,
-} from "../../src/memory/model/memory-repository.ts";
+import { DEFAULT_DOMAIN_SETTINGS, type DomainRecord } from "../../src/memory/model/domain.ts";
+import type { ContentEmbedding, MemoryDraft } from "../../src/memory/model/draft.ts";
 
 /** A memory to be written, pending and due at once, with whatever a test cares about. */
 export function draft(fields: Partial<MemoryDraft> = {}): MemoryDraft {

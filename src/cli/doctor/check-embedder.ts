@@ -1,8 +1,8 @@
 import type { SettingValues } from "../../app/config.ts";
 import { readConfiguredProfiles } from "../../embedding/configured-profiles.ts";
-import type { EmbeddingSpace } from "../../embedding/embedder.ts";
 import { createOllamaClient, type OllamaClient } from "../../embedding/ollama/ollama-client.ts";
 import { OllamaError } from "../../embedding/ollama/ollama-errors.ts";
+import type { EmbeddingSpace } from "../../memory/model/embedder.ts";
 import { messageOf } from "../../util/error-message.ts";
 import { type Check, ok, problem, warning } from "./check.ts";
 

@@ -1,4 +1,4 @@
-import { type EmbeddingSpace, EmbedError, SAME_ENGINE_SIMILARITY } from "../embedder.ts";
+import { type EmbeddingSpace, EmbedError, SAME_ENGINE_SIMILARITY } from "../../memory/model/embedder.ts";
 import { spaceKey } from "../query-cache.ts";
 import { similarity } from "./embed-answer.ts";
 

@@ -1,8 +1,13 @@
+import {
+  type Embedder,
+  type EmbeddingRole,
+  type EmbeddingSpace,
+  EmbedError,
+} from "../../memory/model/embedder.ts";
 import type { Logger } from "../../util/logger.ts";
 import { untilAborted } from "../../util/wait.ts";
 import type { CircuitState } from "../circuit-breaker.ts";
 import { type Clock, systemClock } from "../clock.ts";
-import { type Embedder, type EmbeddingRole, type EmbeddingSpace, EmbedError } from "../embedder.ts";
 import { type ModelProfile, prepareText, shortenedTo } from "../model-profile.ts";
 import { profileForModel } from "../model-profiles.ts";
 import { createQueryCache } from "../query-cache.ts";

@@ -1,4 +1,4 @@
-import { EmbedError, type EmbedFailureKind } from "../embedder.ts";
+import { EmbedError, type EmbedFailureKind } from "../../memory/model/embedder.ts";
 
 /**
  * When to retry the same request after a failure.

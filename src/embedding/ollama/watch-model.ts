@@ -1,5 +1,5 @@
+import type { EmbeddingSpace, EmbedError } from "../../memory/model/embedder.ts";
 import { type CircuitState, createCircuitBreaker } from "../circuit-breaker.ts";
-import type { EmbeddingSpace, EmbedError } from "../embedder.ts";
 import { checkModel, type ModelCheckOptions } from "./check-model.ts";
 import {
   describeState,

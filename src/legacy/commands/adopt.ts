@@ -13,7 +13,7 @@ import { StartupError } from "../../memory/model/errors.ts";
 import { DOMAIN_NAME } from "../../memory/model/limits.ts";
 import type { Database } from "../../storage/database/database.ts";
 import { openPostgresDatabase } from "../../storage/database/postgres-database.ts";
-import { createPostgresMemoryRepository } from "../../storage/postgres/memory-repository.ts";
+import { createPostgresRepository } from "../../storage/postgres/create-repository.ts";
 import { adoptTables, prepareCatalogue } from "../adoption/adopt-tables.ts";
 import { type AdoptionPlan, planAdoption } from "../adoption/adoption-plan.ts";
 import { findMismatchedEmbedding } from "../adoption/compare-embeddings.ts";
@@ -216,7 +216,7 @@ async function versionToKeep(
         { remedy: "leave out --normalise, or set OLLAMA_EMBEDDING_MODEL to the model that made it" },
       );
     }
-    return await createPostgresMemoryRepository(database).registerEmbeddingVersion(space, CHUNKER_REVISION);
+    return await createPostgresRepository(database).registerEmbeddingVersion(space, CHUNKER_REVISION);
   } finally {
     await embedder.close();
   }

@@ -1,5 +1,6 @@
+import type { DomainFigures, DomainRecord } from "../model/domain.ts";
 import { ServiceError } from "../model/errors.ts";
-import type { DomainFigures, DomainRecord, MemoryRepository } from "../model/memory-repository.ts";
+import type { Repository } from "../model/repository.ts";
 
 /** How long figures are remembered at least. */
 const REMEMBERED_MS = 5_000;
@@ -19,7 +20,7 @@ export interface FiguresReader {
 }
 
 export function createFiguresReader(
-  repository: Pick<MemoryRepository, "measureDomain">,
+  repository: Pick<Repository, "measureDomain">,
   now: () => number = () => performance.now(),
 ): FiguresReader {
   // By id: a domain made again is another one.

@@ -1,6 +1,7 @@
 import type { ContentEmbedder } from "../embed/content-embedder.ts";
+import { type DomainRecord, StaleDomainError } from "../model/domain.ts";
 import { ServiceError } from "../model/errors.ts";
-import { type DomainRecord, type MemoryRepository, StaleDomainError } from "../model/memory-repository.ts";
+import type { Repository } from "../model/repository.ts";
 
 /** Finds the domains that are written to, and makes those that are missing. */
 export interface DomainOpener {
@@ -11,7 +12,7 @@ export interface DomainOpener {
 }
 
 export function createDomainOpener(dependencies: {
-  readonly repository: MemoryRepository;
+  readonly repository: Repository;
   readonly contents: ContentEmbedder;
   readonly createDomains: boolean;
   /** How many there may be; undefined: any number. */

@@ -1,9 +1,6 @@
-import { EmbedError } from "../../embedding/embedder.ts";
-import { type Embedders, isUsual, type ModelChoice } from "../../embedding/embedders.ts";
 import type { Logger } from "../../util/logger.ts";
 import { untilAborted, within } from "../../util/wait.ts";
 import type { ContentEmbedder } from "../embed/content-embedder.ts";
-import { assertNoViolations, domainNotFound, ServiceError } from "../model/errors.ts";
 import {
   DEFAULT_DOMAIN_SETTINGS,
   type DomainChanges,
@@ -11,8 +8,10 @@ import {
   type DomainRecord,
   type DomainSettings,
   type EmbeddingVersionRecord,
-  type MemoryRepository,
-} from "../model/memory-repository.ts";
+} from "../model/domain.ts";
+import { type Embedders, EmbedError, type ModelChoice, usesDefaultModel } from "../model/embedder.ts";
+import { assertNoViolations, domainNotFound, ServiceError } from "../model/errors.ts";
+import type { Repository } from "../model/repository.ts";
 import { createPageTokens } from "../read/page-token.ts";
 import { createFiguresReader } from "./domain-figures.ts";
 
@@ -73,10 +72,10 @@ const MANY_DOMAINS = 500;
 const LISTED = ["domains"] as const;
 
 export function createDomainUseCases(dependencies: {
-  readonly repository: MemoryRepository;
+  readonly repository: Repository;
   readonly contents: ContentEmbedder;
   /** Undefined: no domain has a model of its own. */
-  readonly embedders?: Pick<Embedders, "forget">;
+  readonly embedders?: Pick<Embedders, "discard">;
   /** How long CreateDomain waits at most for what the embedder says of a model. */
   readonly embedBudgetMs: number;
   /** The one that comes back empty when it is deleted. */
@@ -133,7 +132,7 @@ export function createDomainUseCases(dependencies: {
 
   /** Refuses what the embedder says at once that it cannot do; one that is away, or loads or pulls a model, may. */
   async function assertModel(choice: ModelChoice, signal: AbortSignal): Promise<void> {
-    if (isUsual(choice)) return;
+    if (usesDefaultModel(choice)) return;
     const asked = contents.of(choice).embedQuery(PROBE, signal);
     asked.catch(() => {});
     try {
@@ -142,7 +141,7 @@ export function createDomainUseCases(dependencies: {
       signal.throwIfAborted();
       if (!(error instanceof EmbedError)) throw error;
       if (error.kind === "unavailable") return;
-      dependencies.embedders?.forget(choice);
+      dependencies.embedders?.discard(choice);
       const field = choice.embeddingModel === undefined ? "dimensions" : "embedding_model";
       assertNoViolations([{ field, description: `must be one that the embedder can use: ${error.message}` }]);
     }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "../../util/logger.ts";
 import { ServiceError } from "../model/errors.ts";
-import type { MemoryRepository } from "../model/memory-repository.ts";
+import type { Repository } from "../model/repository.ts";
 
 /** How often domains are looked at for work that another server has left. */
 const LOOK_MS = 15_000;
@@ -23,7 +23,7 @@ export interface TextReindexer {
  * What is done is noted with each step: after an interruption it goes on from there.
  */
 export function startTextReindexer(dependencies: {
-  readonly repository: Pick<MemoryRepository, "listReindexing" | "reindexWords">;
+  readonly repository: Pick<Repository, "listReindexing" | "reindexTexts">;
   readonly logger: Logger;
 }): TextReindexer {
   const { repository, logger } = dependencies;
@@ -72,7 +72,7 @@ export function startTextReindexer(dependencies: {
 
   async function stepOf(name: string, step: number): Promise<boolean> {
     try {
-      return await repository.reindexWords(name, step);
+      return await repository.reindexTexts(name, step);
     } catch (error) {
       if (!(error instanceof ServiceError)) throw error;
       // Dropped meanwhile; or a writer was in the way.

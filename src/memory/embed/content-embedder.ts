@@ -1,17 +1,16 @@
+import type { Logger } from "../../util/logger.ts";
+import type { DomainRecord } from "../model/domain.ts";
+import type { ContentEmbedding, EmbeddedChunk } from "../model/draft.ts";
 import {
   type Embedder,
+  type Embedders,
   type EmbeddingRole,
   type EmbeddingSpace,
   EmbedError,
-} from "../../embedding/embedder.ts";
-import { type Embedders, isUsual, type ModelChoice } from "../../embedding/embedders.ts";
-import type { Logger } from "../../util/logger.ts";
-import type {
-  ContentEmbedding,
-  DomainRecord,
-  EmbeddedChunk,
-  MemoryRepository,
-} from "../model/memory-repository.ts";
+  type ModelChoice,
+  usesDefaultModel,
+} from "../model/embedder.ts";
+import type { Repository } from "../model/repository.ts";
 import { CHUNKER_REVISION, chunkText, textOfChunk } from "./chunk.ts";
 
 /** A question as a vector, comparable only with embeddings of the same version. */
@@ -68,7 +67,7 @@ interface EmbeddedPiece extends Piece {
 export function createContentEmbedder(dependencies: {
   readonly embedder: Embedder;
   readonly embedders?: Pick<Embedders, "of">;
-  readonly repository: MemoryRepository;
+  readonly repository: Repository;
   readonly logger: Logger;
 }): ContentEmbedder {
   const { embedder, embedders, repository, logger } = dependencies;
@@ -126,7 +125,7 @@ export function createContentEmbedder(dependencies: {
 
   const contents: ContentEmbedder = {
     of(domain) {
-      if (embedders === undefined || isUsual(domain)) return contents;
+      if (embedders === undefined || usesDefaultModel(domain)) return contents;
       const chosen = embedders.of(domain);
       let other = others.get(chosen);
       if (other === undefined) {

@@ -1,14 +1,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { EmbedError } from "../../embedding/embedder.ts";
-import type { Embedders } from "../../embedding/embedders.ts";
 import type { Logger } from "../../util/logger.ts";
+import { type DomainRecord, StaleDomainError } from "../model/domain.ts";
+import type { Embedders } from "../model/embedder.ts";
+import { EmbedError } from "../model/embedder.ts";
+import type { PendingMemory } from "../model/embedding-queue.ts";
 import { isAbort, ServiceError } from "../model/errors.ts";
-import {
-  type DomainRecord,
-  type MemoryRepository,
-  type PendingMemory,
-  StaleDomainError,
-} from "../model/memory-repository.ts";
+import type { Repository } from "../model/repository.ts";
 import type { ContentEmbedder } from "./content-embedder.ts";
 
 /** Memories a worker takes at once: two full batches of the scheduler. */
@@ -41,7 +38,7 @@ interface Turn {
 
 /** Embeds what is pending, in the background, on as many servers as there are. */
 export function startEmbeddingWorker(dependencies: {
-  readonly repository: MemoryRepository;
+  readonly repository: Repository;
   readonly contents: ContentEmbedder;
   /** Available: worth looking for work. */
   readonly embedder: Pick<Embedders, "status" | "onAvailable">;

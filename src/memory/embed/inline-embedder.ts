@@ -1,16 +1,13 @@
-import { EmbedError } from "../../embedding/embedder.ts";
-import type { ModelChoice } from "../../embedding/embedders.ts";
 import type { Logger } from "../../util/logger.ts";
 import { untilAborted, within } from "../../util/wait.ts";
 import type { CallContext } from "../model/call-context.ts";
-import { assertUsed, type OwnEmbedding } from "../model/caller-embedding.ts";
+import { assertCompatible, type CallerEmbedding } from "../model/caller-embedding.ts";
+import type { DomainRecord } from "../model/domain.ts";
+import type { ContentEmbedding, MemoryDraft } from "../model/draft.ts";
+import type { ModelChoice } from "../model/embedder.ts";
+import { EmbedError } from "../model/embedder.ts";
 import type { Memory } from "../model/memory.ts";
-import type {
-  ContentEmbedding,
-  DomainRecord,
-  MemoryDraft,
-  MemoryRepository,
-} from "../model/memory-repository.ts";
+import type { Repository } from "../model/repository.ts";
 import { type ContentEmbedder, embedBudget } from "./content-embedder.ts";
 
 /** inline: wait for the embedding within the budget; background: store as pending at once. */
@@ -21,7 +18,7 @@ export interface EmbeddingAttempt {
   readonly done?: ContentEmbedding;
   readonly running?: Promise<ContentEmbedding>;
   /** What is done is the caller's own: it is stored, or the call refused. */
-  readonly own?: OwnEmbedding;
+  readonly own?: CallerEmbedding;
 }
 
 /**
@@ -32,7 +29,7 @@ export interface TimelyEmbedder {
   /** Never fails for the embedder's sake. With an embedding of the caller's own there is nothing to do. */
   attempt(
     content: string,
-    how: EmbeddingMode | OwnEmbedding,
+    how: EmbeddingMode | CallerEmbedding,
     domain: ModelChoice,
     call: CallContext,
   ): Promise<EmbeddingAttempt>;
@@ -44,7 +41,7 @@ export interface TimelyEmbedder {
    *
    * @throws ServiceError INVALID_ARGUMENT
    */
-  assertUsedIn(domain: string, own: OwnEmbedding, path: string, signal: AbortSignal): Promise<void>;
+  assertCompatibleIn(domain: string, own: CallerEmbedding, path: string, signal: AbortSignal): Promise<void>;
   /**
    * What a draft of this content says of its embedding.
    *
@@ -65,7 +62,7 @@ export interface TimelyEmbedder {
 export const LATE_EMBEDDING_LEASE_MS = 30_000;
 
 export function createTimelyEmbedder(dependencies: {
-  readonly repository: MemoryRepository;
+  readonly repository: Repository;
   readonly contents: ContentEmbedder;
   readonly embedBudgetMs: number;
   /** Told of a domain that has a new pending memory nobody is embedding. */
@@ -116,14 +113,14 @@ export function createTimelyEmbedder(dependencies: {
       return (await repository.readDomain(domain.name, signal)) ?? domain;
     },
 
-    async assertUsedIn(name, own, path, signal) {
+    async assertCompatibleIn(name, own, path, signal) {
       if ((await repository.findDomain(name, signal)) !== undefined) return;
       const now = await contents.current();
-      assertUsed(own, { embeddingVersion: now?.version, dimensions: now?.dimensions }, path);
+      assertCompatible(own, { embeddingVersion: now?.version, dimensions: now?.dimensions }, path);
     },
 
     describe(content, { done, running, own }, domain) {
-      if (own !== undefined) assertUsed(own, domain, "embedding");
+      if (own !== undefined) assertCompatible(own, domain, "embedding");
       return {
         chunkCount: done?.chunks.length ?? contents.of(domain).countChunks(content),
         // Vectors of a version the domain does not search in would never be found: its own server embeds it.
@@ -150,7 +147,7 @@ export function createTimelyEmbedder(dependencies: {
 }
 
 /** The content in one chunk, however long it is. */
-function wholeContent(content: string, { vector, version }: OwnEmbedding): ContentEmbedding {
+function wholeContent(content: string, { vector, version }: CallerEmbedding): ContentEmbedding {
   let end = 0;
   for (const _ of content) end++;
   return { version, chunks: [{ start: 0, end, vector }] };

@@ -1,7 +1,8 @@
 import type { CallContext } from "../model/call-context.ts";
+import type { RetryStep } from "../model/embedding-queue.ts";
 import { domainNotFound } from "../model/errors.ts";
 import type { Filter } from "../model/filter.ts";
-import type { MemoryRepository, RetryStep } from "../model/memory-repository.ts";
+import type { Repository } from "../model/repository.ts";
 
 export interface RetryFailedCommand {
   readonly domain: string;
@@ -26,7 +27,7 @@ const STEP = 1_000;
 
 /** Makes memories pending whose embedding failed for good, in steps that commit by themselves. */
 export function createRetryFailed(dependencies: {
-  readonly repository: MemoryRepository;
+  readonly repository: Repository;
   /** Told of a domain that has pending memories again. */
   readonly onPending: (domain: string) => void;
 }): RetryFailed {

@@ -1,8 +1,8 @@
+import type { DomainRecord } from "./domain.ts";
 import { assertNoViolations, type FieldViolation } from "./errors.ts";
-import type { DomainRecord } from "./memory-repository.ts";
 
 /** An embedding that a caller has made, of unit length. Comparable only with others of its version. */
-export interface OwnEmbedding {
+export interface CallerEmbedding {
   readonly vector: Float32Array;
   readonly version: number;
 }
@@ -14,12 +14,12 @@ type Space = Pick<DomainRecord, "embeddingVersion" | "dimensions">;
  *
  * @throws ServiceError INVALID_ARGUMENT
  */
-export function assertUsed(own: OwnEmbedding, space: Space, path: string): void {
+export function assertCompatible(own: CallerEmbedding, space: Space, path: string): void {
   assertNoViolations(ownEmbeddingViolations(own, space, path));
 }
 
 function ownEmbeddingViolations(
-  { vector, version }: OwnEmbedding,
+  { vector, version }: CallerEmbedding,
   { embeddingVersion, dimensions }: Space,
   path: string,
 ): FieldViolation[] {

@@ -64,7 +64,7 @@ export class ServiceError extends Error {
   }
 }
 
-/** @throws ServiceError with every violation, if there is one. */
+/** Does nothing without violations. @throws ServiceError INVALID_ARGUMENT that lists all violations. */
 export function assertNoViolations(violations: readonly FieldViolation[]): void {
   const first = violations[0];
   if (first === undefined) return;
@@ -72,7 +72,7 @@ export function assertNoViolations(violations: readonly FieldViolation[]): void 
   throw new ServiceError("INVALID_ARGUMENT", `${first.field}: ${first.description}${more}`, { violations });
 }
 
-/** The one answer to a domain that is not there. */
+/** Returns the error for a domain that does not exist. */
 export function domainNotFound(name: string, cause?: unknown): ServiceError {
   return new ServiceError(
     "DOMAIN_NOT_FOUND",
@@ -84,14 +84,14 @@ export function domainNotFound(name: string, cause?: unknown): ServiceError {
   );
 }
 
-/** The one answer to a memory that is not there, or not any more. */
+/** Returns the error for a memory that does not exist. */
 export function memoryNotFound(domain: string, id: string): ServiceError {
   return new ServiceError("MEMORY_NOT_FOUND", `memory "${id}" not found in domain "${domain}"`, {
     metadata: { domain, id },
   });
 }
 
-/** True for the abort of a signal, whatever the runtime made of it. */
+/** Returns whether an error is the abort or the time-out of a signal. */
 export function isAbort(error: unknown): boolean {
   return error instanceof Error && (error.name === "AbortError" || error.name === "TimeoutError");
 }
@@ -111,4 +111,17 @@ export class StartupError extends Error {
     this.problem = problem;
     this.remedy = remedy;
   }
+}
+
+/** Returns the error for a change that expects another version of the memory. */
+export function versionMismatch(
+  { domain, id }: { readonly domain: string; readonly id: string },
+  expected: bigint | undefined,
+  current: bigint,
+): ServiceError {
+  return new ServiceError(
+    "VERSION_MISMATCH",
+    `memory "${id}" in domain "${domain}" is at version ${current}, not ${expected}`,
+    { metadata: { domain, id, expected_version: String(expected), current_version: String(current) } },
+  );
 }

@@ -1,14 +1,12 @@
 import type { CallContext } from "../model/call-context.ts";
+import type { EmbeddingVersionRecord } from "../model/domain.ts";
+import type { EmbeddedChunk } from "../model/draft.ts";
 import { domainNotFound, ServiceError } from "../model/errors.ts";
 import type { Filter } from "../model/filter.ts";
 import { MAX_RESPONSE_BYTES } from "../model/limits.ts";
 import type { Memory, Microseconds } from "../model/memory.ts";
-import type {
-  EmbeddedChunk,
-  EmbeddingVersionRecord,
-  ListedMemory,
-  MemoryRepository,
-} from "../model/memory-repository.ts";
+import type { ListedMemory } from "../model/memory-store.ts";
+import type { Repository } from "../model/repository.ts";
 import { memoryBytes } from "./message-size.ts";
 import { digestOf, type PageTokens } from "./page-token.ts";
 
@@ -54,7 +52,7 @@ const order = { by: "create_time", descending: false } as const;
 
 /** Exports a domain page by page; between pages nothing is held but the last position. */
 export function createExport(dependencies: {
-  readonly repository: MemoryRepository;
+  readonly repository: Repository;
   readonly tokens: PageTokens;
 }): Export {
   const { repository, tokens } = dependencies;

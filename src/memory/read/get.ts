@@ -1,7 +1,7 @@
 import type { CallContext } from "../model/call-context.ts";
 import { domainNotFound, memoryNotFound } from "../model/errors.ts";
 import type { Memory } from "../model/memory.ts";
-import type { MemoryRepository } from "../model/memory-repository.ts";
+import type { Repository } from "../model/repository.ts";
 
 /** Names a memory. */
 export interface MemoryKey {
@@ -13,7 +13,7 @@ export interface MemoryKey {
 export type Get = (key: MemoryKey, call: CallContext) => Promise<Memory>;
 
 /** Reads one memory. */
-export function createGet({ repository }: { readonly repository: MemoryRepository }): Get {
+export function createGet({ repository }: { readonly repository: Repository }): Get {
   return async ({ domain, id }, { signal }) => {
     // A domain that is known to be missing costs no statement that fails.
     if ((await repository.findDomain(domain, signal)) === undefined) throw domainNotFound(domain);

@@ -2,7 +2,8 @@ import type { CallContext } from "../model/call-context.ts";
 import { domainNotFound, ServiceError } from "../model/errors.ts";
 import type { Filter } from "../model/filter.ts";
 import { MAX_RESPONSE_BYTES } from "../model/limits.ts";
-import type { ListedMemory, MemoryRepository } from "../model/memory-repository.ts";
+import type { ListedMemory } from "../model/memory-store.ts";
+import type { Repository } from "../model/repository.ts";
 import { memoryBytes } from "./message-size.ts";
 import type { PagePosition, PageTokens } from "./page-token.ts";
 
@@ -35,7 +36,7 @@ export type List = (command: ListCommand, call: CallContext) => Promise<MemoryPa
 
 /** Lists the memories of a domain by keyset: a page begins after the last memory of the one before, wherever that is. */
 export function createList(dependencies: {
-  readonly repository: MemoryRepository;
+  readonly repository: Repository;
   readonly tokens: PageTokens;
 }): List {
   const { repository, tokens } = dependencies;

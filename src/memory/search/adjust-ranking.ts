@@ -1,4 +1,4 @@
-import type { MemoryRepository } from "../model/memory-repository.ts";
+import type { Repository } from "../model/repository.ts";
 import { type Boost, boostHits, isBoosting } from "./boost.ts";
 import { DIVERSE_HITS, diversify } from "./diversify.ts";
 import { type Fusion, hitKey, type RankedHit } from "./fuse-scores.ts";
@@ -14,7 +14,7 @@ export interface RankingOptions {
 
 /** Adjusts a ranking by age, importance and diversity, as far as requested. Reads the data for this, one domain at a time. */
 export async function adjustRanking(
-  repository: Pick<MemoryRepository, "readAgeAndImportance" | "readHitEmbeddings">,
+  repository: Pick<Repository, "readAgeAndImportance" | "readHitEmbeddings">,
   ranked: readonly RankedHit[],
   { boost, diversity, limit }: Pick<RankingOptions, "boost" | "diversity"> & { readonly limit: number },
   signal: AbortSignal,

@@ -1,5 +1,5 @@
 import type { Microseconds } from "../model/memory.ts";
-import type { AgeAndImportance } from "../model/memory-repository.ts";
+import type { AgeAndImportance } from "../model/search-index.ts";
 import type { RankedHit } from "./fuse-scores.ts";
 
 /** Properties of a memory that change its rank besides the query. */

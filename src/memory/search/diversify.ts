@@ -1,4 +1,4 @@
-import type { HitEmbedding } from "../model/memory-repository.ts";
+import type { HitEmbedding } from "../model/search-index.ts";
 import type { RankedHit } from "./fuse-scores.ts";
 
 /**

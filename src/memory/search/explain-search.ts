@@ -1,6 +1,7 @@
-import type { MemoryRepository, SemanticScan } from "../model/memory-repository.ts";
+import type { Repository } from "../model/repository.ts";
+import type { SemanticScan } from "../model/search-index.ts";
 import type { RankingOptions } from "./adjust-ranking.ts";
-import type { SearchCommand } from "./search.ts";
+import type { ParsedSearch } from "./search.ts";
 import type { DomainAnswer } from "./search-domain.ts";
 
 /** Details of how a search was run. */
@@ -20,8 +21,8 @@ export interface SearchExplanation {
 
 /** Explains a search. @param tookMs Time for ranking, including the embedding of the query, in milliseconds. */
 export async function explainSearch(
-  repository: Pick<MemoryRepository, "readQueryTerms">,
-  command: SearchCommand,
+  repository: Pick<Repository, "readQueryTerms">,
+  command: ParsedSearch,
   answers: readonly DomainAnswer[],
   tookMs: number,
   signal: AbortSignal,
@@ -30,7 +31,7 @@ export async function explainSearch(
   const terms = new Set<string>();
   for (const { domain, text } of answers) {
     if (text === undefined) continue;
-    for (const term of await repository.readQueryTerms(domain, command.query, signal)) terms.add(term);
+    for (const term of await repository.readQueryTerms(domain, command.terms.words, signal)) terms.add(term);
   }
   const count = (leg: "semantic" | "text") =>
     answers.reduce((sum, answer) => sum + (answer[leg]?.candidates.length ?? 0), 0);

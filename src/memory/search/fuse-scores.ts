@@ -1,4 +1,4 @@
-import type { Candidate } from "../model/memory-repository.ts";
+import type { Candidate } from "../model/search-index.ts";
 
 /**
  * Number of candidates from each leg for limits up to 100. It is fixed, so that the answer for a smaller limit is a prefix of

@@ -1,19 +1,15 @@
-import { EmbedError } from "../../embedding/embedder.ts";
 import { within } from "../../util/wait.ts";
 import { type ContentEmbedder, embedBudget, type QueryEmbedding } from "../embed/content-embedder.ts";
 import type { CallContext } from "../model/call-context.ts";
-import { assertUsed } from "../model/caller-embedding.ts";
+import { assertCompatible } from "../model/caller-embedding.ts";
+import { type DomainRecord, StaleDomainError } from "../model/domain.ts";
+import { EmbedError } from "../model/embedder.ts";
 import { domainNotFound } from "../model/errors.ts";
-import {
-  type DomainRecord,
-  type MemoryRepository,
-  type SemanticAnswer,
-  StaleDomainError,
-  type TextRanker,
-} from "../model/memory-repository.ts";
+import type { Repository } from "../model/repository.ts";
+import type { SemanticAnswer, TextRanker } from "../model/search-index.ts";
 import { candidateDepth, type DomainCandidate } from "./fuse-scores.ts";
 import type { DomainLegs } from "./merge-domains.ts";
-import type { DegradedReason, SearchCommand } from "./search.ts";
+import type { DegradedReason, ParsedSearch } from "./search.ts";
 
 /** The answer of one domain. */
 export interface DomainAnswer extends DomainLegs {
@@ -38,7 +34,7 @@ export interface DomainAnswer extends DomainLegs {
 export type QueryEmbeddings = Map<ContentEmbedder, Promise<QueryEmbedding | DegradedReason>>;
 
 export type DomainSearch = (
-  command: SearchCommand,
+  command: ParsedSearch,
   name: string,
   embeddings: QueryEmbeddings,
   call: CallContext,
@@ -46,7 +42,7 @@ export type DomainSearch = (
 
 /** Creates the search in one domain: full-text leg, semantic leg, or both. */
 export function createDomainSearch(dependencies: {
-  readonly repository: MemoryRepository;
+  readonly repository: Repository;
   readonly contents: ContentEmbedder;
   readonly embedBudgetMs: number;
 }): DomainSearch {
@@ -73,7 +69,7 @@ export function createDomainSearch(dependencies: {
 
   /** Returns the query's embedding in the domain's embedding version, or why there is none. */
   async function embedQuery(
-    command: SearchCommand,
+    command: ParsedSearch,
     domain: DomainRecord,
     embeddings: QueryEmbeddings,
     call: CallContext,
@@ -94,12 +90,12 @@ export function createDomainSearch(dependencies: {
         : await repository.readDomain(domain.name, call.signal);
     if (now?.embeddingVersion === undefined) return "no_embeddings";
     if (query.version !== now.embeddingVersion) return "embedding_version_mismatch";
-    if (command.embedding !== undefined) assertUsed(command.embedding, now, "query_embedding");
+    if (command.embedding !== undefined) assertCompatible(command.embedding, now, "query_embedding");
     return query;
   }
 
   async function findOnce(
-    command: SearchCommand,
+    command: ParsedSearch,
     name: string,
     embeddings: QueryEmbeddings,
     call: CallContext,
@@ -113,7 +109,7 @@ export function createDomainSearch(dependencies: {
     const findText = async () => {
       const answer = await repository.searchText(
         name,
-        { query: command.query, depth, minScore: command.minTextScore, filter },
+        { terms: command.terms, depth, minScore: command.minTextScore, filter },
         call.signal,
       );
       return { ...answer, candidates: withDomainName(answer.candidates) };

@@ -2,20 +2,21 @@ import { setImmediate } from "node:timers/promises";
 import { mapBounded } from "../../util/map-bounded.ts";
 import type { ContentEmbedder } from "../embed/content-embedder.ts";
 import type { CallContext } from "../model/call-context.ts";
-import { assertUsed, type OwnEmbedding } from "../model/caller-embedding.ts";
+import { assertCompatible, type CallerEmbedding } from "../model/caller-embedding.ts";
 import { ServiceError } from "../model/errors.ts";
 import type { Filter } from "../model/filter.ts";
 import { MAX_RESPONSE_BYTES } from "../model/limits.ts";
 import type { Memory } from "../model/memory.ts";
-import type { MemoryRepository, Snippet, TextRanker } from "../model/memory-repository.ts";
+import type { Repository } from "../model/repository.ts";
+import type { Snippet, TextRanker } from "../model/search-index.ts";
+import { parseTextQuery, type TextTerms } from "../model/text-query.ts";
 import { structBytes, textBytes } from "../read/message-size.ts";
 import { adjustRanking, type RankingOptions } from "./adjust-ranking.ts";
 import { explainSearch, type SearchExplanation } from "./explain-search.ts";
 import { hitKey, type RankedHit } from "./fuse-scores.ts";
 import { mergeDomains } from "./merge-domains.ts";
 import { createDomainSearch, type DomainAnswer, type QueryEmbeddings } from "./search-domain.ts";
-import { createHighlighter, type Highlight } from "./snippet.ts";
-import { parseTextQuery } from "./text-query.ts";
+import { createHighlighter, type Highlight, SNIPPET_LENGTH } from "./snippet.ts";
 
 export type SearchMode = "hybrid" | "semantic" | "text";
 
@@ -27,7 +28,7 @@ export interface SearchCommand extends RankingOptions {
   /** May be empty in semantic mode with an embedding. */
   readonly query: string;
   /** Caller-supplied embedding of the query, of unit length; undefined if the service computes it. */
-  readonly embedding: OwnEmbedding | undefined;
+  readonly embedding: CallerEmbedding | undefined;
   readonly limit: number;
   readonly mode: SearchMode;
   /** Whether full-text search may answer alone while the embedder is unavailable. */
@@ -42,6 +43,11 @@ export interface SearchCommand extends RankingOptions {
   readonly content: boolean;
   /** Whether the answer explains how the search was run. */
   readonly explain: boolean;
+}
+
+/** A command whose query has been parsed, once for all domains and both legs. */
+export interface ParsedSearch extends SearchCommand {
+  readonly terms: TextTerms;
 }
 
 /** Why the semantic leg did not run. */
@@ -115,7 +121,7 @@ const DOMAINS_AT_ONCE = 2;
 const RETRY_AFTER_MS = 2_000;
 
 export function createSearch(dependencies: {
-  readonly repository: MemoryRepository;
+  readonly repository: Repository;
   readonly contents: ContentEmbedder;
   readonly embedBudgetMs: number;
 }): Search {
@@ -123,7 +129,7 @@ export function createSearch(dependencies: {
 
   const findInDomain = createDomainSearch(dependencies);
 
-  async function rank(command: SearchCommand, call: CallContext) {
+  async function rank(command: ParsedSearch, call: CallContext) {
     const begin = performance.now();
     const all = command.domains === "all";
     const names = all
@@ -175,7 +181,7 @@ export function createSearch(dependencies: {
   ): Promise<SearchHit[]> {
     const byDomain = Map.groupBy(page, ({ domain }) => domain);
     const fetched = await mapBounded([...byDomain], DOMAINS_AT_ONCE, ([domain, hits]) =>
-      repository.fetch(domain, hits, { content }, signal),
+      repository.fetch(domain, hits, { content, snippetLength: SNIPPET_LENGTH }, signal),
     );
     const byKey = new Map(fetched.flat().map((found) => [hitKey(found.memory), found]));
     const hits: SearchHit[] = [];
@@ -194,12 +200,12 @@ export function createSearch(dependencies: {
 
   /** Reads ranked memories up to the limit. A memory that was deleted after ranking is replaced by the next one. */
   async function* readHits(
-    command: SearchCommand,
+    command: ParsedSearch,
     ranked: readonly RankedHit[],
     signal: AbortSignal,
     progress = { sent: 0, skipped: 0 },
   ): AsyncGenerator<SearchHit> {
-    const highlight = createHighlighter(parseTextQuery(command.query).words);
+    const highlight = createHighlighter(command.terms.words);
     let pageSize = FIRST_PAGE;
     for (let next = 0; next < ranked.length && progress.sent < command.limit; ) {
       const page = ranked.slice(next, next + Math.min(pageSize, command.limit - progress.sent));
@@ -219,7 +225,8 @@ export function createSearch(dependencies: {
   }
 
   return {
-    async search(command, call) {
+    async search(searchCommand, call) {
+      const command = parseSearch(searchCommand);
       const { ranked, exhausted, info } = await rank(command, call);
       const hits: SearchHit[] = [];
       let bytes = 0;
@@ -231,12 +238,17 @@ export function createSearch(dependencies: {
       return { hits, info: { ...info, limitFilled: exhausted || hits.length >= command.limit } };
     },
 
-    async stream(command, call) {
+    async stream(searchCommand, call) {
+      const command = parseSearch(searchCommand);
       const { ranked, info } = await rank(command, call);
       const progress = { sent: 0, skipped: 0 };
       return { info, hits: readHits(command, ranked, call.signal, progress), progress };
     },
   };
+}
+
+function parseSearch(command: SearchCommand): ParsedSearch {
+  return { ...command, terms: parseTextQuery(command.query) };
 }
 
 function sizeOf({ memory, snippet, preview }: SearchHit): number {
@@ -252,7 +264,7 @@ function assertMayFallBack(
 ): void {
   const [first] = answers;
   if (command.embedding !== undefined && first !== undefined) {
-    assertUsed(
+    assertCompatible(
       command.embedding,
       { embeddingVersion: first.version, dimensions: undefined },
       "query_embedding",

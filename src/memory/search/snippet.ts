@@ -1,4 +1,4 @@
-import type { Snippet } from "../model/memory-repository.ts";
+import type { Snippet } from "../model/search-index.ts";
 
 /** Length of a snippet in code points: a few lines, enough to see why the memory matched. */
 export const SNIPPET_LENGTH = 300;

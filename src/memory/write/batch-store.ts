@@ -6,10 +6,12 @@ import {
   type TimelyEmbedder,
 } from "../embed/inline-embedder.ts";
 import type { CallContext } from "../model/call-context.ts";
-import { assertUsed } from "../model/caller-embedding.ts";
+import { assertCompatible } from "../model/caller-embedding.ts";
+import type { DomainRecord } from "../model/domain.ts";
+import type { StoreEntry, StoreResult } from "../model/draft.ts";
 import { ServiceError } from "../model/errors.ts";
-import type { DomainRecord, MemoryRepository, StoreEntry } from "../model/memory-repository.ts";
-import { type StoreCommand, type StoreResult, settlementOf } from "./store.ts";
+import type { Repository } from "../model/repository.ts";
+import { type StoreCommand, settlementOf } from "./store.ts";
 
 export interface BatchStoreCommand {
   /** What to store, or why that cannot be; no id occurs twice in one domain. */
@@ -40,7 +42,7 @@ interface Item {
 
 /** Stores many memories in one transaction, by the rules of Store. */
 export function createBatchStore(dependencies: {
-  readonly repository: MemoryRepository;
+  readonly repository: Repository;
   readonly domains: DomainOpener;
   readonly embeddings: TimelyEmbedder;
   /** How long embeddings are waited for, and then how long they are written. */
@@ -87,7 +89,7 @@ export function createBatchStore(dependencies: {
     for (const [index, item] of items.entries()) {
       if (item instanceof ServiceError || item.embedding === undefined) continue;
       const { domain, embedding } = item;
-      await refuse(index, () => embeddings.assertUsedIn(domain, embedding, fieldOf(index), signal));
+      await refuse(index, () => embeddings.assertCompatibleIn(domain, embedding, fieldOf(index), signal));
     }
 
     /** Domains by name, or why they cannot be written to. */
@@ -120,7 +122,7 @@ export function createBatchStore(dependencies: {
         opened.set(known.name, await embeddings.fit(known, attempt, signal));
         fitted.add(key);
       }
-      await refuse(index, () => assertUsed(own, domainOf(index, item) ?? known, fieldOf(index)));
+      await refuse(index, () => assertCompatible(own, domainOf(index, item) ?? known, fieldOf(index)));
     }
 
     const attempts = items.map(async (command, index): Promise<Item[]> => {
@@ -178,7 +180,7 @@ export function createBatchStore(dependencies: {
       return {
         domain: command.domain,
         draft,
-        settle: (current) => {
+        resolveConflict: (current) => {
           try {
             return settlementOf(command, draft, current);
           } catch (error) {

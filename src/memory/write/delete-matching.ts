@@ -1,7 +1,8 @@
 import type { CallContext } from "../model/call-context.ts";
 import { domainNotFound } from "../model/errors.ts";
 import type { Filter } from "../model/filter.ts";
-import type { DeletionStep, MemoryRepository } from "../model/memory-repository.ts";
+import type { DeletionStep } from "../model/memory-store.ts";
+import type { Repository } from "../model/repository.ts";
 
 export interface DeleteMatchingCommand {
   readonly domain: string;
@@ -24,11 +25,7 @@ export type DeleteMatching = (
 const STEP = 500;
 
 /** Deletes what matches, in steps that commit by themselves, until nothing is left or the caller leaves. */
-export function createDeleteMatching({
-  repository,
-}: {
-  readonly repository: MemoryRepository;
-}): DeleteMatching {
+export function createDeleteMatching({ repository }: { readonly repository: Repository }): DeleteMatching {
   return async ({ domain: name, filter, dryRun }, { signal }, onStep) => {
     // As it is now: what was stored in a new domain of the same name was not meant.
     const domain = await repository.readDomain(name, signal);

@@ -1,7 +1,6 @@
 import type { CallContext } from "../model/call-context.ts";
-import { domainNotFound, memoryNotFound } from "../model/errors.ts";
-import type { MemoryRepository } from "../model/memory-repository.ts";
-import { versionMismatch } from "../model/version-mismatch.ts";
+import { domainNotFound, memoryNotFound, versionMismatch } from "../model/errors.ts";
+import type { Repository } from "../model/repository.ts";
 import type { MemoryKey } from "../read/get.ts";
 
 export interface DeleteCommand extends MemoryKey {
@@ -19,7 +18,7 @@ export interface DeleteCommand extends MemoryKey {
 export type Delete = (command: DeleteCommand, call: CallContext) => Promise<boolean>;
 
 /** Deletes one memory for good. */
-export function createDelete({ repository }: { readonly repository: MemoryRepository }): Delete {
+export function createDelete({ repository }: { readonly repository: Repository }): Delete {
   return async ({ domain, id, allowMissing, expectedVersion }, { signal }) => {
     if ((await repository.findDomain(domain, signal)) === undefined) throw domainNotFound(domain);
     const deletion = await repository.delete(domain, id, expectedVersion, signal);

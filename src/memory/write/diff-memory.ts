@@ -1,5 +1,5 @@
+import type { PreservedFields } from "../model/draft.ts";
 import type { Expiry, JsonValue, Memory, MemoryFields } from "../model/memory.ts";
-import type { TakenOver } from "../model/memory-repository.ts";
 
 /** The names of the fields, as in StoreRequest, in which a stored memory differs from what a caller sends. */
 export function differingFields(stored: Memory, sent: MemoryFields): string[] {
@@ -16,9 +16,9 @@ export function differingFields(stored: Memory, sent: MemoryFields): string[] {
 /** The same for what an import brings along: times and version too, as far as it has them. */
 export function differingFromImport(
   stored: Memory,
-  sent: MemoryFields & { readonly takenOver: TakenOver },
+  sent: MemoryFields & { readonly preserved: PreservedFields },
 ): string[] {
-  const { createTime, updateTime, version } = sent.takenOver;
+  const { createTime, updateTime, version } = sent.preserved;
   // An export tells when a memory ends, not for how long it was meant to be.
   const expireTime = sent.expiry.kind === "at" ? sent.expiry.time : undefined;
   const differing = differingFields(stored, { ...sent, expiry: stored.expiry });

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "../../util/logger.ts";
 import { ServiceError } from "../model/errors.ts";
-import type { MemoryRepository } from "../model/memory-repository.ts";
+import type { Repository } from "../model/repository.ts";
 
 /** How often all domains are looked at. Expired memories are invisible already: this is about space. */
 const SWEEP_MS = 30_000;
@@ -15,7 +15,7 @@ export interface ExpirySweeper {
 
 /** Removes expired memories in the background, on as many servers as there are. */
 export function startExpirySweeper(dependencies: {
-  readonly repository: MemoryRepository;
+  readonly repository: Repository;
   readonly logger: Logger;
   /** Told how many memories were removed. */
   readonly onRemoved?: ((memories: number) => void) | undefined;

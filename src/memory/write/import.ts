@@ -1,27 +1,28 @@
 import { type DomainOpener, openAgain, orRefusal } from "../domains/domain-opener.ts";
 import type { ContentEmbedder } from "../embed/content-embedder.ts";
 import type { CallContext } from "../model/call-context.ts";
+import type { DomainRecord, EmbeddingVersionRecord } from "../model/domain.ts";
+import type {
+  ConflictResolution,
+  EmbeddedChunk,
+  MemoryDraft,
+  PreservedFields,
+  StoreEntry,
+  StoreResult,
+} from "../model/draft.ts";
 import { ServiceError } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
 import type { Memory, MemoryFields } from "../model/memory.ts";
-import type {
-  DomainRecord,
-  EmbeddedChunk,
-  EmbeddingVersionRecord,
-  MemoryDraft,
-  MemoryRepository,
-  StoreEntry,
-  TakenOver,
-} from "../model/memory-repository.ts";
+import type { Repository } from "../model/repository.ts";
 import { structBytes, textBytes } from "../read/message-size.ts";
 import { differingFromImport } from "./diff-memory.ts";
-import { alreadyExists, type IfExists, type Settlement, type StoreResult } from "./store.ts";
+import { alreadyExists, type IfExists } from "./store.ts";
 
 /** A memory as it was exported. Its expiry is a moment, if any. */
 export interface ImportedRecord extends MemoryFields {
   readonly domain: string;
   readonly id: string;
-  readonly takenOver: TakenOver;
+  readonly preserved: PreservedFields;
   /** Made by the import's embedding version; undefined: its content is embedded here. */
   readonly chunks: readonly EmbeddedChunk[] | undefined;
 }
@@ -89,7 +90,7 @@ interface RecordItem extends Item {
 }
 
 export function createImport(dependencies: {
-  readonly repository: MemoryRepository;
+  readonly repository: Repository;
   readonly contents: ContentEmbedder;
   readonly domains: DomainOpener;
   /** Told of a domain that has a new pending memory nobody is embedding. */
@@ -218,7 +219,7 @@ export function createImport(dependencies: {
         return {
           domain: record.domain,
           draft,
-          settle: (current) => {
+          resolveConflict: (current) => {
             try {
               return settlementOf(record, draft, current);
             } catch (error) {
@@ -244,7 +245,7 @@ export function createImport(dependencies: {
     }
 
     /** What a record does about the memory that has its id. */
-    function settlementOf(record: ImportedRecord, draft: MemoryDraft, current: Memory): Settlement {
+    function settlementOf(record: ImportedRecord, draft: MemoryDraft, current: Memory): ConflictResolution {
       const differing = differingFromImport(current, record);
       if (differing.length === 0) return { outcome: "unchanged", draft: undefined };
       if (ifExists === "keep") return { outcome: "kept", draft: undefined };

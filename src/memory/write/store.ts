@@ -2,16 +2,12 @@ import { v7 as uuidv7 } from "uuid";
 import type { DomainOpener } from "../domains/domain-opener.ts";
 import type { EmbeddingMode, TimelyEmbedder } from "../embed/inline-embedder.ts";
 import type { CallContext } from "../model/call-context.ts";
-import type { OwnEmbedding } from "../model/caller-embedding.ts";
+import type { CallerEmbedding } from "../model/caller-embedding.ts";
+import { type DomainRecord, StaleDomainError } from "../model/domain.ts";
+import { DuplicateContentError, type MemoryDraft } from "../model/draft.ts";
 import { ServiceError } from "../model/errors.ts";
 import type { Memory, MemoryFields } from "../model/memory.ts";
-import {
-  type DomainRecord,
-  DuplicateContentError,
-  type MemoryDraft,
-  type MemoryRepository,
-  StaleDomainError,
-} from "../model/memory-repository.ts";
+import type { Repository } from "../model/repository.ts";
 import { differingFields } from "./diff-memory.ts";
 
 /** What to do if a memory of the same id is there and differs. */
@@ -24,7 +20,7 @@ export interface StoreCommand extends MemoryFields {
   readonly ifExists: IfExists;
   readonly embeddingMode: EmbeddingMode;
   /** That of the whole content, from a caller who embeds; undefined: the service makes it. */
-  readonly embedding?: OwnEmbedding | undefined;
+  readonly embedding?: CallerEmbedding | undefined;
 }
 
 export type StoreOutcome = "created" | "replaced" | "unchanged" | "kept" | "duplicate";
@@ -36,7 +32,7 @@ export interface StoreResult {
 }
 
 /** What storing does about a memory that has the id: writes the draft over it, if there is one. */
-export interface Settlement {
+export interface ConflictResolution {
   readonly outcome: StoreOutcome;
   readonly draft: MemoryDraft | undefined;
 }
@@ -48,7 +44,7 @@ const MAX_TRIES = 5;
 
 /** Stores one memory, and makes its domain if that is missing. */
 export function createStore(dependencies: {
-  readonly repository: MemoryRepository;
+  readonly repository: Repository;
   readonly domains: DomainOpener;
   readonly embeddings: TimelyEmbedder;
 }): Store {
@@ -56,7 +52,7 @@ export function createStore(dependencies: {
 
   return async (command, call) => {
     const { content, embedding: own } = command;
-    if (own !== undefined) await embeddings.assertUsedIn(command.domain, own, "embedding", call.signal);
+    if (own !== undefined) await embeddings.assertCompatibleIn(command.domain, own, "embedding", call.signal);
     const domain = await domains.open(command.domain, call.signal);
     const attempt = await embeddings.attempt(content, own ?? command.embeddingMode, domain, call);
     call.signal.throwIfAborted();
@@ -84,7 +80,7 @@ export function createStore(dependencies: {
 }
 
 async function write(
-  repository: MemoryRepository,
+  repository: Repository,
   command: StoreCommand,
   draft: MemoryDraft,
   signal: AbortSignal,
@@ -106,12 +102,12 @@ async function write(
 
 /** The id is taken: compares with what is there, under its lock, and does what the command says. */
 async function settle(
-  repository: MemoryRepository,
+  repository: Repository,
   command: StoreCommand,
   draft: MemoryDraft,
   signal: AbortSignal,
 ): Promise<StoreResult> {
-  let settlement: Settlement = { outcome: "created", draft };
+  let settlement: ConflictResolution = { outcome: "created", draft };
   const memory = await repository.change(
     command.domain,
     draft.id,
@@ -131,7 +127,7 @@ async function settle(
  *
  * @throws ServiceError MEMORY_ALREADY_EXISTS
  */
-export function settlementOf(command: StoreCommand, draft: MemoryDraft, current: Memory): Settlement {
+export function settlementOf(command: StoreCommand, draft: MemoryDraft, current: Memory): ConflictResolution {
   const differing = differingFields(current, command);
   // A ttl counts from the moment it is stored: replacing renews it.
   const renews = command.ifExists === "replace" && command.expiry.kind === "after";

@@ -1,16 +1,12 @@
 import type { EmbeddingAttempt, EmbeddingMode, TimelyEmbedder } from "../embed/inline-embedder.ts";
 import type { CallContext } from "../model/call-context.ts";
-import type { OwnEmbedding } from "../model/caller-embedding.ts";
-import { assertNoViolations, domainNotFound, memoryNotFound } from "../model/errors.ts";
+import type { CallerEmbedding } from "../model/caller-embedding.ts";
+import { type DomainRecord, StaleDomainError } from "../model/domain.ts";
+import type { MemoryDraft } from "../model/draft.ts";
+import { assertNoViolations, domainNotFound, memoryNotFound, versionMismatch } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
 import type { JsonObject, Memory, MemoryFields } from "../model/memory.ts";
-import {
-  type DomainRecord,
-  type MemoryDraft,
-  type MemoryRepository,
-  StaleDomainError,
-} from "../model/memory-repository.ts";
-import { versionMismatch } from "../model/version-mismatch.ts";
+import type { Repository } from "../model/repository.ts";
 import type { MemoryKey } from "../read/get.ts";
 
 export interface UpdateCommand extends MemoryKey {
@@ -22,7 +18,7 @@ export interface UpdateCommand extends MemoryKey {
   readonly expectedVersion: bigint | undefined;
   readonly embeddingMode: EmbeddingMode;
   /** That of the new content, from a caller who embeds; undefined: the service makes it. */
-  readonly embedding?: OwnEmbedding | undefined;
+  readonly embedding?: CallerEmbedding | undefined;
 }
 
 /** @throws ServiceError MEMORY_NOT_FOUND, DOMAIN_NOT_FOUND, VERSION_MISMATCH, MEMORY_ALREADY_EXISTS, INVALID_ARGUMENT */
@@ -30,7 +26,7 @@ export type Update = (command: UpdateCommand, call: CallContext) => Promise<Memo
 
 /** Changes some fields of one memory in one step, under its lock. */
 export function createUpdate(dependencies: {
-  readonly repository: MemoryRepository;
+  readonly repository: Repository;
   readonly embeddings: TimelyEmbedder;
 }): Update {
   const { repository, embeddings } = dependencies;

@@ -11,12 +11,13 @@ import {
   BatchStoreResponse_ResultSchema,
   BatchStoreResponseSchema,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import type { StoreResult } from "../../memory/model/draft.ts";
 import { assertNoViolations, ServiceError } from "../../memory/model/errors.ts";
 import { LIMITS, MAX_RESPONSE_BYTES } from "../../memory/model/limits.ts";
 import type { Memory } from "../../memory/model/memory.ts";
 import { memoryBytes } from "../../memory/read/message-size.ts";
 import type { BatchStoreCommand } from "../../memory/write/batch-store.ts";
-import type { StoreCommand, StoreResult } from "../../memory/write/store.ts";
+import type { StoreCommand } from "../../memory/write/store.ts";
 import type { Denial } from "../interceptors/authorize.ts";
 import { codeByReason, outgoingParts } from "../interceptors/errors.ts";
 import { messageFromMemory } from "./fields/memory.ts";

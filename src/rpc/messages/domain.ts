@@ -10,9 +10,9 @@ import {
   type UpdateDomainRequest,
 } from "memory-service-client/memoryservice/v1/domain_service_pb.js";
 import type { CreateDomainCommand, DomainReport } from "../../memory/domains/domains.ts";
+import type { DomainChanges, DomainFigures } from "../../memory/model/domain.ts";
 import { assertNoViolations, type FieldViolation } from "../../memory/model/errors.ts";
 import { DEFAULT_DOMAIN_PAGE_SIZE, LIMITS } from "../../memory/model/limits.ts";
-import type { DomainChanges, DomainFigures } from "../../memory/model/memory-repository.ts";
 import { messageFromEmbeddingVersion } from "./fields/embedding-version.ts";
 import { timestampFromMicroseconds } from "./fields/time.ts";
 import {

@@ -8,8 +8,8 @@ import {
   type ExportResponse,
   ExportResponseSchema,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import type { EmbeddedChunk } from "../../memory/model/draft.ts";
 import { assertNoViolations } from "../../memory/model/errors.ts";
-import type { EmbeddedChunk } from "../../memory/model/memory-repository.ts";
 import type { ExportCommand, ExportedRecord, RunningExport } from "../../memory/read/export.ts";
 import { messageFromEmbeddingVersion } from "./fields/embedding-version.ts";
 import { filterFromMessage } from "./fields/filter.ts";

@@ -17,9 +17,9 @@ import {
   ImportResponseSchema,
   ImportRequest_Options_OnError as OnError,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import type { EmbeddedChunk } from "../../memory/model/draft.ts";
 import { assertNoViolations, type FieldViolation, ServiceError } from "../../memory/model/errors.ts";
 import { LIMITS, MAX_RESPONSE_BYTES } from "../../memory/model/limits.ts";
-import type { EmbeddedChunk } from "../../memory/model/memory-repository.ts";
 import type {
   BadRecord,
   ImportCommand,
@@ -188,7 +188,7 @@ function recordFrom(record: MemoryRecord, context: RecordContext): ImportedRecor
       memory.expireTime === undefined
         ? { kind: "never" }
         : { kind: "at", time: microsecondsFromTimestamp(memory.expireTime) },
-    takenOver: {
+    preserved: {
       createTime: memory.createTime && microsecondsFromTimestamp(memory.createTime),
       updateTime: memory.updateTime && microsecondsFromTimestamp(memory.updateTime),
       version: memory.version === 0n ? undefined : memory.version,

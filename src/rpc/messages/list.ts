@@ -8,7 +8,8 @@ import {
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { assertNoViolations } from "../../memory/model/errors.ts";
 import { DEFAULT_PAGE_SIZE, LIMITS } from "../../memory/model/limits.ts";
-import type { ListCommand, ListOrder, MemoryPage } from "../../memory/read/list.ts";
+import type { ListOrder } from "../../memory/model/memory-store.ts";
+import type { ListCommand, MemoryPage } from "../../memory/read/list.ts";
 import { filterFromMessage } from "./fields/filter.ts";
 import { messageFromMemory } from "./fields/memory.ts";
 import { domainName, integerBetween, knownEnum, type Rules, violationsOf, whenSet } from "./validate.ts";

@@ -17,7 +17,7 @@ import {
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { assertNoViolations, type FieldViolation } from "../../memory/model/errors.ts";
 import { DEFAULT_LIMIT, DEFAULT_STREAM_LIMIT, LIMITS } from "../../memory/model/limits.ts";
-import type { SemanticScan, TextRanker } from "../../memory/model/memory-repository.ts";
+import type { SemanticScan, TextRanker } from "../../memory/model/search-index.ts";
 import type { RankingOptions } from "../../memory/search/adjust-ranking.ts";
 import { NO_BOOST } from "../../memory/search/boost.ts";
 import type { SearchExplanation } from "../../memory/search/explain-search.ts";

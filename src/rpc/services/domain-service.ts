@@ -9,7 +9,7 @@ import {
   UpdateDomainResponseSchema,
 } from "memory-service-client/memoryservice/v1/domain_service_pb.js";
 import type { DomainUseCases } from "../../memory/domains/domains.ts";
-import { DEFAULT_DOMAIN_SETTINGS } from "../../memory/model/memory-repository.ts";
+import { DEFAULT_DOMAIN_SETTINGS } from "../../memory/model/domain.ts";
 import { noteCall } from "../call-log.ts";
 import { callerOf } from "../caller.ts";
 import { noteDone } from "../interceptors/audit.ts";

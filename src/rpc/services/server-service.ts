@@ -6,11 +6,11 @@ import {
   GetServerInfoResponseSchema,
   type ServerService,
 } from "memory-service-client/memoryservice/v1/server_service_pb.js";
-import type { Embedder } from "../../embedding/embedder.ts";
 import { CHUNKER_REVISION } from "../../memory/embed/chunk.ts";
 import type { ContentEmbedder } from "../../memory/embed/content-embedder.ts";
+import type { Embedder } from "../../memory/model/embedder.ts";
 import { LIMITS } from "../../memory/model/limits.ts";
-import type { TextRanker } from "../../memory/model/memory-repository.ts";
+import type { TextRanker } from "../../memory/model/search-index.ts";
 import type { Database } from "../../storage/database/database.ts";
 import { within } from "../../util/wait.ts";
 import { callerOf } from "../caller.ts";

@@ -1,5 +1,4 @@
 import { describe, expect, it, test } from "vitest";
-import type { EmbeddingSpace } from "../../../src/embedding/embedder.ts";
 import {
   describeState,
   failureOf,
@@ -10,6 +9,7 @@ import {
   reduceModelState,
   spaceChange,
 } from "../../../src/embedding/ollama/model-state.ts";
+import type { EmbeddingSpace } from "../../../src/memory/model/embedder.ts";
 
 const SPACE: EmbeddingSpace = {
   model: "nomic-embed-text:latest",

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Era, Fault, FaultKind } from "../../../qa/fakes/ollama/index.ts";
-import { EmbedError, type EmbedFailureKind } from "../../../src/embedding/embedder.ts";
+import { EmbedError, type EmbedFailureKind } from "../../../src/memory/model/embedder.ts";
 import { type Bench, startBench, startReadyBench, until, whenAvailable } from "../with-fake.ts";
 
 /**

@@ -6,9 +6,10 @@ import { adoptTables } from "../../../src/legacy/adoption/adopt-tables.ts";
 import { planAdoption } from "../../../src/legacy/adoption/adoption-plan.ts";
 import { findLegacyTables, registeredDomains } from "../../../src/legacy/adoption/legacy-tables.ts";
 import { chunkText } from "../../../src/memory/embed/chunk.ts";
+import { parseTextQuery } from "../../../src/memory/model/text-query.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
 import { openPostgresDatabase } from "../../../src/storage/database/postgres-database.ts";
-import { createPostgresMemoryRepository } from "../../../src/storage/postgres/memory-repository.ts";
+import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
 import { createDataDirectory } from "../../support/postgres/data-directory.ts";
 import { databaseEngines, empty } from "../../support/postgres/databases.ts";
 import { makeOldDomains, type OldMemory, restoreDump } from "../../support/postgres/old-postgres.ts";
@@ -180,7 +181,7 @@ describe.each(databaseEngines(empty).filter(({ engine }) => engine === "postgres
           note: "9007199254740993",
         });
         expect(odd.get("tags")).toMatchObject({ metadata: '{"tags": ["a", "b"], "importance": -3}' });
-        const repository = createPostgresMemoryRepository(database);
+        const repository = createPostgresRepository(database);
         expect(await repository.read("garden", "mem_1750000000007")).toMatchObject({
           content: "Note 7 about the garden",
           source: "diary",
@@ -190,7 +191,7 @@ describe.each(databaseEngines(empty).filter(({ engine }) => engine === "postgres
           updateTime: created + 7n,
         });
         const found = await repository.searchText("garden", {
-          query: "gardens",
+          terms: parseTextQuery("gardens"),
           depth: 500,
           minScore: undefined,
         });

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { specialTokens, tokenEnds } from "../../../qa/fakes/ollama/tokens.ts";
 import { profileForModel } from "../../../src/embedding/model-profiles.ts";
 import { createContentEmbedder } from "../../../src/memory/embed/content-embedder.ts";
-import type { MemoryRepository } from "../../../src/memory/model/memory-repository.ts";
+import type { Repository } from "../../../src/memory/model/repository.ts";
 import { startReadyBench } from "../../embedding/with-fake.ts";
 import { silentLogger } from "../../support/silent-logger.ts";
 
@@ -38,12 +38,12 @@ describe.each([
 ] as const)("chunks for %s, which takes %d tokens", (model, limit) => {
   test.each(contents)("fit it in %s, and cover that without loss", async (_, content) => {
     const { embedder, batches } = await startReadyBench({}, { model });
-    const repository: Pick<MemoryRepository, "registerEmbeddingVersion"> = {
+    const repository: Pick<Repository, "registerEmbeddingVersion"> = {
       registerEmbeddingVersion: async () => 1,
     };
     const { embedContent, countChunks } = createContentEmbedder({
       embedder,
-      repository: repository as MemoryRepository,
+      repository: repository as Repository,
       logger: silentLogger,
     });
     const { chunks } = await embedContent(content);

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { type Embedder, EmbedError } from "../../../src/embedding/embedder.ts";
 import { createContentEmbedder, embedBudget } from "../../../src/memory/embed/content-embedder.ts";
-import type { MemoryRepository } from "../../../src/memory/model/memory-repository.ts";
+import { type Embedder, EmbedError } from "../../../src/memory/model/embedder.ts";
+import type { Repository } from "../../../src/memory/model/repository.ts";
 import { within } from "../../../src/util/wait.ts";
 import { domainRecord } from "../../support/drafts.ts";
 import {
@@ -15,7 +15,7 @@ import { silentLogger } from "../../support/silent-logger.ts";
 function createVersions() {
   const known: string[] = [];
   const registered: string[] = [];
-  const repository: Pick<MemoryRepository, "registerEmbeddingVersion" | "useEmbeddingVersion"> = {
+  const repository: Pick<Repository, "registerEmbeddingVersion" | "useEmbeddingVersion"> = {
     async registerEmbeddingVersion(space, chunker) {
       const key = JSON.stringify([space, chunker]);
       registered.push(key);
@@ -26,7 +26,7 @@ function createVersions() {
       return domainRecord({ name, embeddingVersion, dimensions });
     },
   };
-  return { registered, repository: repository as MemoryRepository };
+  return { registered, repository: repository as Repository };
 }
 
 function start(options: Parameters<typeof createScriptedEmbedder>[0] & { embedder?: Embedder } = {}) {

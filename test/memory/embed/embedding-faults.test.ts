@@ -5,10 +5,10 @@ import { createOllamaEmbedder } from "../../../src/embedding/ollama/ollama-embed
 import { createContentEmbedder } from "../../../src/memory/embed/content-embedder.ts";
 import { type EmbeddingWorker, startEmbeddingWorker } from "../../../src/memory/embed/embedding-worker.ts";
 import type { Memory } from "../../../src/memory/model/memory.ts";
-import type { MemoryRepository } from "../../../src/memory/model/memory-repository.ts";
+import type { Repository } from "../../../src/memory/model/repository.ts";
 import { createMemoryUseCases, type MemoryUseCases } from "../../../src/memory/use-cases.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
-import { createPostgresMemoryRepository } from "../../../src/storage/postgres/memory-repository.ts";
+import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
 import { newDomainName } from "../../support/drafts.ts";
 import { searchCommand, storeCommand } from "../../support/in-process/use-cases.ts";
 import { databaseEngines } from "../../support/postgres/databases.ts";
@@ -62,7 +62,7 @@ const FAULTS: readonly FaultKind[] = [
 
 describe.each(databaseEngines())("whatever Ollama does, on $name,", ({ open }) => {
   let database: Database;
-  let repository: MemoryRepository;
+  let repository: Repository;
   let fake: FakeOllama;
   let embedder: ReturnType<typeof createOllamaEmbedder>;
   let memories: MemoryUseCases;
@@ -71,7 +71,7 @@ describe.each(databaseEngines())("whatever Ollama does, on $name,", ({ open }) =
 
   beforeAll(async () => {
     database = await open({ poolSize: 4 });
-    repository = createPostgresMemoryRepository(database);
+    repository = createPostgresRepository(database);
     fake = await startFakeOllama();
     const logger = silentLogger;
     embedder = createOllamaEmbedder({

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { MemoryRepository } from "../../../src/memory/model/memory-repository.ts";
+import type { Repository } from "../../../src/memory/model/repository.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
 import { newDomainName } from "../../support/drafts.ts";
 import { createScriptedEmbedder, scriptedSpace } from "../../support/in-process/scripted-embedder.ts";
@@ -101,7 +101,7 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
 
   test("goes on with the others where one domain fails", async () => {
     const failing = await startWithPending(["apple"], {
-      wrap: (repository): MemoryRepository => ({
+      wrap: (repository): Repository => ({
         ...repository,
         async claimPending(domain, ...rest) {
           if (domain === failing.domain) throw new Error("the table is damaged");
@@ -133,7 +133,7 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     let claims = 0;
     const busy = Promise.withResolvers<void>();
     const useCases = await startWithPending(["apple @30"], {
-      wrap: (repository): MemoryRepository => ({
+      wrap: (repository): Repository => ({
         ...repository,
         async claimPending(domain, ...rest) {
           const claimed = await repository.claimPending(domain, ...rest);
@@ -252,7 +252,7 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     const next = { ...scriptedSpace, model: "next:latest" };
     let changed = false;
     const first = await startWithPending(["apple @30"], {
-      wrap: (repository): MemoryRepository => ({
+      wrap: (repository): Repository => ({
         ...repository,
         async claimPending(...parameters) {
           const claimed = await repository.claimPending(...parameters);

@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { Memory } from "../../../src/memory/model/memory.ts";
-import type { ListCommand, ListOrder } from "../../../src/memory/read/list.ts";
+import type { ListOrder } from "../../../src/memory/model/memory-store.ts";
+import type { ListCommand } from "../../../src/memory/read/list.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
-import { createPostgresMemoryRepository } from "../../../src/storage/postgres/memory-repository.ts";
+import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
 import { draft, microsecondsFromNow } from "../../support/drafts.ts";
 import { createUseCases, type UseCases } from "../../support/in-process/use-cases.ts";
 import { databaseEngines } from "../../support/postgres/databases.ts";
@@ -280,7 +281,7 @@ describe.each(databaseEngines())("List on $name", ({ open }) => {
     test("of a domain that was dropped and made again is refused, also where that is not known yet", async () => {
       const pageToken = await firstToken();
       // Another server drops it: this one has it cached.
-      const other = createPostgresMemoryRepository(database);
+      const other = createPostgresRepository(database);
       await database.query({ text: "select drop_domain_memories_table($1)" }, [useCases.domain]);
       await expect(useCases.list({ pageToken })).rejects.toMatchObject({ reason: "DOMAIN_NOT_FOUND" });
       await other.createDomain(useCases.domain, 3);
@@ -299,7 +300,7 @@ describe.each(databaseEngines())("List on $name", ({ open }) => {
   });
 
   test("the key of page tokens is the same for all, and made once if it is lost", async () => {
-    const servers = Array.from({ length: 8 }, () => createPostgresMemoryRepository(database));
+    const servers = Array.from({ length: 8 }, () => createPostgresRepository(database));
     const first = await servers[0]?.pageTokenKey();
     await database.query({ text: "delete from memory_secrets where name = 'page_token'" });
     const keys = await Promise.all(servers.slice(1).map((server) => server.pageTokenKey()));

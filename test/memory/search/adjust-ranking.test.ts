@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { MemoryRepository } from "../../../src/memory/model/memory-repository.ts";
+import type { Repository } from "../../../src/memory/model/repository.ts";
 import { NO_BOOST } from "../../../src/memory/search/boost.ts";
 import type { SearchCommand } from "../../../src/memory/search/search.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
@@ -16,7 +16,7 @@ describe.each(databaseEngines())("Search that ranks anew on $name", ({ open }) =
   let other: string;
   const asked: string[] = [];
 
-  const recording = (repository: MemoryRepository): MemoryRepository => ({
+  const recording = (repository: Repository): Repository => ({
     ...repository,
     readAgeAndImportance(...args) {
       asked.push("age");

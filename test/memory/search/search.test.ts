@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import type { MemoryRepository } from "../../../src/memory/model/memory-repository.ts";
+import type { Repository } from "../../../src/memory/model/repository.ts";
 import type { DegradedReason, SearchCommand, SearchHit } from "../../../src/memory/search/search.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
 import { draft, embedding, newDomainName } from "../../support/drafts.ts";
@@ -394,7 +394,7 @@ describe.each(databaseEngines())("Search on $name", ({ open }) => {
     const startDeleting = async (contents: Readonly<Record<string, string>>, ids: readonly string[]) => {
       let armed = false;
       const useCases = await startWith(contents, {
-        wrap: (repository): MemoryRepository => ({
+        wrap: (repository): Repository => ({
           ...repository,
           async fetch(domain, ...rest) {
             if (armed) {
@@ -446,7 +446,7 @@ describe.each(databaseEngines())("Search on $name", ({ open }) => {
         text: `insert into "${useCases.domain}_memories" (id, content, metadata)
           select 'm' || lpad(i::text, 4, '0'), 'apple', '{}' from generate_series(1, 300) as i`,
       });
-      const deleting: MemoryRepository = {
+      const deleting: Repository = {
         ...useCases.repository,
         async fetch(domain, ...rest) {
           await database.query({ text: `delete from "${domain}_memories" where id < 'm0098' and id > 'm'` });
@@ -461,7 +461,7 @@ describe.each(databaseEngines())("Search on $name", ({ open }) => {
   });
 
   describe("as a stream", () => {
-    const startMany = async (count: number, wrap?: (repository: MemoryRepository) => MemoryRepository) => {
+    const startMany = async (count: number, wrap?: (repository: Repository) => Repository) => {
       const useCases = await startWith({ first: "pear @0" }, wrap === undefined ? {} : { wrap });
       await database.query({
         text: `insert into "${useCases.domain}_memories" (id, content, metadata)

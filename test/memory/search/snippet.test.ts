@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { parseTextQuery } from "../../../src/memory/model/text-query.ts";
 import { createHighlighter, SNIPPET_LENGTH } from "../../../src/memory/search/snippet.ts";
-import { parseTextQuery } from "../../../src/memory/search/text-query.ts";
 
 const filler = "nothing to see here, move along ".repeat(40);
 const find = (query: string, text: string, start = 0) =>

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import type { OwnEmbedding } from "../../../src/memory/model/caller-embedding.ts";
+import type { CallerEmbedding } from "../../../src/memory/model/caller-embedding.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
 import { at, newDomainName } from "../../support/drafts.ts";
 import { createUseCases, type UseCases } from "../../support/in-process/use-cases.ts";
@@ -21,7 +21,10 @@ describe.each(databaseEngines())("an embedding of the caller's own on $name", ({
     useCases.embedder.calls.length = 0;
   });
 
-  const own = (degrees: number, other = version): OwnEmbedding => ({ vector: at(degrees), version: other });
+  const own = (degrees: number, other = version): CallerEmbedding => ({
+    vector: at(degrees),
+    version: other,
+  });
   const nearest = async (degrees: number) => {
     const { hits } = await useCases.find({ query: "", mode: "semantic", embedding: own(degrees), limit: 1 });
     return hits.map(({ id, similarity }) => [id, similarity?.toFixed(4)]);
@@ -87,7 +90,7 @@ describe.each(databaseEngines())("an embedding of the caller's own on $name", ({
   test.each(["Store", "Update"])(
     "that the domain does not use is refused by %s, and nothing is done",
     async (way) => {
-      const attempt = (embedding: OwnEmbedding) =>
+      const attempt = (embedding: CallerEmbedding) =>
         way === "Store"
           ? useCases.store({ id: "m", embedding })
           : useCases.update("first", { content: "changed" }, { embedding });

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { DEFAULT_DOMAIN_SETTINGS } from "../../../src/memory/model/memory-repository.ts";
+import { DEFAULT_DOMAIN_SETTINGS } from "../../../src/memory/model/domain.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
 import { draft, microsecondsFromNow } from "../../support/drafts.ts";
 import { createUseCases, type UseCases } from "../../support/in-process/use-cases.ts";

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { Filter } from "../../../src/memory/model/filter.ts";
-import type { MemoryRepository } from "../../../src/memory/model/memory-repository.ts";
+import type { Repository } from "../../../src/memory/model/repository.ts";
 import type { DeleteMatchingCommand } from "../../../src/memory/write/delete-matching.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
 import { draft, embedding } from "../../support/drafts.ts";
@@ -18,7 +18,7 @@ describe.each(databaseEngines())("DeleteMatching on $name", ({ open }) => {
   });
   afterAll(() => database.close());
 
-  const start = async (wrap?: (repository: MemoryRepository) => MemoryRepository) => {
+  const start = async (wrap?: (repository: Repository) => Repository) => {
     useCases = createUseCases(database, wrap === undefined ? {} : { wrap });
     await useCases.repository.createDomain(useCases.domain, 3);
   };

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import type { MemoryRepository } from "../../../src/memory/model/memory-repository.ts";
+import type { Repository } from "../../../src/memory/model/repository.ts";
 import { type ExpirySweeper, startExpirySweeper } from "../../../src/memory/write/expiry-sweeper.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
-import { createPostgresMemoryRepository } from "../../../src/storage/postgres/memory-repository.ts";
+import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
 import { newDomainName } from "../../support/drafts.ts";
 import { databaseEngines } from "../../support/postgres/databases.ts";
 import { silentLogger } from "../../support/silent-logger.ts";
@@ -11,12 +11,12 @@ const HOUR_MS = 3_600_000;
 
 describe.each(databaseEngines())("expired memories on $name", ({ open, engine }) => {
   let database: Database;
-  let repository: MemoryRepository;
+  let repository: Repository;
   let domain: string;
 
   beforeAll(async () => {
     database = await open({ poolSize: 8 });
-    const all = createPostgresMemoryRepository(database);
+    const all = createPostgresRepository(database);
     // What other tests have left is not looked at.
     repository = {
       ...all,
@@ -72,7 +72,7 @@ describe.each(databaseEngines())("expired memories on $name", ({ open, engine })
     const steps: number[] = [];
     const counted = {
       ...repository,
-      async sweepExpired(...args: Parameters<MemoryRepository["sweepExpired"]>) {
+      async sweepExpired(...args: Parameters<Repository["sweepExpired"]>) {
         const step = await repository.sweepExpired(...args);
         steps.push(step);
         return step;

@@ -48,7 +48,7 @@ describe.each(databaseEngines())("a step of an import on $name", ({ open }) => {
           tags: [],
           metadata: {},
           expiry: { kind: "never" },
-          takenOver: { createTime: undefined, updateTime: undefined, version: undefined },
+          preserved: { createTime: undefined, updateTime: undefined, version: undefined },
           chunks: undefined,
           ...fields,
         };

@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { DEFAULT_DOMAIN_SETTINGS } from "../../../src/memory/model/domain.ts";
 import type { Filter } from "../../../src/memory/model/filter.ts";
 import type { MemoryFields } from "../../../src/memory/model/memory.ts";
-import { DEFAULT_DOMAIN_SETTINGS } from "../../../src/memory/model/memory-repository.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
 import { microsecondsFromNow } from "../../support/drafts.ts";
 import { createUseCaseStarter, type UseCases } from "../../support/in-process/use-cases.ts";

@@ -116,7 +116,7 @@ describe.each(databaseEngines())("two servers on $name", ({ open, engine }) => {
     const query = { embedding: at(30), embeddingVersion, depth: 5, minSimilarity: undefined };
     await expect(second.repository.searchSemantic(domain, query)).rejects.toMatchObject({
       reason: "CONFLICT",
-      message: `domain "${domain}" was changed meanwhile`,
+      message: `domain "${domain}" was changed concurrently`,
     });
     await first.client.deleteDomain({ name: domain, confirmName: domain });
     await warm(second);

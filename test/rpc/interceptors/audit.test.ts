@@ -11,7 +11,7 @@ import { type AuditEntry, auditIntoFile, auditIntoLog } from "../../../src/auth/
 import { grantsFrom } from "../../../src/auth/scopes.ts";
 import { createDomainUseCases } from "../../../src/memory/domains/domains.ts";
 import { ServiceError } from "../../../src/memory/model/errors.ts";
-import type { MemoryRepository } from "../../../src/memory/model/memory-repository.ts";
+import type { Repository } from "../../../src/memory/model/repository.ts";
 import { auditRuleOf } from "../../../src/rpc/audit-rules.ts";
 import { kCaller } from "../../../src/rpc/caller.ts";
 import { createAuditInterceptor } from "../../../src/rpc/interceptors/audit.ts";
@@ -189,7 +189,7 @@ describe("a line of the audit", () => {
       const served = createUseCases(database, {
         wrap: (repository) => ({
           ...repository,
-          async [method](...args: Parameters<MemoryRepository[typeof method]>) {
+          async [method](...args: Parameters<Repository[typeof method]>) {
             const work = repository[method] as (...args: unknown[]) => Promise<unknown>;
             const result = await work(...args);
             await leave(args[2]);
@@ -266,7 +266,7 @@ describe("a line of the audit", () => {
       const served = createUseCases(database, {
         wrap: (repository) => ({
           ...repository,
-          async [method](...args: Parameters<MemoryRepository[typeof method]>): Promise<unknown> {
+          async [method](...args: Parameters<Repository[typeof method]>): Promise<unknown> {
             if (failing) throw new ServiceError("DATABASE_UNAVAILABLE", "the database is away");
             return await (repository[method] as (...args: unknown[]) => Promise<unknown>)(...args);
           },

@@ -8,6 +8,7 @@ import {
 } from "memory-service-client/memoryservice/v1/domain_service_pb.js";
 import { StoreOutcome } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { parseTextQuery } from "../../../src/memory/model/text-query.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
 import { draft, newDomainName } from "../../support/drafts.ts";
 import { createDomainServer, type DomainServer } from "../../support/in-process/domain-service.ts";
@@ -44,9 +45,13 @@ describe.each(databaseEngines())("DomainService on $name", ({ open }) => {
     return domain;
   };
   const find = async (query: string) =>
-    (await useCases.repository.searchText(name, { query, depth: 100, minScore: undefined })).candidates.map(
-      ({ id }) => id,
-    );
+    (
+      await useCases.repository.searchText(name, {
+        terms: parseTextQuery(query),
+        depth: 100,
+        minScore: undefined,
+      })
+    ).candidates.map(({ id }) => id);
 
   describe("CreateDomain", () => {
     test("answers with the domain, every field of it", async () => {
@@ -332,10 +337,10 @@ describe.each(databaseEngines())("DomainService on $name", ({ open }) => {
       await useCases.repository.insert(name, draft({ id: "new", content: "a house" }));
       expect(await find("houses")).toHaveLength(51);
 
-      expect(await useCases.repository.reindexWords(name, 20)).toBe(true);
+      expect(await useCases.repository.reindexTexts(name, 20)).toBe(true);
       expect(await find("houses")).toHaveLength(51);
       expect((await find("house")).length).toBeGreaterThan(20);
-      while (await useCases.repository.reindexWords(name, 20));
+      while (await useCases.repository.reindexTexts(name, 20));
       expect(await find("house")).toHaveLength(51);
       const { version, updateTime, createTime } = (await useCases.repository.read(name, "m1")) ?? {};
       expect([version, updateTime]).toEqual([1n, createTime]);
@@ -364,13 +369,13 @@ describe.each(databaseEngines())("DomainService on $name", ({ open }) => {
       for (let i = 0; i < 30; i++)
         await useCases.repository.insert(name, draft({ id: `m${i}`, content: `houses ${i}` }));
       await update({ name, textSearchConfig: "english" }, "text_search_config");
-      await useCases.repository.reindexWords(name, 10);
+      await useCases.repository.reindexTexts(name, 10);
       await update({ name, textSearchConfig: "german" }, "text_search_config");
       expect(await find("houses")).toHaveLength(30);
-      await useCases.repository.reindexWords(name, 10);
+      await useCases.repository.reindexTexts(name, 10);
       await update({ name, textSearchConfig: "simple" }, "text_search_config");
       expect(await find("houses")).toHaveLength(30);
-      while (await useCases.repository.reindexWords(name, 7));
+      while (await useCases.repository.reindexTexts(name, 7));
       const vectors = await database.query({
         text: `select from "${name}_memories" where text_vector is distinct from memory_text_vector('simple', content)`,
       });

@@ -1,8 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { MemoryRepository } from "../../../src/memory/model/memory-repository.ts";
+import type { Repository } from "../../../src/memory/model/repository.ts";
+import { parseTextQuery } from "../../../src/memory/model/text-query.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
 import { migrate, sqlDirectory } from "../../../src/storage/migrations/migrations.ts";
-import { createPostgresMemoryRepository } from "../../../src/storage/postgres/memory-repository.ts";
+import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
 import { draft } from "../../support/drafts.ts";
 import { rankedEngines } from "../../support/postgres/text-rankers.ts";
 import { silentLogger } from "../../support/silent-logger.ts";
@@ -14,12 +15,12 @@ describe.each(engines.length > 0 ? engines : await rankedEngines())(
   "BM25 indexes on $name",
   ({ open, ranker }) => {
     let database: Database;
-    let repository: MemoryRepository;
+    let repository: Repository;
 
     beforeEach(async () => {
       // The extension cannot be dropped twice in one session.
       database = await open({ fresh: true });
-      repository = createPostgresMemoryRepository(database);
+      repository = createPostgresRepository(database);
       for (const name of ["first", "second"]) {
         await repository.createDomain(name, 3);
         await repository.insert(name, draft({ id: "m", content: "apple" }));
@@ -29,9 +30,9 @@ describe.each(engines.length > 0 ? engines : await rankedEngines())(
 
     const restart = () => migrate(database, { directory: sqlDirectory, logger: silentLogger });
     const search = async (name: string, searched = repository) =>
-      await searched.searchText(name, { query: "apple", depth: 5, minScore: undefined });
+      await searched.searchText(name, { terms: parseTextQuery("apple"), depth: 5, minScore: undefined });
     /** What a server answers that has not looked at this database before. */
-    const searchAnew = (name: string) => search(name, createPostgresMemoryRepository(database));
+    const searchAnew = (name: string) => search(name, createPostgresRepository(database));
 
     test("that are dropped while the server runs are done without, and made at its next start", async () => {
       expect(await search("first")).toMatchObject({ ranker, candidates: [{ id: "m" }] });

@@ -6,6 +6,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { readConfig } from "../../../src/app/config.ts";
 import { startApp } from "../../../src/app/start-app.ts";
 import { checkMigrations } from "../../../src/cli/doctor/check-migrations.ts";
+import { parseTextQuery } from "../../../src/memory/model/text-query.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
 import {
   describePending,
@@ -15,7 +16,7 @@ import {
   scriptOf,
   sqlDirectory,
 } from "../../../src/storage/migrations/migrations.ts";
-import { createPostgresMemoryRepository } from "../../../src/storage/postgres/memory-repository.ts";
+import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
 import { databaseEngines, urlOf } from "../../support/postgres/databases.ts";
 import { silentLogger } from "../../support/silent-logger.ts";
 
@@ -94,11 +95,11 @@ describe.each(databaseEngines(filled))("a database of the first revision on $nam
       from ${name}_memories order by id`);
 
   const expectUsable = async (name: string) => {
-    const repository = createPostgresMemoryRepository(database);
+    const repository = createPostgresRepository(database);
     const found = async (words: string) =>
-      (await repository.searchText(name, { query: words, depth: 100, minScore: undefined })).candidates.map(
-        ({ id }) => id,
-      );
+      (
+        await repository.searchText(name, { terms: parseTextQuery(words), depth: 100, minScore: undefined })
+      ).candidates.map(({ id }) => id);
     expect(await found("apple")).toHaveLength(50);
     expect(await found("pears")).toEqual(["waits"]);
     await database.query({
@@ -209,9 +210,9 @@ describe.each(
     try {
       await migrate(database, { directory: sqlDirectory, logger: silentLogger });
       await fill(database, "fresh");
-      const repository = createPostgresMemoryRepository(database);
+      const repository = createPostgresRepository(database);
       const find = (name: string) =>
-        repository.searchText(name, { query: "apple", depth: 100, minScore: undefined });
+        repository.searchText(name, { terms: parseTextQuery("apple"), depth: 100, minScore: undefined });
       const { candidates, ranker } = await find("fresh");
       const [first, second, third] = candidates;
       expect([first?.id, second?.id, third?.id]).toEqual(["m0", "m1", "m2"]);

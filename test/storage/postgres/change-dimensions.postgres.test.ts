@@ -1,7 +1,7 @@
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Database } from "../../../src/storage/database/database.ts";
-import { createPostgresMemoryRepository } from "../../../src/storage/postgres/memory-repository.ts";
+import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
 import { draft, newDomainName } from "../../support/drafts.ts";
 import { databaseEngines, urlOf } from "../../support/postgres/databases.ts";
 
@@ -24,7 +24,7 @@ describe.each(engines)("a model of other dimensions on $name", ({ open }) => {
 
   // A reader that is in no hurry stands for a million rows to be written anew.
   test("may take longer than any statement of a call", async () => {
-    const repository = createPostgresMemoryRepository(database);
+    const repository = createPostgresRepository(database);
     const domain = newDomainName();
     await repository.createDomain(domain, 3);
     await repository.insert(domain, draft());

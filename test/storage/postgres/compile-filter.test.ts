@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Filter, MetadataTest, NumberRange } from "../../../src/memory/model/filter.ts";
 import type { JsonObject, JsonValue } from "../../../src/memory/model/memory.ts";
 import type { Database, Parameter, Queryable } from "../../../src/storage/database/database.ts";
-import { createPostgresMemoryRepository } from "../../../src/storage/postgres/memory-repository.ts";
+import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
 import { isMatching } from "../../../src/storage/postgres/search/compile-filter.ts";
 import { newDomainName } from "../../support/drafts.ts";
 import { type FilteredRow, passesFilter } from "../../support/evaluate-filter.ts";
@@ -134,7 +134,7 @@ describe.each(databaseEngines())("filters in SQL on $name", ({ open }) => {
   beforeAll(async () => {
     database = await open();
     domain = newDomainName();
-    await createPostgresMemoryRepository(database).createDomain(domain, 3);
+    await createPostgresRepository(database).createDomain(domain, 3);
   });
   afterAll(() => database.close());
 

@@ -1,18 +1,18 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { MemoryRepository } from "../../../src/memory/model/memory-repository.ts";
+import type { Repository } from "../../../src/memory/model/repository.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
+import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
 import { countPending } from "../../../src/storage/postgres/embeddings/count-pending.ts";
-import { createPostgresMemoryRepository } from "../../../src/storage/postgres/memory-repository.ts";
 import { draft, embedding } from "../../support/drafts.ts";
 import { databaseEngines } from "../../support/postgres/databases.ts";
 
 describe.each(databaseEngines())("on $name", ({ open }) => {
   let database: Database;
-  let repository: MemoryRepository;
+  let repository: Repository;
 
   beforeAll(async () => {
     database = await open();
-    repository = createPostgresMemoryRepository(database);
+    repository = createPostgresRepository(database);
     for (const domain of ["alpha", "beta", "gamma"]) await repository.createDomain(domain, 3);
     for (let n = 0; n < 3; n++) await repository.insert("alpha", draft());
     await repository.insert("beta", draft());

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { SemanticQuery } from "../../../src/memory/model/memory-repository.ts";
+import type { SemanticQuery } from "../../../src/memory/model/search-index.ts";
 import type { Database, Queryable } from "../../../src/storage/database/database.ts";
-import { createPostgresMemoryRepository } from "../../../src/storage/postgres/memory-repository.ts";
+import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
 import { findNearest, type Scan } from "../../../src/storage/postgres/search/find-nearest.ts";
 import { at, newDomainName } from "../../support/drafts.ts";
 import { databaseEngines } from "../../support/postgres/databases.ts";
@@ -37,7 +37,7 @@ describe.each(databaseEngines())("a book among short memories on $name", ({ open
   // From 0 degrees: the book with all its chunks up to 14 degrees, a second chunk at 20, short memories from 30 on.
   beforeAll(async () => {
     database = await open({ poolSize: 2 });
-    const repository = createPostgresMemoryRepository(database);
+    const repository = createPostgresRepository(database);
     const space = { model: "m", digest: "", dimensions: 3, profile: "p/1" };
     version = await repository.registerEmbeddingVersion(space, 1);
     domain = newDomainName();

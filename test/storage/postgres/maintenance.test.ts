@@ -1,8 +1,8 @@
 import { afterEach, expect, test } from "vitest";
 import type { Database } from "../../../src/storage/database/database.ts";
+import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
 import { domainTables } from "../../../src/storage/postgres/domains/domain-tables.ts";
 import { vacuumTables } from "../../../src/storage/postgres/domains/maintenance.ts";
-import { createPostgresMemoryRepository } from "../../../src/storage/postgres/memory-repository.ts";
 import { databaseEngines } from "../../support/postgres/databases.ts";
 
 let database: Database | undefined;
@@ -15,8 +15,8 @@ afterEach(async () => {
 for (const { name, open } of databaseEngines()) {
   test(`tables that have grown are analysed once, small ones never, on ${name}`, async () => {
     database = await open();
-    await createPostgresMemoryRepository(database).createDomain("large", 3);
-    await createPostgresMemoryRepository(database).createDomain("small", 3);
+    await createPostgresRepository(database).createDomain("large", 3);
+    await createPostgresRepository(database).createDomain("small", 3);
     const fill = (domain: string, rows: number) =>
       database?.query(
         {
@@ -42,7 +42,7 @@ test.each(embedded)(
   async ({ open }) => {
     database = await open();
     const domain = "busy";
-    await createPostgresMemoryRepository(database).createDomain(domain, 64);
+    await createPostgresRepository(database).createDomain(domain, 64);
     const { memories } = domainTables(domain);
     const query = (text: string) => database?.query({ text }, []);
     const vector = "(select array_agg(random() - 0.5) from generate_series(1, 64) where id = id)::vector";
@@ -77,7 +77,7 @@ test.each(embedded)(
   async ({ open }) => {
     const opened = await open();
     database = opened;
-    await createPostgresMemoryRepository(opened).createDomain("a-b", 3);
+    await createPostgresRepository(opened).createDomain("a-b", 3);
     const segments = async () => {
       const [row] = (await opened.query({
         text: `select bm25_level_counts('"a-b_memories_bm25_idx"')::text as levels,
@@ -101,7 +101,7 @@ test.each(embedded)(
 
 test.each(embedded)("a table whose counts were lost is looked at once, on $name", async ({ open }) => {
   database = await open();
-  await createPostgresMemoryRepository(database).createDomain("lost", 3);
+  await createPostgresRepository(database).createDomain("lost", 3);
   await database.query({
     text: `insert into lost_memories (id, content, metadata)
       select i::text, repeat('-', 500), '{}' from generate_series(1, 1500) i`,

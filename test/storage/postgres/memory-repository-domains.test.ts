@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import {
-  DEFAULT_DOMAIN_SETTINGS,
-  type MemoryRepository,
-} from "../../../src/memory/model/memory-repository.ts";
+import { DEFAULT_DOMAIN_SETTINGS } from "../../../src/memory/model/domain.ts";
+import type { Repository } from "../../../src/memory/model/repository.ts";
+import { parseTextQuery } from "../../../src/memory/model/text-query.ts";
+import { SNIPPET_LENGTH } from "../../../src/memory/search/snippet.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
-import { createPostgresMemoryRepository } from "../../../src/storage/postgres/memory-repository.ts";
+import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
 import { at, domainRecord, draft, embedding, newDomainName } from "../../support/drafts.ts";
 import { databaseEngines } from "../../support/postgres/databases.ts";
 
@@ -13,12 +13,12 @@ const german = { ...DEFAULT_DOMAIN_SETTINGS, textSearchConfig: "german" };
 
 describe.each(databaseEngines())("domains on $name", ({ open }) => {
   let database: Database;
-  let repository: MemoryRepository;
+  let repository: Repository;
   let version: number;
 
   beforeAll(async () => {
     database = await open({ poolSize: 10 });
-    repository = createPostgresMemoryRepository(database);
+    repository = createPostgresRepository(database);
     const space = { model: "m", digest: "", dimensions: 3, profile: "p/1" };
     version = await repository.registerEmbeddingVersion(space, 1);
   });
@@ -83,7 +83,7 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
       expect((await repository.searchSemantic(name, near)).candidates).toMatchObject([
         { id: "m", chunkIndex: 1 },
       ]);
-      const words = { query: "apple", depth: 5, minScore: undefined };
+      const words = { terms: parseTextQuery("apple"), depth: 5, minScore: undefined };
       expect((await repository.searchText(name, words)).candidates).toMatchObject([{ id: "m" }]);
     },
   );
@@ -93,7 +93,10 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
     for (const name of names) await repository.createDomain(name, 3);
     for (const name of names) await repository.insert(name, draft({ id: "m", content: name }));
     for (const name of names) {
-      const [found] = await repository.fetch(name, [{ id: "m", chunkIndex: undefined }], { content: true });
+      const [found] = await repository.fetch(name, [{ id: "m", chunkIndex: undefined }], {
+        content: true,
+        snippetLength: SNIPPET_LENGTH,
+      });
       expect(found?.memory).toMatchObject({ domain: name, content: name });
     }
   });
@@ -135,7 +138,10 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
     expect(again).toEqual({ domain: first.domain, created: false });
     await query("select create_domain_memories_table($1)", [name]);
     expect(await repository.findDomain(name)).toEqual(first.domain);
-    const [found] = await repository.fetch(name, [{ id: "m", chunkIndex: undefined }], { content: true });
+    const [found] = await repository.fetch(name, [{ id: "m", chunkIndex: undefined }], {
+      content: true,
+      snippetLength: SNIPPET_LENGTH,
+    });
     expect(found?.memory).toEqual(memory);
   });
 
@@ -174,11 +180,11 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
     expect(domain).toMatchObject(settings);
     expect(await indexesOf(`${name}_memories`)).toContain(`${name}_memories_content_idx`);
     await repository.insert(name, draft({ id: "m", content: "zwei Häuser" }));
-    expect(await repository.searchText(name, { query: "Haus", depth: 5, minScore: undefined })).toMatchObject(
-      {
-        candidates: [{ id: "m" }],
-      },
-    );
+    expect(
+      await repository.searchText(name, { terms: parseTextQuery("Haus"), depth: 5, minScore: undefined }),
+    ).toMatchObject({
+      candidates: [{ id: "m" }],
+    });
   });
 
   test("made by fifty at once are not more than allowed", async () => {
@@ -256,10 +262,13 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
     `);
     await repository.createDomain(name, 3);
     expect(await indexesOf(`${name}_memories`)).toHaveLength(10);
-    const [found] = await repository.fetch(name, [{ id: "old", chunkIndex: undefined }], { content: true });
+    const [found] = await repository.fetch(name, [{ id: "old", chunkIndex: undefined }], {
+      content: true,
+      snippetLength: SNIPPET_LENGTH,
+    });
     expect(found?.memory).toMatchObject({ source: "s", importance: 0.5, embedding: { state: "pending" } });
     expect(
-      await repository.searchText(name, { query: "apple", depth: 5, minScore: undefined }),
+      await repository.searchText(name, { terms: parseTextQuery("apple"), depth: 5, minScore: undefined }),
     ).toMatchObject({ candidates: [{ id: "old" }] });
     await repository.useEmbeddingVersion(name, version, 3);
     expect(await repository.claimPending(name, version, 5, 0)).toMatchObject([{ id: "old" }]);
@@ -274,12 +283,22 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
     ["postponeEmbedding", (name) => repository.postponeEmbedding(name, ["m"], 0, true)],
     ["releaseEmbedding", (name) => repository.releaseEmbedding(name, "m")],
     ["failEmbedding", (name) => repository.failEmbedding(name, claimed, "x")],
-    ["searchText", (name) => repository.searchText(name, { query: "a", depth: 1, minScore: undefined })],
+    [
+      "searchText",
+      (name) => repository.searchText(name, { terms: parseTextQuery("a"), depth: 1, minScore: undefined }),
+    ],
     ["searchSemantic", (name) => repository.searchSemantic(name, nearest(5))],
     ["deep searchSemantic", (name) => repository.searchSemantic(name, nearest(5_000))],
-    ["fetch", (name) => repository.fetch(name, [{ id: "m", chunkIndex: 0 }], { content: true })],
+    [
+      "fetch",
+      (name) =>
+        repository.fetch(name, [{ id: "m", chunkIndex: 0 }], {
+          content: true,
+          snippetLength: SNIPPET_LENGTH,
+        }),
+    ],
     ["useEmbeddingVersion", (name) => repository.useEmbeddingVersion(name, version, 3)],
-    ["reindexWords", (name) => repository.reindexWords(name, 10)],
+    ["reindexTexts", (name) => repository.reindexTexts(name, 10)],
   ];
   const claimed = { id: "m", contentHash: new Uint8Array(32) };
   const nearest = (depth: number) => ({
@@ -318,7 +337,10 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
 
       await repository.createDomain(name, 3);
       expect(await repository.insert(name, draft({ id: "m", content: "b" }))).toMatchObject({ version: 1n });
-      const [found] = await repository.fetch(name, [{ id: "m", chunkIndex: 0 }], { content: true });
+      const [found] = await repository.fetch(name, [{ id: "m", chunkIndex: 0 }], {
+        content: true,
+        snippetLength: SNIPPET_LENGTH,
+      });
       expect(found?.memory.content).toBe("b");
     },
   );

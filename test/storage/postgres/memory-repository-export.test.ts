@@ -1,19 +1,19 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import type { MemoryRepository } from "../../../src/memory/model/memory-repository.ts";
+import type { Repository } from "../../../src/memory/model/repository.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
-import { createPostgresMemoryRepository } from "../../../src/storage/postgres/memory-repository.ts";
+import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
 import { at, draft, embedding, newDomainName } from "../../support/drafts.ts";
 import { databaseEngines } from "../../support/postgres/databases.ts";
 
 describe.each(databaseEngines())("what an export reads and an import writes on $name", ({ open }) => {
   let database: Database;
-  let repository: MemoryRepository;
+  let repository: Repository;
   let domain: string;
   let version: number;
 
   beforeAll(async () => {
     database = await open();
-    repository = createPostgresMemoryRepository(database);
+    repository = createPostgresRepository(database);
     const space = { model: "a", digest: "", dimensions: 3, profile: "p/1" };
     version = await repository.registerEmbeddingVersion(space, 1);
   });
@@ -61,18 +61,18 @@ describe.each(databaseEngines())("what an export reads and an import writes on $
   });
 
   test("times and version are taken over as far as they are there", async () => {
-    const takenOver = { createTime: -1_234_567n, updateTime: 1_600_000_000_123_457n, version: 7n };
-    const inserted = await insert({ id: "m", takenOver });
-    expect(inserted).toMatchObject(takenOver);
+    const preserved = { createTime: -1_234_567n, updateTime: 1_600_000_000_123_457n, version: 7n };
+    const inserted = await insert({ id: "m", preserved });
+    expect(inserted).toMatchObject(preserved);
     const change = (fields: Parameters<typeof draft>[0]) =>
       repository.change(domain, "m", () => draft({ id: "m", ...fields }));
     const later = { createTime: 5n, updateTime: undefined, version: undefined };
-    const second = await change({ content: "b", takenOver: later });
+    const second = await change({ content: "b", preserved: later });
     expect(second).toMatchObject({ createTime: 5n, version: 8n });
-    expect(second?.updateTime).toBeGreaterThan(takenOver.updateTime);
-    expect(await change({ content: "b", embedding: "keep", takenOver })).toMatchObject(takenOver);
+    expect(second?.updateTime).toBeGreaterThan(preserved.updateTime);
+    expect(await change({ content: "b", embedding: "keep", preserved })).toMatchObject(preserved);
     expect(await change({ content: "b", embedding: "keep" })).toMatchObject({
-      createTime: takenOver.createTime,
+      createTime: preserved.createTime,
       version: 8n,
     });
   });

@@ -1,7 +1,9 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import type { MemoryRepository } from "../../../src/memory/model/memory-repository.ts";
+import type { Repository } from "../../../src/memory/model/repository.ts";
+import { parseTextQuery } from "../../../src/memory/model/text-query.ts";
+import { SNIPPET_LENGTH } from "../../../src/memory/search/snippet.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
-import { createPostgresMemoryRepository } from "../../../src/storage/postgres/memory-repository.ts";
+import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
 import { at, draft, embedding, microsecondsFromNow, newDomainName } from "../../support/drafts.ts";
 import { databaseEngines } from "../../support/postgres/databases.ts";
 
@@ -9,13 +11,13 @@ const LEASE_MS = 60_000;
 
 describe.each(databaseEngines())("pending embeddings on $name", ({ open, engine }) => {
   let database: Database;
-  let repository: MemoryRepository;
+  let repository: Repository;
   let domain: string;
   let version: number;
 
   beforeAll(async () => {
     database = await open({ poolSize: 8 });
-    repository = createPostgresMemoryRepository(database);
+    repository = createPostgresRepository(database);
     version = await versionOf("a");
   });
   afterAll(() => database.close());
@@ -43,7 +45,10 @@ describe.each(databaseEngines())("pending embeddings on $name", ({ open, engine 
     return candidates.map(({ id }) => id);
   };
   const read = async (id: string) => {
-    const [found] = await repository.fetch(domain, [{ id, chunkIndex: undefined }], { content: true });
+    const [found] = await repository.fetch(domain, [{ id, chunkIndex: undefined }], {
+      content: true,
+      snippetLength: SNIPPET_LENGTH,
+    });
     return found?.memory;
   };
   const countChunks = async (id: string) => {
@@ -202,7 +207,7 @@ describe.each(databaseEngines())("pending embeddings on $name", ({ open, engine 
     });
     expect(await claim(1, 0)).toEqual([]);
     expect(
-      await repository.searchText(domain, { query: "apple", depth: 10, minScore: undefined }),
+      await repository.searchText(domain, { terms: parseTextQuery("apple"), depth: 10, minScore: undefined }),
     ).toMatchObject({ candidates: [{ id }] });
     // New content is a new chance.
     await repository.change(domain, id, () => draft({ id, content: "apple" }));
@@ -285,7 +290,8 @@ describe.each(databaseEngines())("pending embeddings on $name", ({ open, engine 
     expect((await read(failed.id))?.embedding.state).toBe("failed");
     expect(await countChunks(ready.id)).toBe(0);
     expect(
-      (await repository.searchText(domain, { query: "one", depth: 10, minScore: undefined })).candidates,
+      (await repository.searchText(domain, { terms: parseTextQuery("one"), depth: 10, minScore: undefined }))
+        .candidates,
     ).toHaveLength(2);
 
     const [due] = await repository.claimPending(domain, wide, 10, LEASE_MS);
@@ -313,9 +319,11 @@ describe.each(databaseEngines())("pending embeddings on $name", ({ open, engine 
       while (moving) await work();
     };
     const others = [
-      busy(() => repository.fetch(domain, hits, { content: true })),
+      busy(() => repository.fetch(domain, hits, { content: true, snippetLength: SNIPPET_LENGTH })),
       busy(() => repository.change(domain, "m0", () => draft({ id: "m0", content: "new" }))),
-      busy(() => repository.searchText(domain, { query: "memory", depth: 10, minScore: undefined })),
+      busy(() =>
+        repository.searchText(domain, { terms: parseTextQuery("memory"), depth: 10, minScore: undefined }),
+      ),
       busy(() => repository.claimPending(domain, version, 1, 0)),
     ];
     const moved = (async () => {
@@ -327,7 +335,9 @@ describe.each(databaseEngines())("pending embeddings on $name", ({ open, engine 
       moving = false;
     });
     await Promise.all([moved, ...others]);
-    expect(await repository.fetch(domain, hits, { content: true })).toHaveLength(20);
+    expect(
+      await repository.fetch(domain, hits, { content: true, snippetLength: SNIPPET_LENGTH }),
+    ).toHaveLength(20);
   });
 
   test("in a domain whose dimensions are not known yet wait for them", async () => {

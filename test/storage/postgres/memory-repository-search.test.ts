@@ -1,19 +1,20 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import type { MemoryRepository, SemanticQuery } from "../../../src/memory/model/memory-repository.ts";
+import type { Repository } from "../../../src/memory/model/repository.ts";
+import type { SemanticQuery } from "../../../src/memory/model/search-index.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
-import { createPostgresMemoryRepository } from "../../../src/storage/postgres/memory-repository.ts";
+import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
 import { at, draft, embedding, newDomainName } from "../../support/drafts.ts";
 import { databaseEngines } from "../../support/postgres/databases.ts";
 
 describe.each(databaseEngines())("memories searched on $name", ({ open }) => {
   let database: Database;
-  let repository: MemoryRepository;
+  let repository: Repository;
   let domain: string;
   let version: number;
 
   beforeAll(async () => {
     database = await open({ poolSize: 8 });
-    repository = createPostgresMemoryRepository(database);
+    repository = createPostgresRepository(database);
     const space = { model: "m", digest: "", dimensions: 3, profile: "p/1" };
     version = await repository.registerEmbeddingVersion(space, 1);
   });

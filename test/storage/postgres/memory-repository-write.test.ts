@@ -1,19 +1,21 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import type { MemoryRepository } from "../../../src/memory/model/memory-repository.ts";
+import type { Repository } from "../../../src/memory/model/repository.ts";
+import { parseTextQuery } from "../../../src/memory/model/text-query.ts";
+import { SNIPPET_LENGTH } from "../../../src/memory/search/snippet.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
-import { createPostgresMemoryRepository } from "../../../src/storage/postgres/memory-repository.ts";
+import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
 import { at, draft, embedding, microsecondsFromNow, newDomainName } from "../../support/drafts.ts";
 import { databaseEngines } from "../../support/postgres/databases.ts";
 
 describe.each(databaseEngines())("memories written on $name", ({ open }) => {
   let database: Database;
-  let repository: MemoryRepository;
+  let repository: Repository;
   let domain: string;
   let version: number;
 
   beforeAll(async () => {
     database = await open({ poolSize: 8 });
-    repository = createPostgresMemoryRepository(database);
+    repository = createPostgresRepository(database);
     const space = { model: "m", digest: "", dimensions: 3, profile: "p/1" };
     version = await repository.registerEmbeddingVersion(space, 1);
   });
@@ -25,7 +27,10 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
   });
 
   const read = async (id: string, chunkIndex?: number) => {
-    const [found] = await repository.fetch(domain, [{ id, chunkIndex }], { content: true });
+    const [found] = await repository.fetch(domain, [{ id, chunkIndex }], {
+      content: true,
+      snippetLength: SNIPPET_LENGTH,
+    });
     return found?.memory;
   };
   const countRows = async (table = "memories") =>
@@ -40,7 +45,8 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
       })
     ).candidates;
   const findWord = async (query: string) =>
-    (await repository.searchText(domain, { query, depth: 10, minScore: undefined })).candidates;
+    (await repository.searchText(domain, { terms: parseTextQuery(query), depth: 10, minScore: undefined }))
+      .candidates;
 
   test("come back as they were sent", async () => {
     const sent = draft({
@@ -284,7 +290,7 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
       [start],
     );
     const hits = ids.map((id) => ({ id, chunkIndex: undefined }));
-    const found = await repository.fetch(domain, hits, { content: false });
+    const found = await repository.fetch(domain, hits, { content: false, snippetLength: SNIPPET_LENGTH });
     const expected = ids.map((_, i) => start + BigInt(i) * 130n);
     expect(found.map(({ memory }) => memory.expireTime)).toEqual(expected);
     expect(found.map(({ memory }) => memory.createTime)).toEqual(expected);
@@ -355,9 +361,9 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
   test("are fetched in the order asked for, without those that are gone", async () => {
     for (const id of ["a", "b", "c"]) await repository.insert(domain, draft({ id, content: id }));
     const hits = ["c", "gone", "a", "b"].map((id) => ({ id, chunkIndex: undefined }));
-    const found = await repository.fetch(domain, hits, { content: true });
+    const found = await repository.fetch(domain, hits, { content: true, snippetLength: SNIPPET_LENGTH });
     expect(found.map(({ memory }) => memory.id)).toEqual(["c", "a", "b"]);
-    expect(await repository.fetch(domain, [], { content: true })).toEqual([]);
+    expect(await repository.fetch(domain, [], { content: true, snippetLength: SNIPPET_LENGTH })).toEqual([]);
   });
 
   test("are fetched with the place that matched, in code points", async () => {
@@ -372,7 +378,10 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
       draft({ id: "m", content, embedding: { version, chunks }, chunkCount: 3 }),
     );
     const snippetOf = async (chunkIndex: number | undefined) => {
-      const [found] = await repository.fetch(domain, [{ id: "m", chunkIndex }], { content: true });
+      const [found] = await repository.fetch(domain, [{ id: "m", chunkIndex }], {
+        content: true,
+        snippetLength: SNIPPET_LENGTH,
+      });
       return found?.snippet;
     };
     expect(await snippetOf(1)).toEqual({ text: "é".repeat(10), start: 10, end: 20 });
@@ -387,10 +396,16 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
   test("are fetched without content and with its beginning", async () => {
     const content = "👍🏽".repeat(200);
     await repository.insert(domain, draft({ id: "m", content }));
-    const [found] = await repository.fetch(domain, [{ id: "m", chunkIndex: undefined }], { content: false });
+    const [found] = await repository.fetch(domain, [{ id: "m", chunkIndex: undefined }], {
+      content: false,
+      snippetLength: SNIPPET_LENGTH,
+    });
     expect(found?.memory.content).toBe("");
     expect(found?.preview).toBe([...content].slice(0, 300).join(""));
-    const [full] = await repository.fetch(domain, [{ id: "m", chunkIndex: undefined }], { content: true });
+    const [full] = await repository.fetch(domain, [{ id: "m", chunkIndex: undefined }], {
+      content: true,
+      snippetLength: SNIPPET_LENGTH,
+    });
     expect(full?.preview).toBe("");
   });
 

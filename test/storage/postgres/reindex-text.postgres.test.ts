@@ -1,9 +1,9 @@
 import pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import type { MemoryRepository } from "../../../src/memory/model/memory-repository.ts";
+import type { Repository } from "../../../src/memory/model/repository.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
+import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
 import { domainTables } from "../../../src/storage/postgres/domains/domain-tables.ts";
-import { createPostgresMemoryRepository } from "../../../src/storage/postgres/memory-repository.ts";
 import { draft, newDomainName } from "../../support/drafts.ts";
 import { databaseEngines, urlOf } from "../../support/postgres/databases.ts";
 
@@ -11,13 +11,13 @@ const servers = databaseEngines().filter(({ engine }) => engine === "postgres");
 
 describe.each(servers)("words indexed anew on $name", ({ open }) => {
   let database: Database;
-  let repository: MemoryRepository;
+  let repository: Repository;
   let reader: pg.Client;
   let domain: string;
 
   beforeAll(async () => {
     database = await open();
-    repository = createPostgresMemoryRepository(database);
+    repository = createPostgresRepository(database);
     reader = new pg.Client({ connectionString: urlOf(database) });
     await reader.connect();
   });
@@ -46,7 +46,7 @@ describe.each(servers)("words indexed anew on $name", ({ open }) => {
     await reader.query(`begin; lock table ${chunks} in access share mode`);
     const changed = Promise.allSettled([change()]);
     await expect.poll(() => waitingFor(chunks)).toBe(1);
-    const indexed = Promise.allSettled([repository.reindexWords(domain, 10)]);
+    const indexed = Promise.allSettled([repository.reindexTexts(domain, 10)]);
     await expect.poll(() => waitingFor(memories)).toBe(1);
     await reader.query("commit");
     return (await Promise.all([changed, indexed])).flat();

@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Filter } from "../../../src/memory/model/filter.ts";
-import type { SemanticQuery } from "../../../src/memory/model/memory-repository.ts";
+import type { SemanticQuery } from "../../../src/memory/model/search-index.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
+import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
 import { createDomainSizes, type DomainSize } from "../../../src/storage/postgres/domains/domain-size.ts";
-import { createPostgresMemoryRepository } from "../../../src/storage/postgres/memory-repository.ts";
 import { findNearest, type Scan } from "../../../src/storage/postgres/search/find-nearest.ts";
 import { estimateShare } from "../../../src/storage/postgres/search/sample-filter.ts";
 import { searchSemantic } from "../../../src/storage/postgres/search/search-semantic.ts";
@@ -30,7 +30,7 @@ describe.each(databaseEngines())("the nearest of those that match on $name", ({ 
   // Memory i lies at i / 2,000 of half a circle, its only further chunk a right angle further on.
   beforeAll(async () => {
     database = await open({ poolSize: 2 });
-    const repository = createPostgresMemoryRepository(database);
+    const repository = createPostgresRepository(database);
     version = await repository.registerEmbeddingVersion(
       { model: "m", digest: "", dimensions: 3, profile: "p/1" },
       1,
@@ -136,7 +136,7 @@ describe.each(databaseEngines())("the nearest of those that match on $name", ({ 
   });
 
   test("are not those that have expired", async () => {
-    const repository = createPostgresMemoryRepository(database);
+    const repository = createPostgresRepository(database);
     const id = "expired";
     await repository.insert(domain, draft({ id, embedding: embedding(version, 0, 0), tags: ["late"] }));
     const filter: Filter = { kind: "any_of", filters: [tagged("late"), { kind: "ids", ids: [id] }] };

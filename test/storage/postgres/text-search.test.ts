@@ -1,8 +1,9 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import type { MemoryRepository } from "../../../src/memory/model/memory-repository.ts";
+import type { Repository } from "../../../src/memory/model/repository.ts";
+import { parseTextQuery } from "../../../src/memory/model/text-query.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
-import { createPostgresMemoryRepository } from "../../../src/storage/postgres/memory-repository.ts";
+import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
 import { K1 } from "../../../src/storage/postgres/search/bm25.ts";
 import { refreshTextStatistics } from "../../../src/storage/postgres/search/text-statistics.ts";
 import { draft, microsecondsFromNow, newDomainName } from "../../support/drafts.ts";
@@ -12,12 +13,12 @@ describe.each(await rankedEngines())(
   "memories searched by words on $name with $ranker",
   ({ open, ranker }) => {
     let database: Database;
-    let repository: MemoryRepository;
+    let repository: Repository;
     let domain: string;
 
     beforeAll(async () => {
       database = await open({ poolSize: 8 });
-      repository = createPostgresMemoryRepository(database);
+      repository = createPostgresRepository(database);
     });
     afterAll(() => database.close());
     beforeEach(async () => {
@@ -28,7 +29,11 @@ describe.each(await rankedEngines())(
 
     const insert = (id: string, content: string) => repository.insert(domain, draft({ id, content }));
     const search = (query: string, options: { depth?: number; minScore?: number } = {}) =>
-      repository.searchText(domain, { query, depth: options.depth ?? 10, minScore: options.minScore });
+      repository.searchText(domain, {
+        terms: parseTextQuery(query),
+        depth: options.depth ?? 10,
+        minScore: options.minScore,
+      });
     const findWords = async (query: string, options?: { depth?: number; minScore?: number }) =>
       (await search(query, options)).candidates;
     const idsOf = async (query: string) => (await findWords(query)).map(({ id }) => id).sort();
@@ -228,7 +233,12 @@ describe.each(await rankedEngines())(
       const all = 2_000 / share;
       const filter = { kind: "sources", sources: ["wanted"] } as const;
       const find = async (depth: number) =>
-        await repository.searchText(domain, { query: "apple", depth, minScore: undefined, filter });
+        await repository.searchText(domain, {
+          terms: parseTextQuery("apple"),
+          depth,
+          minScore: undefined,
+          filter,
+        });
       const ids = (await find(1_000)).candidates.map(({ id }) => Number(id.slice(1)));
       expect(ids.sort((a, b) => a - b)).toEqual(Array.from({ length: all }, (_, i) => (i + 1) * 2 * share));
       expect((await find(2)).candidates).toHaveLength(2);
@@ -371,7 +381,7 @@ describe.each((await rankedEngines()).filter(({ ranker }) => ranker === "bm25_sq
     test("is ranked by its statistics nearly as without them", async () => {
       const database = await open();
       try {
-        const repository = createPostgresMemoryRepository(database);
+        const repository = createPostgresRepository(database);
         const domain = newDomainName();
         await repository.createDomain(domain, 3);
         await useRanker(database, domain, ranker);
@@ -382,7 +392,7 @@ describe.each((await rankedEngines()).filter(({ ranker }) => ranker === "bm25_sq
             from generate_series(1, 9000) as i, generate_series(1, 60) as w group by i`,
         });
         const find = (query: string, depth: number) =>
-          repository.searchText(domain, { query, depth, minScore: undefined });
+          repository.searchText(domain, { terms: parseTextQuery(query), depth, minScore: undefined });
         const queries = ["w60 w59 w2", "w50 w1", "w3 w40 w55 w58", "w1 w2"];
         const before = await Promise.all(queries.map((query) => find(query, 10)));
         expect(await refreshTextStatistics(database)).toEqual([domain]);

@@ -4,7 +4,7 @@ import {
   type EmbeddingSpace,
   EmbedError,
   type EmbedFailureKind,
-} from "../../../src/embedding/embedder.ts";
+} from "../../../src/memory/model/embedder.ts";
 import { at } from "../drafts.ts";
 
 /** An embedder that does what a test says, at once or when it says so. */

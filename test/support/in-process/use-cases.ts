@@ -3,18 +3,19 @@ import { type EmbeddingWorker, startEmbeddingWorker } from "../../../src/memory/
 import type { CallContext } from "../../../src/memory/model/call-context.ts";
 import { ServiceError } from "../../../src/memory/model/errors.ts";
 import type { Memory } from "../../../src/memory/model/memory.ts";
-import type { MemoryRepository } from "../../../src/memory/model/memory-repository.ts";
+import type { Repository } from "../../../src/memory/model/repository.ts";
 import type { List, ListCommand } from "../../../src/memory/read/list.ts";
 import { NO_BOOST } from "../../../src/memory/search/boost.ts";
 import { DEFAULT_FUSION } from "../../../src/memory/search/fuse-scores.ts";
 import type { Search, SearchCommand } from "../../../src/memory/search/search.ts";
+import { SNIPPET_LENGTH } from "../../../src/memory/search/snippet.ts";
 import { createMemoryUseCases, type MemoryUseCases } from "../../../src/memory/use-cases.ts";
 import type { BatchStore } from "../../../src/memory/write/batch-store.ts";
 import type { Delete, DeleteCommand } from "../../../src/memory/write/delete.ts";
 import type { Store, StoreCommand } from "../../../src/memory/write/store.ts";
 import type { Update, UpdateCommand } from "../../../src/memory/write/update.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
-import { createPostgresMemoryRepository } from "../../../src/storage/postgres/memory-repository.ts";
+import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
 import { newDomainName } from "../drafts.ts";
 import { silentLogger } from "../silent-logger.ts";
 import { createScriptedEmbedder, type ScriptedEmbedder } from "./scripted-embedder.ts";
@@ -24,7 +25,7 @@ export interface UseCases {
   /** The domain that commands name unless told otherwise; it does not exist yet. */
   readonly domain: string;
   readonly database: Database;
-  readonly repository: MemoryRepository;
+  readonly repository: Repository;
   readonly embedder: ScriptedEmbedder;
   readonly contents: ContentEmbedder;
   readonly memories: MemoryUseCases;
@@ -66,13 +67,13 @@ export interface UseCaseOptions {
   readonly createDomains?: boolean;
   readonly maxDomains?: number;
   /** Puts something between the use cases and the repository. */
-  readonly wrap?: (repository: MemoryRepository) => MemoryRepository;
+  readonly wrap?: (repository: Repository) => Repository;
 }
 
 export function createUseCases(database: Database, options: UseCaseOptions = {}): UseCases {
   const { embedder = createScriptedEmbedder(), embedBudgetMs = 3_600_000, createDomains = true } = options;
   const domain = newDomainName();
-  const direct = createPostgresMemoryRepository(database);
+  const direct = createPostgresRepository(database);
   const repository = options.wrap?.(direct) ?? direct;
   const contents = createContentEmbedder({ embedder, repository, logger: silentLogger });
   const notified: string[] = [];
@@ -138,7 +139,10 @@ export function createUseCases(database: Database, options: UseCaseOptions = {})
       return (await useCases.find(fields)).hits.map(({ memory }) => memory.id);
     },
     async read(id) {
-      const [found] = await repository.fetch(domain, [{ id, chunkIndex: undefined }], { content: true });
+      const [found] = await repository.fetch(domain, [{ id, chunkIndex: undefined }], {
+        content: true,
+        snippetLength: SNIPPET_LENGTH,
+      });
       return found?.memory;
     },
     startWorker(options = {}) {

@@ -1,5 +1,5 @@
 import pg from "pg";
-import type { TextRanker } from "../../../src/memory/model/memory-repository.ts";
+import type { TextRanker } from "../../../src/memory/model/search-index.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
 import { readTextRanker } from "../../../src/storage/postgres/search/search-text.ts";
 import { type DatabaseEngine, databaseEngines, migrated } from "./databases.ts";

@@ -3,7 +3,7 @@ import {
   type EmbeddingVersion,
   EmbeddingVersionSchema,
 } from "memory-service-client/memoryservice/v1/memory_pb.js";
-import type { EmbeddingVersionRecord } from "../../../memory/model/memory-repository.ts";
+import type { EmbeddingVersionRecord } from "../../../memory/model/domain.ts";
 
 /** `version` is 0 while the database has not numbered it. */
 export function messageFromEmbeddingVersion(record: EmbeddingVersionRecord): EmbeddingVersion {

@@ -1,5 +1,5 @@
 import type { EmbeddingValues } from "memory-service-client/memoryservice/v1/memory_pb.js";
-import type { OwnEmbedding } from "../../../memory/model/caller-embedding.ts";
+import type { CallerEmbedding } from "../../../memory/model/caller-embedding.ts";
 import type { FieldViolation } from "../../../memory/model/errors.ts";
 import { LIMITS } from "../../../memory/model/limits.ts";
 
@@ -13,7 +13,7 @@ export function embeddingFromMessage(
   { values, embeddingVersion }: EmbeddingValues,
   path: string,
   violations: FieldViolation[],
-): OwnEmbedding {
+): CallerEmbedding {
   const report = (field: string, description: string) =>
     violations.push({ field: `${path}.${field}`, description });
   const unfit = values.findIndex((value) => !Number.isFinite(value));

@@ -1,12 +1,12 @@
-import { type EmbeddingSpace, SAME_ENGINE_SIMILARITY } from "../../../embedding/embedder.ts";
-import { ServiceError } from "../../../memory/model/errors.ts";
 import {
-  type CreateDomainOptions,
   DEFAULT_DOMAIN_SETTINGS,
   type DomainChanges,
   type DomainRecord,
   type EmbeddingVersionRecord,
-} from "../../../memory/model/memory-repository.ts";
+} from "../../../memory/model/domain.ts";
+import type { CreateDomainOptions } from "../../../memory/model/domain-store.ts";
+import { type EmbeddingSpace, SAME_ENGINE_SIMILARITY } from "../../../memory/model/embedder.ts";
+import { ServiceError } from "../../../memory/model/errors.ts";
 import type { Database, Parameter, Queryable, QueryOptions, Row } from "../../database/database.ts";
 
 interface DomainRow extends Row {

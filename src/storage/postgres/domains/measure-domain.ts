@@ -1,4 +1,4 @@
-import type { DomainFigures, DomainRecord } from "../../../memory/model/memory-repository.ts";
+import type { DomainFigures, DomainRecord } from "../../../memory/model/domain.ts";
 import type { Queryable, Row } from "../../database/database.ts";
 import { domainTables, isAlive } from "./domain-tables.ts";
 

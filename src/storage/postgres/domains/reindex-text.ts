@@ -22,7 +22,7 @@ export async function selectReindexing(database: Queryable, options?: QueryOptio
  *
  * @throws DatabaseError undefinedTable if the domain has been dropped.
  */
-export async function reindexWords(transaction: Queryable, domain: string, limit: number): Promise<boolean> {
+export async function reindexTexts(transaction: Queryable, domain: string, limit: number): Promise<boolean> {
   const { memories } = domainTables(domain);
   await transaction.query({ text: `lock table ${memories} in row exclusive mode` });
   const [state] = await transaction.query<{ config: string; done: string | null }>(

@@ -1,4 +1,5 @@
-import type { ContentEmbedding, PendingMemory } from "../../../memory/model/memory-repository.ts";
+import type { ContentEmbedding } from "../../../memory/model/draft.ts";
+import type { PendingMemory } from "../../../memory/model/embedding-queue.ts";
 import type { Queryable } from "../../database/database.ts";
 import { domainTables, isAlive } from "../domains/domain-tables.ts";
 

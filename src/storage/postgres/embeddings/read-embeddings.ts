@@ -1,10 +1,10 @@
+import type { EmbeddedChunk } from "../../../memory/model/draft.ts";
 import type { Memory } from "../../../memory/model/memory.ts";
-import type { EmbeddedChunk } from "../../../memory/model/memory-repository.ts";
 import type { Queryable, QueryOptions } from "../../database/database.ts";
 import { vectorFromBytes } from "../../database/wire-values.ts";
 import { domainTables } from "../domains/domain-tables.ts";
 
-/** Reads the chunks of memories with their vectors, as MemoryRepository.readEmbeddings promises. */
+/** Reads the chunks of memories with their vectors, as Repository.readEmbeddings promises. */
 export async function readEmbeddings(
   database: Queryable,
   domain: string,

@@ -1,5 +1,5 @@
+import type { RetryStep } from "../../../memory/model/embedding-queue.ts";
 import type { Filter } from "../../../memory/model/filter.ts";
-import type { RetryStep } from "../../../memory/model/memory-repository.ts";
 import type { Parameter, Queryable, QueryOptions } from "../../database/database.ts";
 import { domainTables } from "../domains/domain-tables.ts";
 import { isMatching } from "../search/compile-filter.ts";

@@ -1,6 +1,6 @@
+import { DuplicateContentError, type MemoryDraft } from "../../../memory/model/draft.ts";
 import { ServiceError } from "../../../memory/model/errors.ts";
 import type { Memory } from "../../../memory/model/memory.ts";
-import { DuplicateContentError, type MemoryDraft } from "../../../memory/model/memory-repository.ts";
 import type { Database, Queryable, QueryOptions } from "../../database/database.ts";
 import { CONFLICT_RETRY_AFTER_MS } from "../../database/errors.ts";
 import { deleteExpired, findContent, isContentTaken } from "./find-content.ts";
@@ -18,7 +18,7 @@ type Decide = (current: Memory | undefined) => MemoryDraft | undefined;
 /** A content that is always taken by somebody else, and never found, ends as a conflict. */
 const MAX_TRIES = 5;
 
-/** Locks a memory, shows it, and writes what `decide` returns, as MemoryRepository.change promises. */
+/** Locks a memory, shows it, and writes what `decide` returns, as Repository.change promises. */
 export async function changeMemory(
   database: Database,
   domain: string,

@@ -1,5 +1,5 @@
 import type { Filter } from "../../../memory/model/filter.ts";
-import type { DeletionStep, MatchingStep } from "../../../memory/model/memory-repository.ts";
+import type { DeletionStep, MatchingStep } from "../../../memory/model/memory-store.ts";
 import type { Parameter, Queryable, QueryOptions } from "../../database/database.ts";
 import { domainTables } from "../domains/domain-tables.ts";
 import { isMatching } from "../search/compile-filter.ts";

@@ -1,4 +1,4 @@
-import type { Deletion } from "../../../memory/model/memory-repository.ts";
+import type { Deletion } from "../../../memory/model/memory-store.ts";
 import type { Queryable, QueryOptions } from "../../database/database.ts";
 import { domainTables, isAlive } from "../domains/domain-tables.ts";
 

@@ -1,5 +1,5 @@
 import { LIMITS } from "../../../memory/model/limits.ts";
-import type { ListedMemory, ListQuery } from "../../../memory/model/memory-repository.ts";
+import type { ListedMemory, ListQuery } from "../../../memory/model/memory-store.ts";
 import type { Parameter, Queryable, QueryOptions } from "../../database/database.ts";
 import { domainTables } from "../domains/domain-tables.ts";
 import { isMatching } from "../search/compile-filter.ts";

@@ -1,10 +1,6 @@
+import type { StoreResult } from "../../../memory/model/draft.ts";
+import { DuplicateContentError, type MemoryDraft, type StoreEntry } from "../../../memory/model/draft.ts";
 import { ServiceError } from "../../../memory/model/errors.ts";
-import {
-  DuplicateContentError,
-  type MemoryDraft,
-  type StoreEntry,
-} from "../../../memory/model/memory-repository.ts";
-import type { StoreResult } from "../../../memory/write/store.ts";
 import type { Queryable } from "../../database/database.ts";
 import { makeRoom, writeLocked } from "./change-memory.ts";
 import { isContentTaken } from "./find-content.ts";
@@ -85,7 +81,7 @@ function furtherChunks({ id, embedding }: MemoryDraft): MemoryEmbedding[] {
 /** The id is taken, or the content. What is wrong with this entry alone becomes its result. */
 async function settleEntry(
   transaction: Queryable,
-  { domain, draft, settle }: StoreEntry,
+  { domain, draft, resolveConflict }: StoreEntry,
   found: LockedMemory | undefined,
   how: { readonly prepare: (draft: MemoryDraft) => MemoryDraft; readonly deduplicates: boolean },
 ): Promise<EntryResult> {
@@ -94,7 +90,7 @@ async function settleEntry(
       const memory = await writeLocked(transaction, domain, how.prepare(draft), found);
       return { memory, outcome: "created" };
     }
-    const settled = settle(found.memory);
+    const settled = resolveConflict(found.memory);
     if (settled.draft === undefined) return { memory: found.memory, outcome: settled.outcome };
     const over = how.prepare(settled.draft);
     const write = () => writeLocked(transaction, domain, over, found);

@@ -1,4 +1,4 @@
-import type { ContentEmbedding } from "../../../memory/model/memory-repository.ts";
+import type { ContentEmbedding } from "../../../memory/model/draft.ts";
 import type { Parameter, Queryable } from "../../database/database.ts";
 import { domainTables } from "../domains/domain-tables.ts";
 

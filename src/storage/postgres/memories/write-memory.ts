@@ -1,5 +1,5 @@
+import type { ContentEmbedding, MemoryDraft } from "../../../memory/model/draft.ts";
 import type { Memory } from "../../../memory/model/memory.ts";
-import type { ContentEmbedding, MemoryDraft } from "../../../memory/model/memory-repository.ts";
 import type { Parameter, Queryable, QueryOptions } from "../../database/database.ts";
 import { domainTables, isAlive } from "../domains/domain-tables.ts";
 import { type MemoryRow, memoryColumns, memoryFromRow, metadataToStore } from "./memory-row.ts";
@@ -69,7 +69,7 @@ export async function overwriteMemory(
   const keepExpiry = draft.keepExpiry === true;
   const parameters = parametersOf(draft);
   const [id, content, metadata, time, ttlOf, chunkCount, vector, embeddingVersion, lease] = parameters;
-  const takenOver = parameters.slice(9);
+  const preserved = parameters.slice(9);
   /** The number of the parameter before those. */
   const before = keepContent ? 5 : 9;
   const rows = await database.query<MemoryRow>(
@@ -93,7 +93,7 @@ export async function overwriteMemory(
         returning ${memoryColumns("m")}`,
     },
     keepContent
-      ? [id, metadata, keepExpiry, time, ttlOf, ...takenOver]
+      ? [id, metadata, keepExpiry, time, ttlOf, ...preserved]
       : [
           id,
           metadata,
@@ -104,7 +104,7 @@ export async function overwriteMemory(
           vector,
           embeddingVersion,
           lease,
-          ...takenOver,
+          ...preserved,
           content,
         ],
   );
@@ -176,8 +176,8 @@ function parametersOf(draft: MemoryDraft) {
     embedding?.chunks[0]?.vector ?? null,
     embedding?.version ?? null,
     draft.leaseMs,
-    draft.takenOver?.createTime ?? null,
-    draft.takenOver?.updateTime ?? null,
-    draft.takenOver?.version ?? null,
+    draft.preserved?.createTime ?? null,
+    draft.preserved?.updateTime ?? null,
+    draft.preserved?.version ?? null,
   ] as const satisfies readonly Parameter[];
 }

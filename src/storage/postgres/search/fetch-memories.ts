@@ -1,5 +1,4 @@
-import type { FetchedMemory, HitToFetch, Snippet } from "../../../memory/model/memory-repository.ts";
-import { SNIPPET_LENGTH } from "../../../memory/search/snippet.ts";
+import type { FetchedMemory, FetchOptions, HitToFetch, Snippet } from "../../../memory/model/search-index.ts";
 import type { Queryable, QueryOptions } from "../../database/database.ts";
 import { domainTables, isAlive } from "../domains/domain-tables.ts";
 import { type MemoryRow, memoryColumns, memoryFromRow } from "../memories/memory-row.ts";
@@ -24,7 +23,7 @@ export async function fetchMemories(
   database: Queryable,
   domain: string,
   hits: readonly HitToFetch[],
-  withContent: boolean,
+  { content, snippetLength }: FetchOptions,
   options?: QueryOptions,
 ): Promise<FetchedMemory[]> {
   const { memories, chunks } = domainTables(domain);
@@ -33,10 +32,10 @@ export async function fetchMemories(
       name: `fetch_memories:${domain}`,
       text: `select ${memoryColumns("m")},
           case when $3 then m.content end as content,
-          case when $3 then '' else left(m.content, ${SNIPPET_LENGTH}) end as preview,
+          case when $3 then '' else left(m.content, $5) end as preview,
           coalesce(c.start_offset, 0) as snippet_start,
           substr(m.content, coalesce(c.start_offset, 0) + 1,
-            least(coalesce(c.end_offset - c.start_offset, ${SNIPPET_LENGTH}), ${SNIPPET_LENGTH})) as snippet,
+            least(coalesce(c.end_offset - c.start_offset, $5), $5)) as snippet,
           greatest(coalesce(c.start_offset, 0) - ${REACH}, 0) as surroundings_start,
           case when hit.by_words
             then substr(m.content, greatest(coalesce(c.start_offset, 0) - ${REACH}, 0) + 1, ${2 * REACH})
@@ -51,8 +50,9 @@ export async function fetchMemories(
     [
       hits.map((hit) => hit.id),
       hits.map((hit) => hit.chunkIndex ?? 0),
-      withContent,
+      content,
       hits.map((hit) => String(hit.textRank !== undefined)),
+      snippetLength,
     ],
     options,
   );

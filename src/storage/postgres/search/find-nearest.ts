@@ -1,8 +1,8 @@
-import type { Candidate, SemanticQuery } from "../../../memory/model/memory-repository.ts";
-import { CANDIDATE_DEPTH } from "../../../memory/search/fuse-scores.ts";
+import type { Candidate, SemanticQuery } from "../../../memory/model/search-index.ts";
 import type { Parameter, Queryable, QueryOptions } from "../../database/database.ts";
 import { domainTables, isAlive } from "../domains/domain-tables.ts";
 import { compileFilter, isMatching } from "./compile-filter.ts";
+import { PREPARED_DEPTH } from "./prepared-depth.ts";
 
 /** How the nearest are looked for: by comparing all that match, or through the vector indexes. */
 export type Scan = ExactScan | IndexScan;
@@ -103,7 +103,7 @@ async function findChunks(
       ? exactly(domain, query, scan, depths, parameters)
       : byIndex(domain, query, scan, depths, parameters);
   // A filter makes the text different every time: preparing it would fill the connections with statements.
-  const usual = depths.memories === CANDIDATE_DEPTH && depths.places === CANDIDATE_DEPTH;
+  const usual = depths.memories === PREPARED_DEPTH && depths.places === PREPARED_DEPTH;
   const named = query.filter === undefined && scan.kind === "index" && usual;
   const [row] = await database.query<{ found: NearestChunk[] | null }>(
     {

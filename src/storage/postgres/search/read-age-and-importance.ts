@@ -1,5 +1,5 @@
 import type { JsonValue } from "../../../memory/model/memory.ts";
-import type { AgeAndImportance } from "../../../memory/model/memory-repository.ts";
+import type { AgeAndImportance } from "../../../memory/model/search-index.ts";
 import type { Queryable, QueryOptions } from "../../database/database.ts";
 import { domainTables, isAlive } from "../domains/domain-tables.ts";
 

@@ -1,4 +1,4 @@
-import type { Candidate, HitEmbedding } from "../../../memory/model/memory-repository.ts";
+import type { Candidate, HitEmbedding } from "../../../memory/model/search-index.ts";
 import type { Queryable, QueryOptions } from "../../database/database.ts";
 import { vectorFromBytes } from "../../database/wire-values.ts";
 import { domainTables } from "../domains/domain-tables.ts";

@@ -1,11 +1,10 @@
-import { parseTextQuery } from "../../../memory/search/text-query.ts";
 import type { Queryable, QueryOptions } from "../../database/database.ts";
 
 /** The lexemes that a text search of the domain looks for, each once, in alphabetical order; none if there is no such domain. */
 export async function readQueryTerms(
   database: Queryable,
   domain: string,
-  query: string,
+  words: string,
   options?: QueryOptions,
 ): Promise<string[]> {
   const rows = await database.query<{ lexeme: string }>(
@@ -13,7 +12,7 @@ export async function readQueryTerms(
       name: "read_query_terms",
       text: `select lexeme from memory_domain_lexemes($1, $2) order by lexeme collate "C"`,
     },
-    [domain, parseTextQuery(query).words],
+    [domain, words],
     options,
   );
   return rows.map(({ lexeme }) => lexeme);

@@ -1,4 +1,4 @@
-import type { SemanticAnswer, SemanticQuery } from "../../../memory/model/memory-repository.ts";
+import type { SemanticAnswer, SemanticQuery } from "../../../memory/model/search-index.ts";
 import type { Queryable, QueryOptions } from "../../database/database.ts";
 import type { DomainSize } from "../domains/domain-size.ts";
 import { findNearest, type IndexScan } from "./find-nearest.ts";

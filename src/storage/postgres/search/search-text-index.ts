@@ -1,14 +1,13 @@
-import { CANDIDATE_DEPTH } from "../../../memory/search/fuse-scores.ts";
 import type { Parameter, Queryable, QueryOptions } from "../../database/database.ts";
 import { domainTables } from "../domains/domain-tables.ts";
-import { type FindByText, isUsual, type ParsedTextQuery, textConditions } from "./search-text.ts";
+import { isPreparable, type RankByText, type RankedTextQuery, textConditions } from "./text-ranking.ts";
 
 /** Memory id and BM25 score; what the index calls a distance is the score below 0. */
 type Scored = readonly [id: string, score: number];
 
 /** Ranks by the BM25 index of pg_textsearch, over the lexemes of `text_vector`. */
-export const findByBm25Index: FindByText = async (database, domain, query, options) => {
-  const usual = isUsual(query, CANDIDATE_DEPTH);
+export const rankByBm25Index: RankByText = async (database, domain, query, options) => {
+  const usual = isPreparable(query);
   const found =
     (usual ? await scoredByScan(database, domain, query, options) : undefined) ??
     (await scoredOneByOne(database, domain, query, options));
@@ -39,7 +38,7 @@ function distanceTo(domain: string, alias: string): string {
 async function scoredByScan(
   database: Queryable,
   domain: string,
-  query: ParsedTextQuery,
+  query: RankedTextQuery,
   options: QueryOptions | undefined,
 ): Promise<Scored[] | undefined> {
   const { memories } = domainTables(domain);
@@ -84,7 +83,7 @@ function isClose(score: number, exact: number | undefined): boolean {
 async function scoredOneByOne(
   database: Queryable,
   domain: string,
-  query: ParsedTextQuery,
+  query: RankedTextQuery,
   options: QueryOptions | undefined,
 ): Promise<Scored[]> {
   const { memories } = domainTables(domain);

@@ -1,9 +1,8 @@
-import type { Candidate } from "../../../memory/model/memory-repository.ts";
-import { CANDIDATE_DEPTH } from "../../../memory/search/fuse-scores.ts";
+import type { Candidate } from "../../../memory/model/search-index.ts";
 import type { Parameter, Queryable, QueryOptions, Row } from "../../database/database.ts";
 import { domainTables } from "../domains/domain-tables.ts";
 import { B, chooseTerms, inverseDocumentFrequency, K1, MIN_LENGTH, type Term } from "./bm25.ts";
-import { type FindByText, isUsual, type ParsedTextQuery, textConditions } from "./search-text.ts";
+import { isPreparable, type RankByText, type RankedTextQuery, textConditions } from "./text-ranking.ts";
 
 /**
  * How many matches are looked at, unless a filter or a great depth needs more: those of the rarest words of the query,
@@ -24,7 +23,7 @@ interface Corpus {
 }
 
 /** Ranks by BM25 over the GIN index, in two steps: how frequent the words are, then the memories with the rarest. */
-export const findByBm25Sql: FindByText = async (database, domain, query, options) => {
+export const rankByBm25Sql: RankByText = async (database, domain, query, options) => {
   const corpus = await readCorpus(database, domain, query.words, options);
   if (corpus.terms.length === 0) return { candidates: [], exhausted: true };
   const grown = BUDGET.factor * corpus.memories ** BUDGET.exponent;
@@ -109,7 +108,7 @@ function termFrequency(textVector: string, lexeme: string): string {
 async function rank(
   database: Queryable,
   domain: string,
-  query: ParsedTextQuery,
+  query: RankedTextQuery,
   { terms, averageLength }: Corpus,
   choice: ReturnType<typeof chooseTerms>,
   options?: QueryOptions,
@@ -126,7 +125,7 @@ async function rank(
   const conditions = textConditions(domain, query, parameters, "m");
   const [row] = await database.query<{ found: Array<[id: string, score: number]> | null }>(
     {
-      ...(isUsual(query, CANDIDATE_DEPTH) ? { name: `text_sql:${domain}` } : {}),
+      ...(isPreparable(query) ? { name: `text_sql:${domain}` } : {}),
       // All come in one row: to read a row each costs more. A memory's length is the number of its different lexemes: that is at hand, and ranks as well.
       text: `with terms as materialized (
           select lexeme, weight, memory_lexeme_query(array[lexeme]) as query

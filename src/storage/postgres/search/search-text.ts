@@ -1,47 +1,25 @@
-import type { Filter } from "../../../memory/model/filter.ts";
-import type { TextAnswer, TextQuery, TextRanker } from "../../../memory/model/memory-repository.ts";
-import { parseTextQuery, type TextTerms } from "../../../memory/search/text-query.ts";
-import {
-  type Database,
-  DatabaseError,
-  type Parameter,
-  type Queryable,
-  type QueryOptions,
-} from "../../database/database.ts";
+import type { TextAnswer, TextQuery, TextRanker } from "../../../memory/model/search-index.ts";
+import { type Database, DatabaseError, type Queryable, type QueryOptions } from "../../database/database.ts";
 import { SQLSTATE } from "../../database/errors.ts";
 import { domainTables } from "../domains/domain-tables.ts";
-import { isMatching } from "./compile-filter.ts";
-import { findByBm25Index } from "./search-text-index.ts";
-import { findByBm25Sql } from "./search-text-sql.ts";
-
-/** A way to find memories by their words. Both ways answer by one contract and differ a little in their ranking. */
-export type FindByText = (
-  database: Queryable,
-  domain: string,
-  query: ParsedTextQuery,
-  options?: QueryOptions,
-) => Promise<Pick<TextAnswer, "candidates" | "exhausted">>;
-
-/** A query with its operators read. */
-export interface ParsedTextQuery extends TextTerms {
-  readonly depth: number;
-  readonly filter: Filter | undefined;
-}
+import { rankByBm25Index } from "./search-text-index.ts";
+import { rankByBm25Sql } from "./search-text-sql.ts";
+import type { RankByText } from "./text-ranking.ts";
 
 export interface TextSearch {
-  /** The memories that contain any word of the query and obey its operators, best first. */
+  /** Finds the memories that contain any word of the query and satisfy its operators, best first. */
   find(domain: string, query: TextQuery, options?: QueryOptions): Promise<TextAnswer>;
 }
 
-const ways = {
-  bm25_index: findByBm25Index,
-  bm25_sql: findByBm25Sql,
-} as const satisfies Record<TextRanker, FindByText>;
+const RANKERS = {
+  bm25_index: rankByBm25Index,
+  bm25_sql: rankByBm25Sql,
+} as const satisfies Record<TextRanker, RankByText>;
 
-/** How long it is believed that a domain has a BM25 index or has none. */
+/** How long the server remembers whether a domain has a BM25 index. */
 const RANKER_CACHE_MS = 5_000;
 
-/** Text search by the BM25 index of the domain, if there is one, else by BM25 in SQL. */
+/** Creates full-text search, which uses the BM25 index of the domain if it exists, and BM25 in SQL otherwise. */
 export function createTextSearch(database: Database): TextSearch {
   const cache = new Map<string, { readonly ranker: TextRanker; readonly until: number }>();
 
@@ -54,27 +32,27 @@ export function createTextSearch(database: Database): TextSearch {
   }
 
   return {
-    async find(domain, { query, depth, minScore = 0, filter }, options) {
-      const parsed = { ...parseTextQuery(query), depth: Math.trunc(depth), filter };
-      const findBy = async (ranker: TextRanker) => {
-        const found = await ways[ranker](database, domain, parsed, options);
+    async find(domain, { terms, depth, minScore = 0, filter }, options) {
+      const query = { ...terms, depth: Math.trunc(depth), filter };
+      const rankBy = async (ranker: TextRanker) => {
+        const found = await RANKERS[ranker](database, domain, query, options);
         const candidates = found.candidates.filter(({ score }) => score >= minScore);
-        // Where some are below the least score, what was not found is, too.
+        // If some candidates are below the minimum score, so are all memories that were not found.
         const exhausted = found.exhausted || candidates.length < found.candidates.length;
         return { candidates, exhausted, ranker };
       };
       try {
-        return await findBy(await rankerOf(domain, options));
+        return await rankBy(await rankerOf(domain, options));
       } catch (error) {
-        if (!isWithoutIndex(error)) throw error;
+        if (!isMissingIndex(error)) throw error;
         cache.delete(domain);
-        return await findBy("bm25_sql");
+        return await rankBy("bm25_sql");
       }
     },
   };
 }
 
-/** The way of a domain made now. @throws what the database throws */
+/** Returns the ranker that a new domain gets. @throws DatabaseError */
 export async function readTextRanker(database: Queryable): Promise<TextRanker> {
   const [row] = await database.query<{ usable: boolean }>({
     text: "select to_regprocedure('to_bm25query(text, text)') is not null as usable",
@@ -94,36 +72,10 @@ async function hasBm25Index(database: Queryable, domain: string, options?: Query
   return rows.length > 0;
 }
 
-/** Somebody dropped the index, or the whole extension. */
-function isWithoutIndex(error: unknown): boolean {
+/** Returns whether the index or the whole extension was dropped. */
+function isMissingIndex(error: unknown): boolean {
   return (
     error instanceof DatabaseError &&
     (error.sqlstate === SQLSTATE.undefinedObject || error.sqlstate === SQLSTATE.undefinedFunction)
   );
-}
-
-/**
- * The condition that a row of `memories` (under this alias) exists for callers, passes the filter and obeys the operators.
- * The BM25 index knows neither phrases nor exclusion, and the ranking in SQL ranks by single words.
- */
-export function textConditions(
-  domain: string,
-  query: ParsedTextQuery,
-  parameters: Parameter[],
-  alias: string,
-): string {
-  const conditions = [isMatching(query.filter, parameters, alias)];
-  if (query.required.length > 0 || query.excluded.length > 0) {
-    const first = parameters.push(domain, query.required, query.excluded) - 2;
-    const condition = `(select memory_domain_condition($${first}, $${first + 1}::text[], $${first + 2}::text[]))`;
-    // Null where nothing is left to check: then it holds.
-    conditions.push(`(${alias}.text_vector @@ ${condition}) is not false`);
-  }
-  return conditions.join(" and ");
-}
-
-/** Whether the statement is the usual one of its domain, which is worth preparing. */
-export function isUsual(query: ParsedTextQuery, usualDepth: number): boolean {
-  const { depth, filter, required, excluded } = query;
-  return depth === usualDepth && filter === undefined && required.length === 0 && excluded.length === 0;
 }

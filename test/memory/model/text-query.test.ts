@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { MAX_OPERATOR_LENGTH, parseTextQuery } from "../../../src/memory/search/text-query.ts";
+import { MAX_OPERATOR_LENGTH, parseTextQuery } from "../../../src/memory/model/text-query.ts";
 
 test.each([
   ["plain words", "plain words", [], []],
