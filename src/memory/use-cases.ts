@@ -1,7 +1,7 @@
 import type { Logger } from "../util/logger.ts";
-import { createDomainOpener } from "./domains/domain-opener.ts";
+import { createDomainResolver } from "./domains/domain-resolver.ts";
 import type { ContentEmbedder } from "./embed/content-embedder.ts";
-import { createTimelyEmbedder } from "./embed/inline-embedder.ts";
+import { createInlineEmbedder } from "./embed/inline-embedder.ts";
 import { createRetryFailed, type RetryFailed } from "./embed/retry-failed.ts";
 import type { Repository } from "./model/repository.ts";
 import { createExport, type Export } from "./read/export.ts";
@@ -14,6 +14,8 @@ import { createDelete, type Delete } from "./write/delete.ts";
 import { createDeleteMatching, type DeleteMatching } from "./write/delete-matching.ts";
 import { createImport, type Import } from "./write/import.ts";
 import { createStore, type Store } from "./write/store.ts";
+import { createStorePipeline } from "./write/store-pipeline.ts";
+import { createStoreRecords } from "./write/store-records.ts";
 import { createUpdate, type Update } from "./write/update.ts";
 
 /** Everything that callers can do with memories. */
@@ -48,22 +50,24 @@ export interface MemoryUseCaseDependencies {
 }
 
 export function createMemoryUseCases(dependencies: MemoryUseCaseDependencies): MemoryUseCases {
-  const { repository } = dependencies;
-  const domains = createDomainOpener(dependencies);
+  const { repository, onPending } = dependencies;
+  const domains = createDomainResolver(dependencies);
   const tokens = createPageTokens(() => repository.pageTokenKey());
-  const embeddings = createTimelyEmbedder(dependencies);
+  const embeddings = createInlineEmbedder(dependencies);
+  const pipeline = createStorePipeline({ ...dependencies, domains, embeddings });
+  const storeRecords = createStoreRecords({ ...dependencies, domains });
   return {
-    store: createStore({ repository, domains, embeddings }),
-    batchStore: createBatchStore({ ...dependencies, domains, embeddings }),
+    store: createStore({ pipeline }),
+    batchStore: createBatchStore({ pipeline }),
     get: createGet({ repository }),
     list: createList({ repository, tokens }),
-    update: createUpdate({ repository, embeddings }),
+    update: createUpdate({ repository, domains, embeddings }),
     delete: createDelete({ repository }),
     deleteMatching: createDeleteMatching({ repository }),
     retryFailed: createRetryFailed(dependencies),
     search: createSearch(dependencies),
     export: createExport({ repository, tokens }),
-    import: createImport({ ...dependencies, domains }),
+    import: createImport({ storeRecords, onPending }),
     close: () => embeddings.close(),
   };
 }

@@ -3,80 +3,90 @@ import { untilAborted, within } from "../../util/wait.ts";
 import type { CallContext } from "../model/call-context.ts";
 import { assertCompatible, type CallerEmbedding } from "../model/caller-embedding.ts";
 import type { DomainRecord } from "../model/domain.ts";
+import type { DomainStore } from "../model/domain-store.ts";
 import type { ContentEmbedding, MemoryDraft } from "../model/draft.ts";
-import type { ModelChoice } from "../model/embedder.ts";
-import { EmbedError } from "../model/embedder.ts";
+import { EmbedError, type ModelChoice } from "../model/embedder.ts";
+import type { EmbeddingQueue } from "../model/embedding-queue.ts";
 import type { Memory } from "../model/memory.ts";
-import type { Repository } from "../model/repository.ts";
 import { type ContentEmbedder, embedBudget } from "./content-embedder.ts";
 
-/** inline: wait for the embedding within the budget; background: store as pending at once. */
+/** inline: wait for the embedding within the budget; background: store the memory as pending at once. */
 export type EmbeddingMode = "inline" | "background";
 
-/** What has become of an embedding by the end of the budget: `done`, still `running`, or neither. */
+/** The state of an embedding at the end of the budget: `done`, still `running`, or neither. */
 export interface EmbeddingAttempt {
   readonly done?: ContentEmbedding;
   readonly running?: Promise<ContentEmbedding>;
-  /** What is done is the caller's own: it is stored, or the call refused. */
-  readonly own?: CallerEmbedding;
+  /** Set if `done` is the caller-supplied embedding, which the domain must accept. */
+  readonly supplied?: CallerEmbedding;
 }
 
 /**
- * Embeds what callers write. The embedder is never on the way of durability: after its budget the text is committed as
- * pending, while the embedding goes on and is written when it comes.
+ * Embeds the contents that callers write. Durability does not depend on the embedder: after the budget the memory is
+ * committed as pending, and its embedding is written when it is complete.
  */
-export interface TimelyEmbedder {
-  /** Never fails for the embedder's sake. With an embedding of the caller's own there is nothing to do. */
-  attempt(
+export interface InlineEmbedder {
+  /** Starts an embedding and waits for it within the budget. An EmbedError leaves the memory pending. */
+  start(
     content: string,
-    how: EmbeddingMode | CallerEmbedding,
+    source: EmbeddingMode | CallerEmbedding,
     domain: ModelChoice,
     call: CallContext,
   ): Promise<EmbeddingAttempt>;
-  /** The domain as it is now, if what is known of it does not fit the embedding: that may be seconds old. */
-  fit(domain: DomainRecord, attempt: EmbeddingAttempt, signal: AbortSignal): Promise<DomainRecord>;
+  /** Reads the domain again if its record, which may be seconds old, has another embedding version. */
+  refreshDomain(
+    domain: DomainRecord,
+    embeddingVersion: number | undefined,
+    signal: AbortSignal,
+  ): Promise<DomainRecord>;
   /**
-   * Whether a domain that may be missing would use the caller's own embedding: one that is refused makes no domain.
-   * `path` is that of its field.
+   * Checks a caller-supplied embedding for a domain that would have to be created: a refused embedding creates no domain.
+   * Accepts any embedding if the domain exists.
    *
+   * @param path Path of the embedding's field, for the error.
    * @throws ServiceError INVALID_ARGUMENT
    */
-  assertCompatibleIn(domain: string, own: CallerEmbedding, path: string, signal: AbortSignal): Promise<void>;
+  assertAcceptable(
+    domain: string,
+    supplied: CallerEmbedding,
+    path: string,
+    signal: AbortSignal,
+  ): Promise<void>;
   /**
-   * What a draft of this content says of its embedding.
+   * Returns the embedding fields of a draft.
    *
-   * @throws ServiceError INVALID_ARGUMENT if the embedding is the caller's own and not one that the domain uses
+   * @throws ServiceError INVALID_ARGUMENT if the domain does not accept the caller-supplied embedding
    */
-  describe(
+  toDraft(
     content: string,
     attempt: EmbeddingAttempt,
     domain: DomainRecord,
   ): Pick<MemoryDraft, "chunkCount" | "embedding" | "leaseMs">;
-  /** To be called once the memory is committed: sees to it that a pending one is embedded. */
-  follow(memory: Memory, attempt: EmbeddingAttempt): void;
-  /** Waits no longer for embeddings on the way: makes their memories due, for the worker of any server. */
+  /** Embeds a committed memory in the background if it is pending. */
+  completeLater(memory: Memory, attempt: EmbeddingAttempt): void;
+  /** Stops waiting for running embeddings, and releases their memories to the workers of all servers. */
   close(): Promise<void>;
 }
 
-/** How long the writer of a pending memory keeps it to itself while its embedding is on the way. */
+/** How long the writer of a pending memory keeps its lease while the embedding is running. */
 export const LATE_EMBEDDING_LEASE_MS = 30_000;
 
-export function createTimelyEmbedder(dependencies: {
-  readonly repository: Repository;
+export function createInlineEmbedder(dependencies: {
+  readonly repository: Pick<DomainStore, "findDomain" | "readDomain"> & EmbeddingQueue;
   readonly contents: ContentEmbedder;
   readonly embedBudgetMs: number;
-  /** Told of a domain that has a new pending memory nobody is embedding. */
+  /** Called with the domain of a new pending memory that this server is not embedding. */
   readonly onPending: (domain: string) => void;
   readonly logger: Logger;
-}): TimelyEmbedder {
+}): InlineEmbedder {
   const { repository, contents, logger, onPending } = dependencies;
 
-  /** One after the other: those of a large batch would take every connection. */
+  /** Late embeddings are written one at a time. Those of a large batch would otherwise occupy every connection. */
   let lastWrite: Promise<unknown> = Promise.resolve();
   const late = new Set<Promise<void>>();
   const stop = new AbortController();
 
-  async function finishLater(memory: Memory, running: Promise<ContentEmbedding>) {
+  async function complete(memory: Memory, running: Promise<ContentEmbedding>) {
     try {
       const embedding = await untilAborted(running, stop.signal);
       const contentHash = await sha256(memory.content);
@@ -87,16 +97,20 @@ export function createTimelyEmbedder(dependencies: {
       lastWrite = write.catch(() => {});
       await write;
     } catch (error) {
-      logger.debug({ err: error, domain: memory.domain, id: memory.id }, "late embedding was lost");
-      await repository.releaseEmbedding(memory.domain, memory.id).catch(() => {});
-      onPending(memory.domain);
+      const { domain, id } = memory;
+      logger.debug(
+        { err: error, domain, id },
+        "could not complete a late embedding; leaving it to the worker",
+      );
+      await repository.releaseEmbedding(domain, id).catch(() => {});
+      onPending(domain);
     }
   }
 
   return {
-    async attempt(content, how, domain, call) {
-      if (how === "background") return {};
-      if (how !== "inline") return { own: how, done: wholeContent(content, how) };
+    async start(content, source, domain, call) {
+      if (source === "background") return {};
+      if (source !== "inline") return { supplied: source, done: inOneChunk(content, source) };
       const running = contents.of(domain).embedContent(content);
       running.catch(() => {});
       try {
@@ -108,34 +122,38 @@ export function createTimelyEmbedder(dependencies: {
       }
     },
 
-    async fit(domain, { done }, signal) {
-      if (done === undefined || done.version === domain.embeddingVersion) return domain;
+    async refreshDomain(domain, embeddingVersion, signal) {
+      if (embeddingVersion === undefined || embeddingVersion === domain.embeddingVersion) return domain;
       return (await repository.readDomain(domain.name, signal)) ?? domain;
     },
 
-    async assertCompatibleIn(name, own, path, signal) {
+    async assertAcceptable(name, supplied, path, signal) {
       if ((await repository.findDomain(name, signal)) !== undefined) return;
-      const now = await contents.current();
-      assertCompatible(own, { embeddingVersion: now?.version, dimensions: now?.dimensions }, path);
+      const current = await contents.current();
+      assertCompatible(
+        supplied,
+        { embeddingVersion: current?.version, dimensions: current?.dimensions },
+        path,
+      );
     },
 
-    describe(content, { done, running, own }, domain) {
-      if (own !== undefined) assertCompatible(own, domain, "embedding");
+    toDraft(content, { done, running, supplied }, domain) {
+      if (supplied !== undefined) assertCompatible(supplied, domain, "embedding");
       return {
         chunkCount: done?.chunks.length ?? contents.of(domain).countChunks(content),
-        // Vectors of a version the domain does not search in would never be found: its own server embeds it.
+        // Searches would never find an embedding of another version. A server with the domain's model embeds the memory.
         embedding: done?.version === domain.embeddingVersion ? done : undefined,
         leaseMs: running === undefined ? 0 : LATE_EMBEDDING_LEASE_MS,
       };
     },
 
-    follow(memory, { running }) {
+    completeLater(memory, { running }) {
       if (memory.embedding.state !== "pending") return;
       if (running === undefined) onPending(memory.domain);
       else {
-        const finished = finishLater(memory, running);
-        late.add(finished);
-        void finished.finally(() => late.delete(finished));
+        const completed = complete(memory, running);
+        late.add(completed);
+        void completed.finally(() => late.delete(completed));
       }
     },
 
@@ -146,8 +164,8 @@ export function createTimelyEmbedder(dependencies: {
   };
 }
 
-/** The content in one chunk, however long it is. */
-function wholeContent(content: string, { vector, version }: CallerEmbedding): ContentEmbedding {
+/** Returns a caller-supplied embedding as one chunk of the whole content, whatever its length. */
+function inOneChunk(content: string, { vector, version }: CallerEmbedding): ContentEmbedding {
   let end = 0;
   for (const _ of content) end++;
   return { version, chunks: [{ start: 0, end, vector }] };

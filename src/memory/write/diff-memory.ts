@@ -1,25 +1,27 @@
 import type { PreservedFields } from "../model/draft.ts";
 import type { Expiry, JsonValue, Memory, MemoryFields } from "../model/memory.ts";
 
-/** The names of the fields, as in StoreRequest, in which a stored memory differs from what a caller sends. */
+/** The fields of an imported record that are compared with a stored memory. */
+export interface ImportFields extends MemoryFields {
+  readonly preserved: PreservedFields;
+}
+
+/** Returns the names, as in StoreRequest, of the fields in which a stored memory differs from the fields of a request. */
 export function differingFields(stored: Memory, sent: MemoryFields): string[] {
   const differing: string[] = [];
   if (stored.content !== sent.content) differing.push("content");
   if (stored.source !== sent.source) differing.push("source");
   if (stored.importance !== sent.importance) differing.push("importance");
-  if (!sameJson(stored.tags, sent.tags)) differing.push("tags");
-  if (!sameJson(stored.metadata, sent.metadata)) differing.push("metadata");
-  if (!sameExpiry(stored.expiry, sent.expiry)) differing.push("expiry");
+  if (!isEqualJson(stored.tags, sent.tags)) differing.push("tags");
+  if (!isEqualJson(stored.metadata, sent.metadata)) differing.push("metadata");
+  if (!isEqualExpiry(stored.expiry, sent.expiry)) differing.push("expiry");
   return differing;
 }
 
-/** The same for what an import brings along: times and version too, as far as it has them. */
-export function differingFromImport(
-  stored: Memory,
-  sent: MemoryFields & { readonly preserved: PreservedFields },
-): string[] {
+/** Returns the same for an imported record, and also compares the times and the version that it preserves. */
+export function differingImportFields(stored: Memory, sent: ImportFields): string[] {
   const { createTime, updateTime, version } = sent.preserved;
-  // An export tells when a memory ends, not for how long it was meant to be.
+  // An export contains the time at which a memory expires, not its ttl.
   const expireTime = sent.expiry.kind === "at" ? sent.expiry.time : undefined;
   const differing = differingFields(stored, { ...sent, expiry: stored.expiry });
   if (stored.expireTime !== expireTime) differing.push("expire_time");
@@ -29,14 +31,14 @@ export function differingFromImport(
   return differing;
 }
 
-function sameExpiry(a: Expiry, b: Expiry): boolean {
+function isEqualExpiry(a: Expiry, b: Expiry): boolean {
   if (a.kind === "at") return b.kind === "at" && a.time === b.time;
   if (a.kind === "after") return b.kind === "after" && a.ttl === b.ttl;
   return b.kind === "never";
 }
 
-/** Equality of JSON values: the order of keys does not count, and -0 is 0 (as JSON text makes it). */
-function sameJson(a: JsonValue, b: JsonValue): boolean {
+/** Compares JSON values. The order of keys does not matter, and -0 equals 0, as in JSON text. */
+function isEqualJson(a: JsonValue, b: JsonValue): boolean {
   if (a === b) return true;
   if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return false;
   if (Array.isArray(a) || Array.isArray(b)) {
@@ -44,12 +46,12 @@ function sameJson(a: JsonValue, b: JsonValue): boolean {
       Array.isArray(a) &&
       Array.isArray(b) &&
       a.length === b.length &&
-      a.every((value, index) => sameJson(value, b[index]))
+      a.every((value, index) => isEqualJson(value, b[index]))
     );
   }
   const keys = Object.keys(a);
   return (
     keys.length === Object.keys(b).length &&
-    keys.every((key) => Object.hasOwn(b, key) && sameJson(Reflect.get(a, key), Reflect.get(b, key)))
+    keys.every((key) => Object.hasOwn(b, key) && isEqualJson(Reflect.get(a, key), Reflect.get(b, key)))
   );
 }

@@ -1,38 +1,40 @@
-import type { EmbeddingAttempt, EmbeddingMode, TimelyEmbedder } from "../embed/inline-embedder.ts";
+import type { DomainResolver } from "../domains/domain-resolver.ts";
+import type { EmbeddingAttempt, EmbeddingMode, InlineEmbedder } from "../embed/inline-embedder.ts";
 import type { CallContext } from "../model/call-context.ts";
 import type { CallerEmbedding } from "../model/caller-embedding.ts";
-import { type DomainRecord, StaleDomainError } from "../model/domain.ts";
+import type { DomainRecord } from "../model/domain.ts";
 import type { MemoryDraft } from "../model/draft.ts";
-import { assertNoViolations, domainNotFound, memoryNotFound, versionMismatch } from "../model/errors.ts";
+import { assertNoViolations, memoryNotFound, versionMismatch } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
 import type { JsonObject, Memory, MemoryFields } from "../model/memory.ts";
-import type { Repository } from "../model/repository.ts";
+import type { MemoryStore } from "../model/memory-store.ts";
 import type { MemoryKey } from "../read/get.ts";
 
 export interface UpdateCommand extends MemoryKey {
-  /** The fields to change, and what they become; `importance: undefined` removes it. */
+  /** The fields to change and their new values. `importance: undefined` removes the importance. */
   readonly changes: Partial<MemoryFields>;
-  /** merge: key by key, where null removes one; replace: all of them. */
+  /** merge: changes key by key, and null removes a key; replace: replaces the whole metadata. */
   readonly metadataMode: "merge" | "replace";
-  /** Undefined: whatever its version. */
+  /** Undefined updates any version. */
   readonly expectedVersion: bigint | undefined;
   readonly embeddingMode: EmbeddingMode;
-  /** That of the new content, from a caller who embeds; undefined: the service makes it. */
+  /** Caller-supplied embedding of the new content; undefined if the service computes it. */
   readonly embedding?: CallerEmbedding | undefined;
 }
 
 /** @throws ServiceError MEMORY_NOT_FOUND, DOMAIN_NOT_FOUND, VERSION_MISMATCH, MEMORY_ALREADY_EXISTS, INVALID_ARGUMENT */
 export type Update = (command: UpdateCommand, call: CallContext) => Promise<Memory>;
 
-/** Changes some fields of one memory in one step, under its lock. */
+/** Creates Update, which changes fields of one memory under its lock. */
 export function createUpdate(dependencies: {
-  readonly repository: Repository;
-  readonly embeddings: TimelyEmbedder;
+  readonly repository: MemoryStore;
+  readonly domains: DomainResolver;
+  readonly embeddings: InlineEmbedder;
 }): Update {
-  const { repository, embeddings } = dependencies;
+  const { repository, domains, embeddings } = dependencies;
 
-  /** Embeds new content before the lock; not for a change that can be seen to fail, nor for what is there already. */
-  async function attemptFor(
+  /** Embeds new content before the memory is locked, unless the update would fail or the content stays the same. */
+  async function embed(
     command: UpdateCommand,
     domain: DomainRecord,
     call: CallContext,
@@ -40,45 +42,40 @@ export function createUpdate(dependencies: {
     const { content } = command.changes;
     if (content === undefined) return {};
     if (command.embedding !== undefined) {
-      return await embeddings.attempt(content, command.embedding, domain, call);
+      return await embeddings.start(content, command.embedding, domain, call);
     }
     if (command.embeddingMode === "background") return {};
     const current = await repository.read(command.domain, command.id, call.signal);
     assertExpected(command, current);
     return content === current.content
       ? {}
-      : await embeddings.attempt(content, command.embeddingMode, domain, call);
-  }
-
-  async function domainOf(name: string, signal: AbortSignal): Promise<DomainRecord> {
-    const domain = await repository.findDomain(name, signal);
-    if (domain === undefined) throw domainNotFound(name);
-    return domain;
+      : await embeddings.start(content, command.embeddingMode, domain, call);
   }
 
   return async (command, call) => {
     const { domain: name, id } = command;
-    const attempt = await attemptFor(command, await domainOf(name, call.signal), call);
-    call.signal.throwIfAborted();
-
-    const changeIn = async (current: DomainRecord) => {
-      const domain = await embeddings.fit(current, attempt, call.signal);
-      return await repository.change(
-        name,
-        id,
-        (memory) => {
-          assertExpected(command, memory);
-          return draftOf(command, memory, attempt, domain);
-        },
-        call.signal,
-      );
-    };
-    const memory = await changeIn(await domainOf(name, call.signal)).catch(async (error: unknown) => {
-      if (!(error instanceof StaleDomainError)) throw error;
-      return await changeIn(await domainOf(name, call.signal));
-    });
+    let attempt: EmbeddingAttempt | undefined;
+    const memory = await domains.withDomain(
+      name,
+      async (found) => {
+        const embedded = attempt ?? (await embed(command, found, call));
+        attempt = embedded;
+        call.signal.throwIfAborted();
+        const domain = await embeddings.refreshDomain(found, embedded.done?.version, call.signal);
+        return await repository.change(
+          name,
+          id,
+          (current) => {
+            assertExpected(command, current);
+            return draftOf(command, current, embedded, domain);
+          },
+          call.signal,
+        );
+      },
+      call.signal,
+    );
     if (memory === undefined) throw new Error("a change that writes returned nothing");
-    if (command.changes.content !== undefined) embeddings.follow(memory, attempt);
+    if (command.changes.content !== undefined) embeddings.completeLater(memory, attempt ?? {});
     return memory;
   };
 
@@ -94,12 +91,12 @@ export function createUpdate(dependencies: {
       ...current,
       ...changes,
       ...(metadata !== undefined && command.metadataMode === "merge"
-        ? { metadata: mergedMetadata(current.metadata, metadata) }
+        ? { metadata: mergeMetadata(current.metadata, metadata) }
         : {}),
       keepExpiry: changes.expiry === undefined,
       ...(content === undefined || (content === current.content && command.embedding === undefined)
         ? { embedding: "keep", leaseMs: 0 }
-        : embeddings.describe(content, attempt, domain)),
+        : embeddings.toDraft(content, attempt, domain)),
     };
   }
 }
@@ -114,8 +111,8 @@ function assertExpected(
   }
 }
 
-/** Two that keep the bound may break it together; what was beyond it before may still shrink. */
-function mergedMetadata(current: JsonObject, sent: JsonObject): JsonObject {
+/** Merges metadata. The result may exceed the limit although both parts obey it; metadata already over it may shrink. */
+function mergeMetadata(current: JsonObject, sent: JsonObject): JsonObject {
   const merged = Object.fromEntries(
     Object.entries({ ...current, ...sent }).filter(
       ([key, value]) => value !== null || !Object.hasOwn(sent, key),

@@ -7,10 +7,11 @@ import {
   type StoreResponse,
   StoreResponseSchema,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
+import type { StoreOutcome as Outcome } from "../../memory/model/draft.ts";
 import { assertNoViolations, type FieldViolation } from "../../memory/model/errors.ts";
 import { LIMITS } from "../../memory/model/limits.ts";
 import type { Memory } from "../../memory/model/memory.ts";
-import type { StoreOutcome as Outcome, StoreCommand } from "../../memory/write/store.ts";
+import type { StoreCommand } from "../../memory/write/store.ts";
 import { embeddingFromMessage } from "./fields/embedding.ts";
 import { expiryFrom, expiryViolations } from "./fields/expiry.ts";
 import { messageFromMemory } from "./fields/memory.ts";

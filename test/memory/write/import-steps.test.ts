@@ -18,6 +18,10 @@ describe.each(databaseEngines())("a step of an import on $name", ({ open }) => {
           steps.push(entries.length);
           return repository.storeMany(entries, ...rest);
         },
+        insert(...parameters) {
+          steps.push(1);
+          return repository.insert(...parameters);
+        },
       }),
     });
   });
