@@ -1,36 +1,38 @@
-/**
- * Saturation of term frequency and weight of length in BM25; the BM25 index has the same (sql/000008_pad_short_texts.sql).
- */
+/** BM25's saturation of term frequency. The BM25 index uses the same value (sql/). */
 export const K1 = 1.5;
+/** BM25's weight of the text length. The BM25 index uses the same value (sql/). */
 export const B = 0.6;
-/** Words that a shorter text counts as: few words are no sign that it is about nothing else. The BM25 index pads it. */
+/**
+ * Minimum length of a text in words; a shorter text counts as this long, since brevity does not show that it is more specific.
+ * The BM25 index pads short texts.
+ */
 export const MIN_LENGTH = 20;
 
 /** A word of the query. */
 export interface Term {
   readonly lexeme: string;
-  /** How many memories have it. */
+  /** Number of memories that contain it. */
   readonly documents: number;
-  /** How much it counts: inverse document frequency times occurrences in the query. */
+  /** Inverse document frequency times occurrences in the query. */
   readonly weight: number;
 }
 
-/** Which memories are worth ranking. */
+/** Which memories to rank. */
 export interface TermChoice {
-  /** All memories with one of these lexemes. */
+  /** Rank all memories with one of these lexemes. */
   readonly whole: readonly string[];
-  /** Up to `limit` further memories with this one; undefined if `whole` are all lexemes. */
+  /** Rank up to `limit` further memories with this lexeme; undefined if `whole` contains all lexemes. */
   readonly partial: { readonly lexeme: string; readonly limit: number } | undefined;
 }
 
-/** ln(1 + (n - df + 0.5) / (df + 0.5)): above 0 also where statistics lag behind. */
+/** Returns ln(1 + (n - df + 0.5) / (df + 0.5)), which stays above 0 even if the statistics are out of date. */
 export function inverseDocumentFrequency(documents: number, memories: number): number {
   return Math.log(1 + Math.max(0, memories - documents + 0.5) / (documents + 0.5) + Number.EPSILON);
 }
 
 /**
- * The rarest terms while their memories add up to the budget; what is left of it goes to the next, so that a search for
- * a rare and a frequent word still fills its limit.
+ * Chooses the rarest terms until their memories reach the budget. The next term gets the rest of the budget, so that a search
+ * for a rare and a frequent word still fills its limit.
  */
 export function chooseTerms(terms: readonly Term[], budget: number): TermChoice {
   const whole: string[] = [];

@@ -4,18 +4,18 @@ import type { Parameter } from "../../database/database.ts";
 import { isAlive } from "../domains/domain-tables.ts";
 
 /**
- * Values up to which a list of them is looked up in the index. Every row that the index finds is compared with half of
- * them, a third of a microsecond each: with 500 values and 50,000 rows, four seconds. Without the index the values are
- * hashed.
+ * Maximum length of a list of values that uses the index. PostgreSQL compares every row that the index finds with half of the
+ * values on average, at a third of a microsecond each: four seconds for 500 values and 50,000 rows. Without the index it hashes the
+ * values.
  */
 const MAX_LOOKED_UP = 16;
 
 export interface CompileOptions {
-  /** Few rows pass: long lists of values are looked up in the index, too. Default false. */
+  /** Whether few rows match, so that long lists of values use the index too. Defaults to false. */
   readonly selective?: boolean;
 }
 
-/** The condition that a row of `memories` (under this alias) exists for callers and passes the filter, if any. */
+/** Returns the condition that a row of `memories` (under this alias) has not expired and matches the filter, if any. */
 export function isMatching(
   filter: Filter | undefined,
   parameters: Parameter[],
@@ -28,12 +28,12 @@ export function isMatching(
 }
 
 /**
- * The condition that a row of `memories` (under this alias) passes the filter, which obeys the bounds of the contract.
- * Values become `$n`, numbered on from the parameters that are there. Every part is true or false, never null, so that
- * `not` is the negation that the filter means. `@>` and `?` are what the GIN index on metadata serves.
+ * Returns the condition that a row of `memories` (under this alias) matches the filter, which is within the bounds of the
+ * contract. Values become parameters after the existing ones. Every part is true or false, never null, so that `not` negates as
+ * the filter means it. The GIN index on metadata serves `@>` and `?`.
  *
- * Numbers are compared as `numeric`: exact, also where an imported number is none that a double can hold. Shortest
- * decimals order as their doubles do.
+ * Numbers are compared as `numeric`, which is exact even if an imported number does not fit a double. Shortest decimals have the
+ * same order as their doubles.
  */
 export function compileFilter(
   filter: Filter,
@@ -41,32 +41,32 @@ export function compileFilter(
   alias: string,
   options: CompileOptions = {},
 ): string {
-  const place = (value: Parameter, type: string) => `$${parameters.push(value)}::${type}`;
+  const parameter = (value: Parameter, type: string) => `$${parameters.push(value)}::${type}`;
   const metadata = `${alias}.metadata`;
 
-  /** `->` with a text finds members of objects only; `#>` would take "0" for an element of a list. */
+  /** Uses `->` with a text, which finds members of objects only. `#>` would treat "0" as an index of a list. */
   const valueAt = (path: readonly string[]) =>
-    [metadata, ...path.map((key) => place(key, "text"))].join(" -> ");
+    [metadata, ...path.map((key) => parameter(key, "text"))].join(" -> ");
 
   const combine = (filters: readonly Filter[], operator: "and" | "or") =>
     `(${filters.map((inner) => compileFilter(inner, parameters, alias, options)).join(` ${operator} `)})`;
 
-  /** The metadata contain one of these; nothing where looking them up in the index would cost more than it saves. */
+  /** Returns the condition that the metadata contain one of these; "" where the index would cost more than it saves. */
   const containsOneOf = (wrapped: readonly string[]) => {
     const [only] = wrapped;
-    if (wrapped.length === 1 && only !== undefined) return `${metadata} @> ${place(only, "jsonb")} and`;
+    if (wrapped.length === 1 && only !== undefined) return `${metadata} @> ${parameter(only, "jsonb")} and`;
     const lookUp = wrapped.length <= MAX_LOOKED_UP || options.selective === true;
-    return lookUp ? `${metadata} @> any(${place(wrapped, "jsonb[]")}) and` : "";
+    return lookUp ? `${metadata} @> any(${parameter(wrapped, "jsonb[]")}) and` : "";
   };
 
-  /** The metadata hold one of the values at the path: containment alone finds longer lists and larger objects, too. */
+  /** Returns the condition that the metadata have one of the values at the path. Containment also matches longer lists and larger objects. */
   const holdsOneOf = (path: readonly string[], values: readonly JsonValue[]) => {
     const contains = containsOneOf(values.map((value) => wrap(path, value)));
     const candidates = values.map((value) => JSON.stringify(value));
-    return `(${contains} coalesce(${valueAt(path)} = any(${place(candidates, "jsonb[]")}), false))`;
+    return `(${contains} coalesce(${valueAt(path)} = any(${parameter(candidates, "jsonb[]")}), false))`;
   };
 
-  /** Imported rows may hold anything in the reserved keys; what is no string is no source. */
+  /** Imported rows may have any value in the reserved keys. A value that is not a string counts as no source. */
   const hasSource = (sources: readonly string[]) => {
     const named = sources.filter((source) => source !== "");
     const parts = named.length > 0 ? [holdsOneOf(["source"], named)] : [];
@@ -83,16 +83,16 @@ export function compileFilter(
     const contains = containsOneOf(tags.map((tag) => wrap(["tags"], [tag])));
     const list = `${metadata} -> 'tags'`;
     return `(${contains} case when jsonb_typeof(${list}) = 'array'
-      then ${list} ?| ${place(tags, "text[]")} else false end)`;
+      then ${list} ?| ${parameter(tags, "text[]")} else false end)`;
   };
 
   const passes = (path: readonly string[], test: MetadataTest): string => {
     if (test.kind === "one_of") return holdsOneOf(path, test.values);
-    if (test.kind === "contains") return `${metadata} @> ${place(wrap(path, [test.element]), "jsonb")}`;
+    if (test.kind === "contains") return `${metadata} @> ${parameter(wrap(path, [test.element]), "jsonb")}`;
     const value = valueAt(path);
     if (test.kind === "exists" && !test.exists) return `(${value}) is null`;
-    // The index finds the rows that have the outermost key at all.
-    const hasKey = `${metadata} ? ${place(path[0] ?? "", "text")}`;
+    // The index finds the rows that have the outermost key.
+    const hasKey = `${metadata} ? ${parameter(path[0] ?? "", "text")}`;
     switch (test.kind) {
       case "exists":
         return `(${hasKey} and (${value}) is not null)`;
@@ -100,7 +100,7 @@ export function compileFilter(
         return `(${hasKey} and ${isNumberIn(value, test.range)})`;
       case "prefix":
         return `(${hasKey} and case when jsonb_typeof(${value}) = 'string'
-          then starts_with((${value}) #>> '{}', ${place(test.prefix, "text")}) else false end)`;
+          then starts_with((${value}) #>> '{}', ${parameter(test.prefix, "text")}) else false end)`;
     }
   };
 
@@ -112,16 +112,16 @@ export function compileFilter(
       [">=", range.gte],
     ] as const;
     const tests = bounds.flatMap(([operator, bound]) =>
-      bound === undefined ? [] : [`(${value})::numeric ${operator} ${place(String(bound), "numeric")}`],
+      bound === undefined ? [] : [`(${value})::numeric ${operator} ${parameter(String(bound), "numeric")}`],
     );
-    // `case` keeps the cast away from values that are no numbers.
+    // `case` prevents the cast of values that are not numbers.
     return `case when jsonb_typeof(${value}) = 'number' then ${tests.join(" and ")} else false end`;
   };
 
   const isTimeIn = (column: string, { start, end }: TimeRange) => {
     const tests = [
-      ...(start === undefined ? [] : [`${column} >= memory_time(${place(start, "bigint")})`]),
-      ...(end === undefined ? [] : [`${column} < memory_time(${place(end, "bigint")})`]),
+      ...(start === undefined ? [] : [`${column} >= memory_time(${parameter(start, "bigint")})`]),
+      ...(end === undefined ? [] : [`${column} < memory_time(${parameter(end, "bigint")})`]),
     ];
     return `(${tests.join(" and ")})`;
   };
@@ -134,13 +134,13 @@ export function compileFilter(
     case "none_of":
       return `not ${combine(filter.filters, "or")}`;
     case "ids":
-      return `${alias}.id = any(${place(filter.ids, "text[]")})`;
+      return `${alias}.id = any(${parameter(filter.ids, "text[]")})`;
     case "sources":
       return hasSource(filter.sources);
     case "tags_any":
       return hasAnyTag(filter.tags);
     case "tags_all":
-      return `${metadata} @> ${place(wrap(["tags"], filter.tags), "jsonb")}`;
+      return `${metadata} @> ${parameter(wrap(["tags"], filter.tags), "jsonb")}`;
     case "importance":
       return isNumberIn(`${metadata} -> 'importance'`, filter.range);
     case "create_time":
@@ -150,11 +150,11 @@ export function compileFilter(
     case "metadata":
       return passes(filter.path, filter.test);
     case "embedding_state":
-      return `${alias}.embedding_state = ${place(filter.state, "text")}`;
+      return `${alias}.embedding_state = ${parameter(filter.state, "text")}`;
   }
 }
 
-/** The JSON of the smallest metadata that hold the value at the path. */
+/** Returns the JSON of the smallest metadata with the value at the path. */
 function wrap(path: readonly string[], value: JsonValue): string {
   return path.reduceRight((inner, key) => `{${JSON.stringify(key)}:${inner}}`, JSON.stringify(value));
 }

@@ -4,8 +4,8 @@ import { domainTables, isAlive } from "../domains/domain-tables.ts";
 import { type MemoryRow, memoryColumns, memoryFromRow } from "../memories/memory-row.ts";
 
 /**
- * Code points before and after the beginning of the chunk where words are looked for: that takes 5 ms, 70 where every
- * character of a Chinese text fits.
+ * Code points before and after the start of the chunk to highlight. Highlighting them takes 5 ms, or 70 ms for a Chinese text in
+ * which every character matches.
  */
 const REACH = 16_384;
 
@@ -18,7 +18,7 @@ interface FetchedRow extends MemoryRow {
   readonly surroundings_start: number;
 }
 
-/** Reads memories by id, in the order of the ids; those deleted or expired meanwhile are missing. */
+/** Reads memories by id, in the order of the hits. Deleted and expired memories are missing. */
 export async function fetchMemories(
   database: Queryable,
   domain: string,

@@ -4,39 +4,39 @@ import { domainTables, isAlive } from "../domains/domain-tables.ts";
 import { compileFilter, isMatching } from "./compile-filter.ts";
 import { PREPARED_DEPTH } from "./prepared-depth.ts";
 
-/** How the nearest are looked for: by comparing all that match, or through the vector indexes. */
+/** How to find the nearest embeddings: by exact search, or through the vector indexes. */
 export type Scan = ExactScan | IndexScan;
 
 export interface ExactScan {
   readonly kind: "exact";
-  /** Whether few memories pass the filter, so that its own index is worth while. */
+  /** Whether few memories match the filter, so that using an index for the filter pays off. */
   readonly selective: boolean;
 }
 
 export interface IndexScan {
   readonly kind: "index";
-  /** Candidates that it keeps in view: more make it find more of the nearest, and slower. 1 to 1,000. */
+  /** `hnsw.ef_search`, 1 to 1,000. A larger value increases recall and time. */
   readonly efSearch: number;
-  /** It gives up after looking at so many. */
+  /** `hnsw.max_scan_tuples`: the scan ends after visiting this many tuples. */
   readonly maxTuples: number;
 }
 
 export interface NearestMemories {
-  /** Best first, each memory once with its best chunk; at most as many as asked for. */
+  /** Best first, each memory once with its best chunk; at most `depth` of them. */
   readonly candidates: Candidate[];
-  /** True if there were as many as asked for, before `minSimilarity` dropped any. */
+  /** Whether the search found `depth` memories, before `minSimilarity` removed any. */
   readonly filled: boolean;
-  /** True if `minSimilarity` has dropped some: what was not looked at is farther away still. */
+  /** Whether `minSimilarity` removed some. All memories that the search did not visit are even less similar. */
   readonly cut: boolean;
 }
 
 /**
- * If the chunks of few long memories take all places of further chunks, those of others are missing behind them: then so
- * many times more are looked at ...
+ * The chunks of a few long memories may use up the limit of further chunks, so that the chunks of other memories are missing.
+ * The search then repeats with a limit that is larger by this factor.
  */
-const WIDEN = 16;
-/** ... up to so many, the chunks of three books. */
-const MAX_PLACES = 5_000;
+const GROWTH_FACTOR = 16;
+/** Maximum limit of further chunks: about the chunks of three books. */
+const MAX_CHUNK_LIMIT = 5_000;
 
 /** Memory id, chunk index, cosine distance; false: a chunk of a memory that has expired. */
 type NearestChunk = readonly [id: string, chunkIndex: number, distance: number, alive: boolean];
@@ -50,44 +50,46 @@ export async function findNearest(
   options?: QueryOptions,
 ): Promise<NearestMemories> {
   const depth = Math.trunc(query.depth);
-  const leastScore = query.minSimilarity ?? -1;
-  for (let places = depth; ; places = Math.min(places * WIDEN, MAX_PLACES)) {
-    const chunks = await findChunks(database, domain, query, scan, { memories: depth, places }, options);
+  const minScore = query.minSimilarity ?? -1;
+  for (let chunkLimit = depth; ; chunkLimit = Math.min(chunkLimit * GROWTH_FACTOR, MAX_CHUNK_LIMIT)) {
+    const chunks = await findChunks(database, domain, query, scan, { memories: depth, chunkLimit }, options);
     const all = bestChunks(chunks.filter(([, , , alive]) => alive));
-    if (places < MAX_PLACES && isCrowded(chunks, all, { depth, places, leastScore })) continue;
+    const bounds = { depth, chunkLimit, minScore };
+    if (chunkLimit < MAX_CHUNK_LIMIT && isStarvedByLongMemories(chunks, all, bounds)) continue;
     const found = all.slice(0, depth);
-    const candidates = found.filter(({ score }) => score >= leastScore);
+    const candidates = found.filter(({ score }) => score >= minScore);
     return { candidates, filled: found.length >= depth, cut: candidates.length < found.length };
   }
 }
 
 /**
- * Whether fewer than half of the memories asked for, or of all there are, lie before the last of the further chunks. Not
- * "fewer than asked for": then every domain of long memories would be searched twice.
+ * Returns whether fewer than half of the requested memories, or of all memories, are at least as near as the last of the further
+ * chunks. With "fewer than requested", the search would run twice in every domain of long memories.
  */
-function isCrowded(
+function isStarvedByLongMemories(
   chunks: readonly NearestChunk[],
   found: readonly Candidate[],
-  bounds: { readonly depth: number; readonly places: number; readonly leastScore: number },
+  bounds: { readonly depth: number; readonly chunkLimit: number; readonly minScore: number },
 ): boolean {
   const further = chunks.filter(([, chunkIndex]) => chunkIndex > 0);
-  if (further.length < bounds.places) return false;
+  if (further.length < bounds.chunkLimit) return false;
   const last = further.reduce((least, [, , distance]) => Math.min(least, 1 - distance), 1);
   const wanted = Math.min(bounds.depth, chunks.length - further.length);
-  return last >= bounds.leastScore && found.filter(({ score }) => score >= last).length < wanted / 2;
+  return last >= bounds.minScore && found.filter(({ score }) => score >= last).length < wanted / 2;
 }
 
 interface Depths {
+  /** Maximum number of memories, by their first chunk. */
   readonly memories: number;
-  /** Of further chunks. */
-  readonly places: number;
+  /** Maximum number of further chunks. */
+  readonly chunkLimit: number;
 }
 
 /**
- * The nearest chunk 0s and the nearest further chunks. Depths stand in the text, not in parameters: a generic plan
- * would not know that they are small, and would sort the whole table.
+ * Finds the nearest first chunks and the nearest further chunks. The depths are part of the text instead of parameters,
+ * because a generic plan would not know that they are small and would sort the whole table.
  *
- * All come in one row: a row each would cost as much as a fifth of the search on the embedded engine.
+ * All results arrive in one row. On the embedded engine, one row for each would add a fifth to the time of the search.
  */
 async function findChunks(
   database: Pick<Queryable, "query">,
@@ -102,9 +104,9 @@ async function findChunks(
     scan.kind === "exact"
       ? exactly(domain, query, scan, depths, parameters)
       : byIndex(domain, query, scan, depths, parameters);
-  // A filter makes the text different every time: preparing it would fill the connections with statements.
-  const usual = depths.memories === PREPARED_DEPTH && depths.places === PREPARED_DEPTH;
-  const named = query.filter === undefined && scan.kind === "index" && usual;
+  // With a filter the text differs every time, and preparing it would fill the connections with statements.
+  const isCommonDepth = depths.memories === PREPARED_DEPTH && depths.chunkLimit === PREPARED_DEPTH;
+  const named = query.filter === undefined && scan.kind === "index" && isCommonDepth;
   const [row] = await database.query<{ found: NearestChunk[] | null }>(
     {
       ...(named ? { name: `nearest:${domain}` } : {}),
@@ -124,9 +126,11 @@ async function findChunks(
 }
 
 /**
- * The version's condition is written so that its index cannot serve it: a planner without statistics takes the version
- * for rare, and reads and sorts the whole table. The filter stands in a `case` for the same reason: whether it is rare
- * was found out before.
+ * Builds the search through the vector indexes.
+ *
+ * The condition on the version is written so that no index can serve it: without statistics, the planner assumes that the
+ * version is rare, and would read and sort the whole table. The filter is inside a `case` for the same reason, since its
+ * selectivity is already known.
  */
 function byIndex(
   domain: string,
@@ -139,7 +143,7 @@ function byIndex(
   const set = settings(scan, parameters);
   const filter = query.filter && compileFilter(query.filter, parameters, "m");
   const passes = filter === undefined ? "" : `and case when ${filter} then true else false end`;
-  // A scalar subquery and no join: the planner keeps the order of the index, and so stops early.
+  // With a scalar subquery instead of a join, the planner keeps the order of the index and stops early.
   const memoryPasses =
     filter === undefined ? "" : `and (select ${filter} from ${memories} m where m.id = c.memory_id)`;
   return `nearest as materialized (
@@ -153,11 +157,11 @@ function byIndex(
       from ${chunks} c
       where ${set} and c.embedding_version = $2 ${memoryPasses}
       order by c.embedding <=> $1::vector
-      limit ${depths.places}
+      limit ${depths.chunkLimit}
     )`;
 }
 
-/** In the order of an expression that no vector index has: what the filter leaves is compared as a whole. */
+/** Builds the exact search. It orders by an expression without a vector index, so it compares all memories that match. */
 function exactly(
   domain: string,
   query: SemanticQuery,
@@ -178,14 +182,13 @@ function exactly(
       from ${chunks} c join ${memories} m on m.id = c.memory_id
       where c.embedding_version = $2 and ${condition}
       order by (c.embedding <=> $1::vector) + 0
-      limit ${depths.places}
+      limit ${depths.chunkLimit}
     )`;
 }
 
 /**
- * Sets the index scan's depth for this statement only, which is a transaction of its own: a subquery without columns of
- * the table is carried out once, before the scan begins. `set local` in an explicit transaction costs a fifth of the
- * throughput.
+ * Applies the settings of the index scan to this statement only, which is its own transaction. PostgreSQL runs a subquery
+ * without columns of the table once, before the scan starts. `set local` in an explicit transaction costs a fifth of the throughput.
  */
 function settings(scan: IndexScan, parameters: Parameter[]): string {
   const set = (name: string, value: number) =>
@@ -193,7 +196,7 @@ function settings(scan: IndexScan, parameters: Parameter[]): string {
   return `${set("hnsw.ef_search", scan.efSearch)} and ${set("hnsw.max_scan_tuples", scan.maxTuples)}`;
 }
 
-/** Each memory once, with its nearest chunk; ties by id, so that equal searches give equal answers. */
+/** Returns each memory once, with its nearest chunk. Ties are ordered by id, so that equal searches return equal answers. */
 function bestChunks(chunks: readonly NearestChunk[]): Candidate[] {
   const best = new Map<string, Candidate>();
   for (const [id, chunkIndex, distance] of chunks) {

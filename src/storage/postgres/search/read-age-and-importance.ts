@@ -9,7 +9,7 @@ interface AgeRow {
   readonly importance: JsonValue;
 }
 
-/** Reads ages and importances of memories that exist, in no order. An importance that is no number counts as unset. */
+/** Reads the age and importance of existing memories, in any order. An importance that is not a number counts as unset. */
 export async function readAgeAndImportance(
   database: Queryable,
   domain: string,

@@ -3,7 +3,7 @@ import type { Queryable, QueryOptions } from "../../database/database.ts";
 import { vectorFromBytes } from "../../database/wire-values.ts";
 import { domainTables } from "../domains/domain-tables.ts";
 
-/** Reads the embedding of one chunk of each memory, in no order: the first is in the row of the memory itself. */
+/** Reads the embedding of one chunk of each memory, in any order. The first chunk is in the row of the memory. */
 export async function readHitEmbeddings(
   database: Queryable,
   domain: string,

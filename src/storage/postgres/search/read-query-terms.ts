@@ -1,6 +1,6 @@
 import type { Queryable, QueryOptions } from "../../database/database.ts";
 
-/** The lexemes that a text search of the domain looks for, each once, in alphabetical order; none if there is no such domain. */
+/** Returns the distinct lexemes of words in the domain's configuration, in alphabetical order; none if the domain does not exist. */
 export async function readQueryTerms(
   database: Queryable,
   domain: string,

@@ -3,14 +3,14 @@ import type { Parameter, Queryable, QueryOptions } from "../../database/database
 import { domainTables } from "../domains/domain-tables.ts";
 import { isMatching } from "./compile-filter.ts";
 
-/** Tells 1 % from 2 % and costs two milliseconds or so, however large the domain is. */
+/** This many rows distinguish 1 % from 2 % and take about two milliseconds in a domain of any size. */
 const SAMPLED_ROWS = 1_000;
 
 /**
- * The share of a domain's memories that pass the filter, from 0 to 1, by a sample of its pages. The planner's own
- * estimate is of no use here: it takes half of all rows to pass what it has no statistics for.
+ * Estimates the share of a domain's memories that match the filter, 0 to 1, from a sample of its pages. The planner's estimate
+ * does not help: without statistics it assumes that half of all rows match.
  *
- * @param memories roughly how many the domain has
+ * @param memories Approximate number of memories in the domain.
  */
 export async function estimateShare(
   database: Queryable,
@@ -24,7 +24,7 @@ export async function estimateShare(
   const condition = isMatching(filter, parameters, "m");
   const [sample] = await database.query<{ matching: number; seen: number }>(
     {
-      // Repeatable, so that equal searches are carried out alike.
+      // The sample is repeatable, so that equal searches run the same way.
       text: `select (count(*) filter (where ${condition}))::float8 as matching, count(*)::float8 as seen
         from ${domainTables(domain).memories} m tablesample system ($1::real) repeatable (0)`,
     },

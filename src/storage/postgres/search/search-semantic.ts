@@ -4,27 +4,29 @@ import type { DomainSize } from "../domains/domain-size.ts";
 import { findNearest, type IndexScan } from "./find-nearest.ts";
 import { estimateShare } from "./sample-filter.ts";
 
-/** The `hnsw.ef_search` of a small domain: twice the usual depth, for recall. */
+/** The `hnsw.ef_search` of a small domain: twice the common depth, for recall. */
 const MIN_EF_SEARCH = 200;
-/** The largest of pgvector. */
+/** pgvector's maximum. */
 const MAX_EF_SEARCH = 1_000;
-/** Tuples that a scan looks at before it gives up: pgvector's default. */
+/** Tuples that an index scan visits before it ends; pgvector's default. */
 const MAX_SCAN_TUPLES = 20_000;
-/** Embeddings up to which those that pass a filter are compared one by one ... */
+/** Maximum number of matching embeddings for an exact search with a filter. */
 const EXACT_ROWS = 20_000;
-/** ... in domains of up to so many: in a larger one, reading it all to find them may cost more than the index does, */
+/** Maximum size of a domain for that, in embeddings: in a larger one, reading all rows may cost more than the index. */
 const SCANNED_ROWS = 200_000;
-/** ... unless so few of its memories pass that the index would have to look at most of its 20,000 tuples. */
+/** A larger domain is searched exactly if at most this share matches, for which the index would visit most of its tuples. */
 const RARE_SHARE = 0.01;
-/** Of the memories, up to which a filter's own index is worth while. */
+/** Maximum share of matching memories for which using an index for the filter pays off. */
 const SELECTIVE_SHARE = 0.005;
-/** The same for more hits than the index can order: 30,000 rows took 75 ms, the index 84 ms at a recall of .989. */
+/** EXACT_ROWS for more hits than the index can order: 30,000 rows took 75 ms, the index 84 ms at a recall of .989. */
 const EXACT_ROWS_DEEP = 50_000;
 
 /**
- * Finds the nearest memories. Without a filter by the index, unless more are wanted than it can order and the domain is
- * small. With a filter exactly where few pass it, since the index would look at most of the domain before it had
- * found them; else by the index, and exactly after all if that gave up before it had found enough.
+ * Finds the nearest memories.
+ *
+ * Without a filter, it uses the index, unless the domain is small and the depth exceeds what the index can order. With a filter
+ * that few memories match, it searches exactly, since the index would visit most of the domain first. Otherwise it uses the index,
+ * and falls back to exact search if the index scan ended before it had found enough.
  */
 export async function searchSemantic(
   database: Queryable,
@@ -59,8 +61,8 @@ export async function searchSemantic(
 }
 
 /**
- * A larger domain needs a deeper look for the same recall. Measured at 100,000 rows, recall@10 against exact search and
- * time: 200 gives .93 in 11 ms, 400 .957 in 15, 600 .972 in 22, 1,000 .98 in 29.
+ * Returns the settings of the index scan. A larger domain needs a larger `ef_search` for the same recall. With 100,000 rows,
+ * recall@10 against exact search is .93 in 11 ms at 200, .957 in 15 ms at 400, .972 in 22 ms at 600, .98 in 29 ms at 1,000.
  */
 function indexScan({ depth, filter }: SemanticQuery, embeddings: number): IndexScan {
   const grown = filter === undefined ? Math.round(2 * Math.sqrt(embeddings)) : MAX_EF_SEARCH;

@@ -2,22 +2,21 @@ import type { Parameter, Queryable, QueryOptions } from "../../database/database
 import { domainTables } from "../domains/domain-tables.ts";
 import { isPreparable, type RankByText, type RankedTextQuery, textConditions } from "./text-ranking.ts";
 
-/** Memory id and BM25 score; what the index calls a distance is the score below 0. */
+/** Memory id and BM25 score. The index's distance is the negative score. */
 type Scored = readonly [id: string, score: number];
 
-/** Ranks by the BM25 index of pg_textsearch, over the lexemes of `text_vector`. */
+/** Ranks by the BM25 index of pg_textsearch on the lexemes of `text_vector`. */
 export const rankByBm25Index: RankByText = async (database, domain, query, options) => {
-  const usual = isPreparable(query);
   const found =
-    (usual ? await scoredByScan(database, domain, query, options) : undefined) ??
-    (await scoredOneByOne(database, domain, query, options));
+    (isPreparable(query) ? await scoresOfScan(database, domain, query, options) : undefined) ??
+    (await scoresByRow(database, domain, query, options));
   return {
     candidates: found.map(([id, score]) => ({ id, score, chunkIndex: undefined })),
     exhausted: found.length < query.depth,
   };
 };
 
-/** The words of the question, each as often as it occurs, as a query of the index. */
+/** The lexemes of the query, each as often as it occurs, in the index's query syntax. */
 const QUERY = `query as materialized (
     select coalesce(string_agg(repeat(lexeme || ' ', occurrences), ''), '') as words
     from memory_domain_lexemes($1, $2)
@@ -29,13 +28,13 @@ function distanceTo(domain: string, alias: string): string {
 }
 
 /**
- * With the scores that the scan of the index leaves behind: scoring 100 rows one by one costs three times as much as
- * finding them (10,000 rows, embedded: 9.2 ms instead of 2.5). Where the planner does not scan the index, these scores are
- * those of some earlier search; the first and the last are therefore compared with what they should be.
+ * Reads the scores that the index scan leaves behind. Scoring 100 rows individually costs three times as much as finding them
+ * (9.2 ms instead of 2.5 with 10,000 rows on the embedded engine). If the planner does not scan the index, these scores belong to
+ * an earlier search, so the function verifies the first and the last one.
  *
- * @returns undefined if they are not.
+ * @returns undefined if the scores are not those of this search.
  */
-async function scoredByScan(
+async function scoresOfScan(
   database: Queryable,
   domain: string,
   query: RankedTextQuery,
@@ -48,7 +47,7 @@ async function scoredByScan(
   const [row] = await database.query<{ found: Scored[] | null; checks: number[] | null }>(
     {
       name: `text_index:${domain}`,
-      // The scan is no common table expression: there, the extension would score each row once more.
+      // Inside a common table expression, the extension would score each row once more.
       text: `with ${QUERY}
         select list as found, (
           select json_agg(-(${distance}) order by ends.position)
@@ -75,12 +74,12 @@ async function scoredByScan(
   return agree ? found : undefined;
 }
 
-/** The index keeps scores in single precision. */
+/** Compares scores at the single precision of the index. */
 function isClose(score: number, exact: number | undefined): boolean {
   return exact !== undefined && Math.abs(score - exact) <= 1e-4 * Math.abs(exact);
 }
 
-async function scoredOneByOne(
+async function scoresByRow(
   database: Queryable,
   domain: string,
   query: RankedTextQuery,
@@ -92,7 +91,7 @@ async function scoredOneByOne(
   const distance = distanceTo(domain, "m");
   const rows = await database.query<{ id: string; score: number }>(
     {
-      // Where the planner leaves the index, as it does for a rare condition, rows that match nothing have a score of 0.
+      // Without the index, which the planner skips for a rare condition, rows without a match have a score of 0.
       text: `with ${QUERY}
         select id, -distance as score
         from (

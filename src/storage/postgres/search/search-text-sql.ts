@@ -5,30 +5,30 @@ import { B, chooseTerms, inverseDocumentFrequency, K1, MIN_LENGTH, type Term } f
 import { isPreparable, type RankByText, type RankedTextQuery, textConditions } from "./text-ranking.ts";
 
 /**
- * How many matches are looked at, unless a filter or a great depth needs more: those of the rarest words of the query,
- * 0.79 n^0.8 of n memories. Of 10,000 memories 1,250 matches have .997 of the top 10 that all have, of 100,000 memories 7,900
- * have .990 (5,000: .967), in 5 and 30 ms of PostgreSQL's time.
+ * Number of matches to consider, unless a filter or a large depth needs more: 0.79 n^0.8 of n memories, from the rarest words
+ * of the query. With 10,000 memories, 1,250 matches contain .997 of the exact top 10; with 100,000 memories, 7,900 matches contain
+ * .990 (5,000: .967). They take 5 and 30 ms of PostgreSQL's time.
  */
 const BUDGET = { factor: 0.79, exponent: 0.8, min: 1_000, max: 20_000 } as const;
-/** Of those, so many for each that is asked for are ranked by all words of the query: the best by the rare ones. */
+/** Matches ranked by all words of the query, per requested candidate. They are the best by the rare words. */
 const RANKED_FACTOR = 2;
-/** If the conditions of a search leave too few of them, it is repeated with so many times more. */
-const WIDEN = 8;
+/** If the conditions of a search leave too few matches, it repeats with a budget that is larger by this factor. */
+const GROWTH_FACTOR = 8;
 
-/** What the statistics say of a query. */
+/** The statistics for a query. */
 interface Corpus {
   readonly terms: readonly Term[];
   readonly memories: number;
   readonly averageLength: number;
 }
 
-/** Ranks by BM25 over the GIN index, in two steps: how frequent the words are, then the memories with the rarest. */
+/** Ranks by BM25 on the GIN index in two steps: first the frequencies of the words, then the memories with the rarest ones. */
 export const rankByBm25Sql: RankByText = async (database, domain, query, options) => {
   const corpus = await readCorpus(database, domain, query.words, options);
   if (corpus.terms.length === 0) return { candidates: [], exhausted: true };
   const grown = BUDGET.factor * corpus.memories ** BUDGET.exponent;
-  const usual = Math.min(BUDGET.max, Math.max(BUDGET.min, grown));
-  for (let budget = Math.max(query.depth, Math.trunc(usual)); ; budget *= WIDEN) {
+  const initial = Math.min(BUDGET.max, Math.max(BUDGET.min, grown));
+  for (let budget = Math.max(query.depth, Math.trunc(initial)); ; budget *= GROWTH_FACTOR) {
     const choice = chooseTerms(corpus.terms, budget);
     const candidates = await rank(database, domain, query, corpus, choice, options);
     const filled = candidates.length >= query.depth;
@@ -45,8 +45,8 @@ interface TermRow extends Row {
 }
 
 /**
- * The lexemes of the query with the number of memories that have them: by the statistics for frequent ones, counted for
- * rare ones. A domain that has no statistics is small, and everything is counted.
+ * Reads the lexemes of the query with the number of memories that contain them: from the statistics for frequent lexemes, by
+ * counting for rare ones. A domain without statistics is small, and everything is counted.
  */
 async function readCorpus(
   database: Queryable,
@@ -97,9 +97,9 @@ async function readCorpus(
 }
 
 /**
- * How often a memory has the one lexeme of a query. `ts_rank` adds up 0.1 / i^2 for its first to its last occurrence,
- * and divides by pi^2 / 6; what is missing to 0.1 is nearly 1 / (frequency + 1/2) of that. Exact after rounding for all of
- * the 255 positions that PostgreSQL keeps; to take a memory's words apart costs ten times as much.
+ * Returns SQL for the frequency of a lexeme in a memory. `ts_rank` adds 0.1 / i^2 for each occurrence i and divides by pi^2 / 6;
+ * the remainder to 0.1 is nearly 1 / (frequency + 1/2) of that. The result is exact after rounding for all of the 255 positions
+ * that PostgreSQL keeps. Unnesting the words of a memory costs ten times as much.
  */
 function termFrequency(textVector: string, lexeme: string): string {
   return `round(1 / (${Math.PI ** 2 / 6} * (1 - 10 * ts_rank(${textVector}, ${lexeme})))::float8 - 0.5)`;
@@ -126,7 +126,8 @@ async function rank(
   const [row] = await database.query<{ found: Array<[id: string, score: number]> | null }>(
     {
       ...(isPreparable(query) ? { name: `text_sql:${domain}` } : {}),
-      // All come in one row: to read a row each costs more. A memory's length is the number of its different lexemes: that is at hand, and ranks as well.
+      // One row for all results is cheaper than a row for each. The number of distinct lexemes stands for a memory's length: it is
+      // available at no cost and ranks equally well.
       text: `with terms as materialized (
           select lexeme, weight, memory_lexeme_query(array[lexeme]) as query
           from unnest($4::text[], $5::float8[]) as t (lexeme, weight)

@@ -1,14 +1,14 @@
 import type { Database, QueryOptions } from "../../database/database.ts";
 import { SQLSTATE, sqlstateOf } from "../../database/errors.ts";
 
-/** Smaller tables are counted in each search: at most some thousand memories, of 8 KB pages. */
+/** Minimum size of a table for statistics, in pages of 8 KB. Each search counts a smaller one, of at most some thousand memories. */
 const SMALLEST_PAGES = 200;
-/** Statistics of a table that grew by this factor since, or shrank by it, are made anew. */
+/** Statistics are recomputed when the table has grown or shrunk by this factor. */
 const GROWTH = 1.2;
 
 /**
- * Makes the statistics of domains without a BM25 index whose tables have grown or shrunk; returns their names. Servers
- * that share a database take turns, and nobody who reads or writes memories waits for it.
+ * Recomputes the statistics of domains without a BM25 index whose tables have grown or shrunk, and returns their names. Servers
+ * that share a database take turns. Reads and writes of memories do not wait for it.
  */
 export async function refreshTextStatistics(database: Database, signal?: AbortSignal): Promise<string[]> {
   const refreshed: string[] = [];
@@ -49,7 +49,7 @@ async function refresh(database: Database, domain: string): Promise<boolean> {
     );
     return row?.done === true;
   } catch (error) {
-    // Dropped meanwhile.
+    // The domain was deleted in the meantime.
     if (sqlstateOf(error) === SQLSTATE.undefinedTable) return false;
     throw error;
   }
