@@ -83,7 +83,7 @@ async function runCode(
   const running = promisify(execFile)(command, args, {
     cwd: directory,
     env: { ...process.env, ...env },
-    timeout: 60_000,
+    timeout: 100_000,
   });
   running.child.stdin?.end(here);
   return (await running).stdout;
