@@ -24,7 +24,7 @@ import { createMemoryService } from "../rpc/services/memory-service.ts";
 import { createServerService } from "../rpc/services/server-service.ts";
 import type { Database } from "../storage/database/database.ts";
 import { readEngineVersion } from "../storage/database/engine-version.ts";
-import { migrate, pending, sqlDirectory } from "../storage/migrations/migrations.ts";
+import { findPendingWork, migrate, sqlDirectory } from "../storage/migrations/migrations.ts";
 import { createPostgresRepository } from "../storage/postgres/create-repository.ts";
 import { startUpkeep } from "../storage/postgres/domains/maintenance.ts";
 import { countPending } from "../storage/postgres/embeddings/count-pending.ts";
@@ -172,7 +172,7 @@ export async function openServices(config: Config, logger: Logger, cleanup: Clea
 
 /** @throws StartupError if migrations are pending, or tables of domains are of an older revision. */
 async function assertMigrated(database: Database): Promise<void> {
-  const { migrations, domains } = await pending(database, { directory: sqlDirectory });
+  const { migrations, domains } = await findPendingWork(database, { directory: sqlDirectory });
   const lacks = [
     ...migrations.map(({ name }) => name),
     ...domains.map((name) => `the present tables of domain "${name}"`),

@@ -3,6 +3,7 @@ import { openDatabase } from "../app/open-database.ts";
 import type { Database } from "../storage/database/database.ts";
 import { hasCluster } from "../storage/database/directory-lock.ts";
 import * as migrations from "../storage/migrations/migrations.ts";
+import { type Migration, readMigrations } from "../storage/migrations/read-migrations.ts";
 import { warningLogger } from "./output/log.ts";
 
 const { sqlDirectory: directory } = migrations;
@@ -18,7 +19,9 @@ export async function migrate({ print }: { readonly print: boolean }): Promise<v
   const upToDate = "already up to date";
   if (print) {
     const pending = await readPending(config);
-    process.stdout.write(isEmpty(pending) ? `-- ${upToDate}\n` : migrations.scriptOf(pending.migrations));
+    process.stdout.write(
+      isEmpty(pending) ? `-- ${upToDate}\n` : migrations.createPsqlScript(pending.migrations),
+    );
     return;
   }
   await withDatabase(config, async (database) => {
@@ -36,11 +39,11 @@ function isEmpty(work: migrations.MigrationWork<unknown>): boolean {
   return work.migrations.length === 0 && work.domains.length === 0;
 }
 
-async function readPending(config: Config): Promise<migrations.MigrationWork<migrations.Migration>> {
+async function readPending(config: Config): Promise<migrations.MigrationWork<Migration>> {
   // Opening the embedded database would create it.
   const absent = config.postgres === undefined && !hasCluster(config.settings.MEMORY_DATA_DIR);
-  if (absent) return { migrations: await migrations.readMigrations(directory), domains: [] };
-  return await withDatabase(config, (database) => migrations.pending(database, { directory }));
+  if (absent) return { migrations: await readMigrations(directory), domains: [] };
+  return await withDatabase(config, (database) => migrations.findPendingWork(database, { directory }));
 }
 
 async function withDatabase<T>(config: Config, work: (database: Database) => Promise<T>): Promise<T> {

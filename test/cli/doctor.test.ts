@@ -234,7 +234,7 @@ describe.each(databaseEngines())("in a database on $name", (engine) => {
       expect(await checkMigrations(database, true)).toMatchObject({
         status: "problem",
         detail: expect.stringContaining("newer than this program"),
-        remedy: "run the version of the program that made it, or a newer one",
+        remedy: "run the version of the program that applied it, or a newer one",
       });
     } finally {
       await database.close();

@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { startFakeOllama } from "../../qa/fakes/ollama/index.ts";
 import type { Check, Report } from "../../src/cli/doctor/check.ts";
-import { readMigrations, sqlDirectory } from "../../src/storage/migrations/migrations.ts";
+import { sqlDirectory } from "../../src/storage/migrations/migrations.ts";
+import { readMigrations } from "../../src/storage/migrations/read-migrations.ts";
 import { serverEngines } from "../support/server/server-engines.ts";
 import { openGrpcClient, runProgram, startServerProcess } from "../support/server/server-process.ts";
 

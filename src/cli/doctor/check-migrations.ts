@@ -1,6 +1,6 @@
 import { StartupError } from "../../memory/model/errors.ts";
 import type { Database } from "../../storage/database/database.ts";
-import { describePending, pending, sqlDirectory } from "../../storage/migrations/migrations.ts";
+import { describePendingWork, findPendingWork, sqlDirectory } from "../../storage/migrations/migrations.ts";
 import { type Check, ok, problem, warning } from "./check.ts";
 
 /** Checks whether the database has the schema of this program. `migrates`: whether the server migrates at start. */
@@ -8,7 +8,7 @@ export async function checkMigrations(database: Database, migrates: boolean): Pr
   const name = "migrations";
   let parts: string[];
   try {
-    parts = describePending(await pending(database, { directory: sqlDirectory }));
+    parts = describePendingWork(await findPendingWork(database, { directory: sqlDirectory }));
   } catch (error) {
     if (!(error instanceof StartupError)) throw error;
     return problem(name, error.problem, error.remedy);

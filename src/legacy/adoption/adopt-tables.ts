@@ -1,6 +1,6 @@
 import { StartupError } from "../../memory/model/errors.ts";
 import type { Database, Queryable } from "../../storage/database/database.ts";
-import { migrate, sqlDirectory } from "../../storage/migrations/migrations.ts";
+import { findPendingWork, migrate, sqlDirectory } from "../../storage/migrations/migrations.ts";
 import type { Logger } from "../../util/logger.ts";
 import { type AdoptedTable, type AdoptOptions, adoptTable } from "./adopt-table.ts";
 import type { AdoptionPlan, PlannedTable } from "./adoption-plan.ts";
@@ -48,6 +48,8 @@ export async function prepareCatalogue(
   logger: Logger,
   signal: AbortSignal,
 ): Promise<void> {
+  // Refuses a database that cannot be migrated before anything in it changes.
+  await findPendingWork(database, { directory: sqlDirectory });
   await dropOldFunction(database);
   await migrate(database, { directory: sqlDirectory, logger, signal });
 }

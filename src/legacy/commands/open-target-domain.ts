@@ -8,7 +8,7 @@ import { probeServer } from "../../cli/client/probe-server.ts";
 import { serverUrl, toCliError, withClient } from "../../cli/client/server-client.ts";
 import { warningLogger } from "../../cli/output/log.ts";
 import { hasCluster } from "../../storage/database/directory-lock.ts";
-import { pending, sqlDirectory } from "../../storage/migrations/migrations.ts";
+import { findPendingWork, sqlDirectory } from "../../storage/migrations/migrations.ts";
 import type { TargetDomain } from "../import/target-domain.ts";
 
 /** How long a server may take to say that it is one. */
@@ -58,7 +58,7 @@ async function isUpToDate(config: Config): Promise<boolean> {
   if (config.postgres === undefined && !hasCluster(config.settings.MEMORY_DATA_DIR)) return false;
   const database = await openDatabase(config, warningLogger);
   try {
-    const { migrations, domains } = await pending(database, { directory: sqlDirectory });
+    const { migrations, domains } = await findPendingWork(database, { directory: sqlDirectory });
     return migrations.length === 0 && domains.length === 0;
   } finally {
     await database.close();

@@ -3,34 +3,29 @@ import type { Queryable } from "../database/database.ts";
 import { SQLSTATE, sqlstateOf } from "../database/errors.ts";
 
 /**
- * The domains, by name, whose tables an older revision of `create_domain_memories_table` has made. None where the
- * catalogue is older than revisions: its migration is pending then.
+ * Returns the names of the domains whose tables an older revision of `create_domain_memories_table` has created, in
+ * order. Returns none while the migrations that create the catalogue are still pending.
  */
-export async function outdatedDomains(database: Queryable): Promise<string[]> {
+export async function findOutdatedDomains(database: Queryable): Promise<string[]> {
   try {
     const rows = await database.query<{ name: string }>({
       text: "select name from memory_domains where tables_revision < memory_tables_revision() order by name",
     });
     return rows.map((row) => row.name);
   } catch (error) {
-    if (beforeRevisions.has(sqlstateOf(error) ?? "")) return [];
+    const sqlstate = sqlstateOf(error);
+    if (sqlstate === SQLSTATE.undefinedTable || sqlstate === SQLSTATE.undefinedFunction) return [];
     throw error;
   }
 }
 
-const beforeRevisions: ReadonlySet<string> = new Set([
-  SQLSTATE.undefinedTable,
-  SQLSTATE.undefinedColumn,
-  SQLSTATE.undefinedFunction,
-]);
-
 /**
- * Brings the tables of the domain up to date in a transaction of its own. Who reads or writes this domain waits for it
- * meanwhile; an interruption leaves it as it was.
+ * Upgrades the tables of the domain in their own transaction. Readers and writers of the domain wait until it ends, and
+ * an interruption leaves the tables unchanged.
  */
 export async function upgradeDomain(session: Queryable, name: string, logger: Logger): Promise<void> {
   const start = performance.now();
-  // A single statement is a transaction. Of a domain dropped meanwhile it makes nothing.
+  // A single statement is a transaction. It does nothing if the domain has been dropped in the meantime.
   await session.query(
     { text: "select create_domain_memories_table(name) from memory_domains where name = $1" },
     [name],
@@ -38,7 +33,7 @@ export async function upgradeDomain(session: Queryable, name: string, logger: Lo
   logger.info({ domain: name, ms: Math.round(performance.now() - start) }, "upgraded the tables of a domain");
 }
 
-/** For psql: what `upgradeDomain` does, for every domain that needs it, a transaction each. */
+/** Script for psql that upgrades every outdated domain as `upgradeDomain` does, in one transaction each. */
 export const domainUpgradeScript = `-- Tables of domains
 do $$
 declare

@@ -10,7 +10,7 @@ import { silentLogger } from "../../support/silent-logger.ts";
 
 const engines = (await rankedEngines()).filter(({ ranker }) => ranker === "bm25_index");
 
-// Vitest takes a file without tests for a mistake: a server that lacks the extension has none of these.
+// Vitest fails on a file without tests, so a server without the extension must not skip all of them here.
 describe.each(engines.length > 0 ? engines : await rankedEngines())(
   "BM25 indexes on $name",
   ({ open, ranker }) => {
@@ -18,7 +18,7 @@ describe.each(engines.length > 0 ? engines : await rankedEngines())(
     let repository: Repository;
 
     beforeEach(async () => {
-      // The extension cannot be dropped twice in one session.
+      // A session cannot drop the extension twice.
       database = await open({ fresh: true });
       repository = createPostgresRepository(database);
       for (const name of ["first", "second"]) {
@@ -31,19 +31,19 @@ describe.each(engines.length > 0 ? engines : await rankedEngines())(
     const restart = () => migrate(database, { directory: sqlDirectory, logger: silentLogger });
     const search = async (name: string, searched = repository) =>
       await searched.searchText(name, { terms: parseTextQuery("apple"), depth: 5, minScore: undefined });
-    /** What a server answers that has not looked at this database before. */
-    const searchAnew = (name: string) => search(name, createPostgresRepository(database));
+    /** Searches as a newly started server does. */
+    const searchAfterStart = (name: string) => search(name, createPostgresRepository(database));
 
-    test("that are dropped while the server runs are done without, and made at its next start", async () => {
+    test("may be dropped while the server runs, and are created at its next start", async () => {
       expect(await search("first")).toMatchObject({ ranker, candidates: [{ id: "m" }] });
       await database.execute("drop index if exists first_memories_bm25_idx");
       expect(await search("first")).toMatchObject({ ranker: "bm25_sql", candidates: [{ id: "m" }] });
       expect(await search("second")).toMatchObject({ ranker, candidates: [{ id: "m" }] });
       await restart();
-      expect(await searchAnew("first")).toMatchObject({ ranker, candidates: [{ id: "m" }] });
+      expect(await searchAfterStart("first")).toMatchObject({ ranker, candidates: [{ id: "m" }] });
     });
 
-    test("go with the extension, which the next start creates again", async () => {
+    test("disappear with the extension, and the next start recreates both", async () => {
       expect(await search("first")).toMatchObject({ ranker });
       await database.execute("drop extension if exists pg_textsearch cascade");
       expect(await search("first")).toMatchObject({ ranker: "bm25_sql", candidates: [{ id: "m" }] });
@@ -52,8 +52,8 @@ describe.each(engines.length > 0 ? engines : await rankedEngines())(
       });
       expect((await search("first")).candidates).toHaveLength(2);
       await restart();
-      for (const name of ["first", "second"]) expect(await searchAnew(name)).toMatchObject({ ranker });
-      expect((await searchAnew("first")).candidates).toHaveLength(2);
+      for (const name of ["first", "second"]) expect(await searchAfterStart(name)).toMatchObject({ ranker });
+      expect((await searchAfterStart("first")).candidates).toHaveLength(2);
     });
   },
 );

@@ -1,4 +1,4 @@
-import { copyFile, mkdtemp, readdir, rm } from "node:fs/promises";
+import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -9,43 +9,55 @@ import { checkMigrations } from "../../../src/cli/doctor/check-migrations.ts";
 import { parseTextQuery } from "../../../src/memory/model/text-query.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
 import {
-  describePending,
+  createPsqlScript,
+  describePendingWork,
+  findPendingWork,
   type MigrateOptions,
   migrate,
-  pending,
-  scriptOf,
   sqlDirectory,
 } from "../../../src/storage/migrations/migrations.ts";
 import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
 import { databaseEngines, urlOf } from "../../support/postgres/databases.ts";
 import { silentLogger } from "../../support/silent-logger.ts";
 
-/** The longest name too: what an upgrade adds must fit. */
+/** The second name has the maximum length, because the upgrade derives longer names from it. */
 const names = ["early", "m".repeat(40)] as const;
 const [first, second] = names;
 
-let old: string;
-let unpadded: string;
+/** A later migration as this project would write one: it replaces functions and raises the revision. */
+const laterMigration = `
+alter function create_domain_tables(memory_domains) rename to create_first_domain_tables;
+create function create_domain_tables(known memory_domains) returns void language plpgsql as $$
+begin
+  perform create_first_domain_tables(known);
+  execute format('alter table %I add column if not exists note text not null default ''none''',
+    known.name || '_memories');
+end
+$$;
+
+alter function create_domain_indexes(text) rename to create_first_domain_indexes;
+create function create_domain_indexes(domain text) returns void language plpgsql as $$
+begin
+  perform create_first_domain_indexes(domain);
+  perform create_domain_index(domain, '_memories_note_idx', format('%I', domain || '_memories'), '(note)', 'notes');
+end
+$$;
+
+create or replace function memory_tables_revision() returns integer
+language sql immutable parallel safe as 'select 2';
+`;
+
+let later: string;
 beforeAll(async () => {
-  old = await copyMigrations(3);
-  unpadded = await copyMigrations(5);
+  later = await mkdtemp(join(tmpdir(), "memory-service-migrations-"));
+  await cp(fileURLToPath(sqlDirectory), later, { recursive: true });
+  await writeFile(join(later, "000099_add_notes.sql"), laterMigration);
 });
-afterAll(async () => {
-  await rm(old, { recursive: true });
-  await rm(unpadded, { recursive: true });
-});
+afterAll(() => rm(later, { recursive: true }));
 
-/** A directory with the first migrations. */
-async function copyMigrations(count: number): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), "memory-service-migrations-"));
-  const files = (await readdir(sqlDirectory)).filter((file) => Number.parseInt(file, 10) <= count);
-  for (const file of files) await copyFile(join(fileURLToPath(sqlDirectory), file), join(directory, file));
-  return directory;
-}
-
-/** A database as the first revision left it, with two filled domains. */
+/** Creates a database of the present revision with two domains that contain memories. */
 const filled = async (database: Database) => {
-  await migrate(database, { directory: old, logger: silentLogger });
+  await migrate(database, { directory: sqlDirectory, logger: silentLogger });
   for (const name of names) {
     await database.execute(`
       select create_domain_memories_table('${name}', 3);
@@ -58,7 +70,7 @@ const filled = async (database: Database) => {
   }
 };
 
-describe.each(databaseEngines(filled))("a database of the first revision on $name", (engine) => {
+describe.each(databaseEngines(filled))("a later revision of the domain tables on $name", (engine) => {
   let database: Database;
   beforeEach(async () => {
     database = await engine.open();
@@ -66,10 +78,11 @@ describe.each(databaseEngines(filled))("a database of the first revision on $nam
   afterEach(async () => await database.close());
 
   const run = (options?: Partial<MigrateOptions>) =>
-    migrate(database, { directory: sqlDirectory, logger: silentLogger, ...options });
+    migrate(database, { directory: later, logger: silentLogger, ...options });
+  const findLaterWork = () => findPendingWork(database, { directory: later });
   const query = async (text: string) => await database.query({ text });
 
-  /** What the catalogue knows of a domain's tables, without the name. */
+  /** Describes a domain's tables as the catalogue does, with NAME in place of the domain's name. */
   const describeTables = async (name: string) => {
     const rows = await query(`
       select 'column' as kind, c.relname || '.' || a.attname as name,
@@ -110,46 +123,51 @@ describe.each(databaseEngines(filled))("a database of the first revision on $nam
     expect([await found("plum"), await found("fig")]).toEqual([[], ["new"]]);
   };
 
-  test("is brought up to date with everything in it, and is like a new one then", async () => {
+  test("upgrades existing domains, keeps their memories, and makes them equal to new ones", async () => {
     const before = await Promise.all(names.map(contentsOf));
     const [files, upgraded]: string[][] = [[], []];
     const done = await run({
       onApplied: (name) => files?.push(name),
       onUpgraded: (name) => upgraded?.push(name),
     });
-    expect(done.domains).toEqual(names);
+    expect(done).toEqual({ migrations: ["000099_add_notes"], domains: names });
     expect([files, upgraded]).toEqual([done.migrations, names]);
-    expect(done.migrations[0]).toBe("000004_extend_domains");
     expect(await Promise.all(names.map(contentsOf))).toEqual(before);
 
     await query("select create_domain_memories_table('fresh', 3)");
     const fresh = await describeTables("fresh");
+    expect(fresh).toContainEqual(expect.objectContaining({ name: "NAME_memories.note" }));
+    expect(fresh).toContainEqual(expect.objectContaining({ name: "NAME_memories_note_idx" }));
     for (const name of names) {
       expect(await describeTables(name)).toEqual(fresh);
       await expectUsable(name);
     }
     expect(await run()).toEqual({ migrations: [], domains: [] });
-    expect(await pending(database, { directory: sqlDirectory })).toEqual({ migrations: [], domains: [] });
+    expect(await findLaterWork()).toEqual({ migrations: [], domains: [] });
   });
 
-  test("goes on after an interruption between two domains", async () => {
+  test("resumes after an interruption between two domains", async () => {
     const stop = new AbortController();
     await expect(run({ signal: stop.signal, onUpgraded: () => stop.abort() })).rejects.toThrow();
-    const left = await pending(database, { directory: sqlDirectory });
+    const left = await findLaterWork();
     expect(left).toEqual({ migrations: [], domains: [second] });
-    expect(describePending(left)).toEqual([`domains with tables of an older revision: ${second}`]);
-    const detail = `domains with tables of an older revision: ${second}`;
-    expect(await checkMigrations(database, true)).toMatchObject({ status: "warning", detail });
-    expect(await checkMigrations(database, false)).toMatchObject({ status: "problem" });
+    expect(describePendingWork(left)).toEqual([`domains with tables of an older revision: ${second}`]);
     expect(await run()).toEqual({ migrations: [], domains: [second] });
-    expect(await checkMigrations(database, true)).toMatchObject({ status: "ok" });
     expect(await describeTables(second)).toEqual(await describeTables(first));
   });
 
+  test("is reported by doctor while domains are outdated", async () => {
+    await query(`update memory_domains set tables_revision = 0 where name = '${second}'`);
+    const detail = `domains with tables of an older revision: ${second}`;
+    expect(await checkMigrations(database, true)).toMatchObject({ status: "warning", detail });
+    expect(await checkMigrations(database, false)).toMatchObject({ status: "problem" });
+    expect(await run({ directory: sqlDirectory })).toEqual({ migrations: [], domains: [second] });
+    expect(await checkMigrations(database, true)).toMatchObject({ status: "ok" });
+  });
+
   if (engine.engine === "postgres") {
-    test("is not served where a start may not bring it up to date", async () => {
-      const stop = new AbortController();
-      await expect(run({ signal: stop.signal, onUpgraded: () => stop.abort() })).rejects.toThrow();
+    test("prevents a start without MEMORY_MIGRATE while domains are outdated", async () => {
+      await query(`update memory_domains set tables_revision = 0 where name = '${second}'`);
       const config = readConfig({ DATABASE_URL: urlOf(database), MEMORY_MIGRATE: "false", MEMORY_PORT: "0" });
       await expect(startApp(config, silentLogger)).rejects.toMatchObject({
         name: "StartupError",
@@ -158,7 +176,7 @@ describe.each(databaseEngines(filled))("a database of the first revision on $nam
     });
   }
 
-  test("keeps a domain as it was whose upgrade fails, and goes on when it can", async () => {
+  test("leaves a domain unchanged if its upgrade fails, and upgrades it later", async () => {
     const before = await describeTables(second);
     await database.execute(`
       create function refuse() returns trigger language plpgsql as $$ begin raise 'not yet'; end $$;
@@ -167,71 +185,25 @@ describe.each(databaseEngines(filled))("a database of the first revision on $nam
     `);
     await expect(run()).rejects.toMatchObject({
       name: "StartupError",
-      message: `the tables of domain "${second}" cannot be brought up to date: not yet`,
+      message: `cannot upgrade the tables of domain "${second}": not yet`,
     });
     expect(await describeTables(second)).toEqual(before);
-    expect(await pending(database, { directory: sqlDirectory })).toEqual({
-      migrations: [],
-      domains: [second],
-    });
+    expect(await findLaterWork()).toEqual({ migrations: [], domains: [second] });
     await database.execute("drop trigger refuse on memory_domains; drop function refuse;");
     expect(await run()).toEqual({ migrations: [], domains: [second] });
     await expectUsable(second);
   });
 
-  test("is brought up to date by the printed script alike", async () => {
-    const script = scriptOf((await pending(database, { directory: sqlDirectory })).migrations);
-    // One statement after the other, as psql sends them: a procedural block commits only on its own.
+  test("is applied by the script for psql too", async () => {
+    const script = createPsqlScript((await findLaterWork()).migrations);
+    // Sends each statement separately, as psql does: a procedural block can only commit on its own.
     const [migrations, domains = ""] = script.split("-- Tables of domains\n");
     await database.session(async (session) => {
       await session.execute(migrations ?? "");
       await session.execute(domains);
     });
-    expect(await pending(database, { directory: sqlDirectory })).toEqual({ migrations: [], domains: [] });
+    expect(await findLaterWork()).toEqual({ migrations: [], domains: [] });
     for (const name of names) await expectUsable(name);
     expect(await run()).toEqual({ migrations: [], domains: [] });
   });
 });
-
-const contents = [
-  "apple",
-  "apple pie",
-  `apple ${Array.from({ length: 30 }, (_, i) => `other${i}`).join(" ")}`,
-];
-
-describe.each(
-  databaseEngines(async (database) => {
-    await migrate(database, { directory: unpadded, logger: silentLogger });
-    await fill(database, "before");
-  }),
-)("a BM25 index of texts that were not padded on $name", ({ open }) => {
-  test("ranks after the upgrade as a new one does", async () => {
-    const database = await open();
-    try {
-      await migrate(database, { directory: sqlDirectory, logger: silentLogger });
-      await fill(database, "fresh");
-      const repository = createPostgresRepository(database);
-      const find = (name: string) =>
-        repository.searchText(name, { terms: parseTextQuery("apple"), depth: 100, minScore: undefined });
-      const { candidates, ranker } = await find("fresh");
-      const [first, second, third] = candidates;
-      expect([first?.id, second?.id, third?.id]).toEqual(["m0", "m1", "m2"]);
-      expect(second?.score).toBeCloseTo(first?.score ?? 0, 5);
-      expect(third?.score).toBeLessThan(first?.score ?? 0);
-      expect(await find("before")).toEqual({ candidates, ranker, exhausted: true });
-    } finally {
-      await database.close();
-    }
-  });
-});
-
-/** A new domain with the contents above. */
-async function fill(database: Database, name: string): Promise<void> {
-  await database.query({ text: "select create_domain_memories_table($1, 3)" }, [name]);
-  for (const [index, content] of contents.entries()) {
-    await database.query(
-      { text: `insert into ${name}_memories (id, content, metadata) values ($1, $2, '{}')` },
-      [`m${index}`, content],
-    );
-  }
-}

@@ -2,8 +2,9 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { prepareCatalogue } from "../../../src/legacy/adoption/adopt-tables.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
-import { migrate, pending } from "../../../src/storage/migrations/migrations.ts";
+import { findPendingWork, migrate } from "../../../src/storage/migrations/migrations.ts";
 import { databaseEngines, empty, openSibling } from "../../support/postgres/databases.ts";
 import { silentLogger } from "../../support/silent-logger.ts";
 
@@ -35,30 +36,30 @@ describe.each(databaseEngines(empty))("migrations on $name", (engine) => {
 
   it("are applied in order, once", async () => {
     await write({ ...users, ...names, ...index });
-    expect((await pending(database, { directory })).migrations.map((migration) => migration.id)).toEqual([
-      1, 2, 3,
-    ]);
+    expect(
+      (await findPendingWork(database, { directory })).migrations.map((migration) => migration.id),
+    ).toEqual([1, 2, 3]);
     expect(await run()).toEqual({
       migrations: ["000001_create_users", "000002_add_names", "000003_index_names"],
       domains: [],
     });
     expect(await run()).toEqual({ migrations: [], domains: [] });
-    expect(await pending(database, { directory })).toEqual({ migrations: [], domains: [] });
+    expect(await findPendingWork(database, { directory })).toEqual({ migrations: [], domains: [] });
     expect(await recorded()).toEqual(["000001_create_users", "000002_add_names", "000003_index_names"]);
     expect(await database.query({ text: "select id, name from users" })).toEqual([{ id: 1, name: null }]);
   });
 
-  it("that come later are added", async () => {
+  it("are applied if they are added later", async () => {
     await write(users);
     await run();
     await write(names);
-    expect((await pending(database, { directory })).migrations.map(({ name }) => name)).toEqual([
+    expect((await findPendingWork(database, { directory })).migrations.map(({ name }) => name)).toEqual([
       "000002_add_names",
     ]);
     expect(await run()).toEqual({ migrations: ["000002_add_names"], domains: [] });
   });
 
-  it("leave nothing of a file that fails, and tell which", async () => {
+  it("leave no trace of a file that fails, and name it in the error", async () => {
     await write({ ...users, "000002_fail.sql": "create table leftover (id int);\nselect 1 / 0;\n" });
     await expect(run()).rejects.toMatchObject({
       name: "StartupError",
@@ -78,10 +79,10 @@ describe.each(databaseEngines(empty))("migrations on $name", (engine) => {
     await write({ "000001_create_users.sql": "create table users (id bigint);\n" });
     const refusal = { name: "StartupError", message: expect.stringContaining("000001_create_users") };
     await expect(run()).rejects.toMatchObject(refusal);
-    await expect(pending(database, { directory })).rejects.toMatchObject(refusal);
+    await expect(findPendingWork(database, { directory })).rejects.toMatchObject(refusal);
   });
 
-  it("take a file with other line ends for the same", async () => {
+  it("accept a file whose line endings have changed", async () => {
     await write(users);
     await run();
     await write({ "000001_create_users.sql": users["000001_create_users.sql"].replaceAll("\n", "\r\n") });
@@ -94,13 +95,36 @@ describe.each(databaseEngines(empty))("migrations on $name", (engine) => {
     await rm(join(directory, "000002_add_names.sql"));
     await expect(run()).rejects.toMatchObject({
       name: "StartupError",
-      message: expect.stringContaining("newer than this program: it has migration 000002_add_names"),
+      message: expect.stringContaining(
+        "newer than this program, which does not know migration 000002_add_names",
+      ),
     });
   });
 
+  it("refuse a database from before the first release, and adopting tables in it changes nothing", async () => {
+    await write(users);
+    await run();
+    await database.execute(`
+      update memory_migrations set checksum = '05ca2e72f97fb273ca10242cb68b9ae82681da673abda64c945adcf778a3d3ab';
+      create function create_domain_memories_table(domain text) returns void language sql as 'select null::void';
+    `);
+    const refusal = {
+      name: "StartupError",
+      message:
+        "the database was created before the first release and cannot be upgraded: with the earlier version, " +
+        'run "memory-service export --domain NAME > NAME.jsonl" for each domain, then start this version on a new ' +
+        'database and run "memory-service import NAME.jsonl" for each file',
+    };
+    await expect(run()).rejects.toMatchObject(refusal);
+    await expect(findPendingWork(database, { directory })).rejects.toMatchObject(refusal);
+    const { signal } = new AbortController();
+    await expect(prepareCatalogue(database, silentLogger, signal)).rejects.toMatchObject(refusal);
+    expect(await database.query({ text: "select create_domain_memories_table('work')" })).toHaveLength(1);
+  });
+
   it.each([
-    ["a wrong name", { "1_users.sql": "select 1" }, "1_users.sql is no name for a migration"],
-    ["a number used twice", { ...users, "000001_again.sql": "select 1" }, "two migrations have the number 1"],
+    ["an invalid file name", { "1_users.sql": "select 1" }, "the file name 1_users.sql is invalid"],
+    ["a duplicate number", { ...users, "000001_again.sql": "select 1" }, "two migrations have the number 1"],
   ])("refuse %s", async (_, files, message) => {
     await write(files);
     await expect(run()).rejects.toMatchObject({
@@ -109,15 +133,15 @@ describe.each(databaseEngines(empty))("migrations on $name", (engine) => {
     });
   });
 
-  it("say where they were looked for if they are not there", async () => {
+  it("name their directory in the error if it does not exist", async () => {
     await rm(directory, { recursive: true, force: true });
     await expect(run()).rejects.toMatchObject({
       name: "StartupError",
-      message: `the migrations in ${directory} cannot be read: install the program anew, with its directory sql`,
+      message: `cannot read the migrations in ${directory}: reinstall the program with its directory sql`,
     });
   });
 
-  it("outlast the statement time-out of the service", async () => {
+  it("may run longer than the statement timeout of the service", async () => {
     await write({ "000001_sleep.sql": "select pg_sleep(0.3);\n" });
     const impatient = await engine.open({ statementTimeoutMs: 100 });
     try {
@@ -127,9 +151,9 @@ describe.each(databaseEngines(empty))("migrations on $name", (engine) => {
     }
   });
 
-  // The embedded engine has one process on a directory.
+  // The embedded engine allows only one process per directory.
   if (engine.engine === "postgres") {
-    it("of ten processes at once are applied once each", async () => {
+    it("are applied once each by ten concurrent processes", async () => {
       await write({
         "000001_extension.sql": "create extension if not exists vector;\n",
         ...names,

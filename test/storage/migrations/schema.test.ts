@@ -3,8 +3,8 @@ import type { Database } from "../../../src/storage/database/database.ts";
 import { readTextRanker } from "../../../src/storage/postgres/search/search-text.ts";
 import { databaseEngines } from "../../support/postgres/databases.ts";
 
-// The catalogue of a migrated database with one domain, on both engines, is what test/schema.json tells. After an
-// intended change of sql/, write it anew and read the difference:
+// test/schema.json describes the catalogue of a migrated database with one domain, the same on both engines. After you
+// change sql/, regenerate the file and review the difference:
 //
 //     npx vitest run test/storage/migrations/schema.test.ts -u
 
@@ -25,14 +25,14 @@ const queries: Readonly<Record<string, string>> = {
     where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace and a.attnum > 0 and not a.attisdropped
     order by a.attnum`,
 
-  // Without those of "not null", which PostgreSQL lists from 18 on: the columns tell them.
+  // Omits "not null" constraints, which PostgreSQL lists only since version 18. The columns show them.
   constraints: `
     select c.relname || '.' || k.conname as "constraint", pg_get_constraintdef(k.oid) as definition
     from pg_constraint k
     join pg_class c on c.oid = k.conrelid
     where c.relnamespace = 'public'::regnamespace and k.contype <> 'n'`,
 
-  // Without that of pg_textsearch, which not every server has.
+  // Omits the index of pg_textsearch, which not every server has.
   indexes: `
     select c.relname as index, pg_get_indexdef(c.oid) as definition, i.indisvalid as valid,
       obj_description(c.oid, 'pg_class') as comment
@@ -41,7 +41,7 @@ const queries: Readonly<Record<string, string>> = {
     join pg_am a on a.oid = c.relam
     where c.relnamespace = 'public'::regnamespace and a.amname <> 'bm25'`,
 
-  // Without those of extensions. What they do is in the migrations, whose checksums do not change.
+  // Omits functions of extensions. The checksums of the migrations protect the bodies of ours.
   functions: `
     select p.proname || '(' || pg_get_function_arguments(p.oid) || ')' as function,
       pg_get_function_result(p.oid) as returns, l.lanname as language, p.provolatile::text as volatility,
@@ -74,10 +74,10 @@ describe.each(databaseEngines())("the schema on $name", ({ open, engine }) => {
     const catalogue: Record<string, unknown> = {};
     for (const [name, text] of Object.entries(queries)) {
       const rows = await database.query({ text });
-      // What is null is left out: nearly every comment and default would be.
-      const told = rows.map((row) => Object.entries(row).filter(([, value]) => value !== null));
-      // By the first value, its name or table, whatever the collation of the database; else as the query orders.
-      const ordered = told.sort(([a], [b]) => compare(String(a?.[1]), String(b?.[1])));
+      // Omits nulls, because most comments and defaults are null.
+      const present = rows.map((row) => Object.entries(row).filter(([, value]) => value !== null));
+      // Orders by the first value, a name, independently of the collation of the database, then as the query does.
+      const ordered = present.sort(([a], [b]) => compare(String(a?.[1]), String(b?.[1])));
       catalogue[name] = ordered.map((entries) => Object.fromEntries(entries));
     }
     return `${JSON.stringify(catalogue, undefined, 2)}\n`;
@@ -87,7 +87,7 @@ describe.each(databaseEngines())("the schema on $name", ({ open, engine }) => {
     await expect(await readCatalogue()).toMatchFileSnapshot("../../schema.json");
   });
 
-  test("has a BM25 index where pg_textsearch is there", async () => {
+  test("has a BM25 index if pg_textsearch is available", async () => {
     const ranker = await readTextRanker(database);
     const found = await database.query({
       text: "select to_regclass('example_memories_bm25_idx')::text as index",
@@ -96,7 +96,7 @@ describe.each(databaseEngines())("the schema on $name", ({ open, engine }) => {
     if (engine === "embedded") expect(ranker).toBe("bm25_index");
   });
 
-  test("stays as it is when a domain is made again or was moved to other dimensions and back", async () => {
+  test("does not change if a domain is created again or its dimensions change and change back", async () => {
     const before = await readCatalogue();
     await database.query({ text: "select create_domain_memories_table('example', 3)" });
     expect(await readCatalogue()).toBe(before);

@@ -2,7 +2,8 @@ import { createHash, randomUUID } from "node:crypto";
 import { access, mkdir, readFile, rename, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { readMigrations, sqlDirectory } from "../../../src/storage/migrations/migrations.ts";
+import { sqlDirectory } from "../../../src/storage/migrations/migrations.ts";
+import { readMigrations } from "../../../src/storage/migrations/read-migrations.ts";
 
 /**
  * The path of a file or directory that takes long to make: `make` is called where it is not there, and what it has put at its
