@@ -20,10 +20,10 @@ import {
 } from "../generated/google/rpc/error_details_pb.ts";
 import { ServiceError } from "../memory/model/errors.ts";
 import type { FinishedCall } from "../observability/call-metrics.ts";
-import { isOpen } from "../rpc/access-rules.ts";
 import { type Call, createCall, kCall, logCall, requestIdHeader } from "../rpc/call-log.ts";
 import { kCaller } from "../rpc/caller.ts";
 import { connectErrorFrom } from "../rpc/interceptors/errors.ts";
+import { isPublic } from "../rpc/methods.ts";
 import { demandCredentials, whoCalls } from "./authenticate-request.ts";
 import { type CallSlot, createCallLimiter } from "./call-limit.ts";
 import { compressions, countGrowth } from "./compression.ts";
@@ -161,7 +161,7 @@ export function createHttpHandler(options: HttpHandlerOptions) {
 
   /** A probe always gets in: whoever watches health on many streams must not have the server taken for dead. */
   function enter({ service, method }: UniversalHandler): CallSlot | ServiceError | undefined {
-    if (!isOpen(service)) return limiter.enter("work");
+    if (!isPublic(service)) return limiter.enter("work");
     return method.methodKind === "unary" ? undefined : limiter.enter("open");
   }
 
@@ -196,7 +196,7 @@ export function createHttpHandler(options: HttpHandlerOptions) {
       if (refusal !== undefined) values.set(kRefusal, refusalError(refusal));
       else if (slot instanceof ServiceError) values.set(kCaller, NOBODY).set(kRefusal, slot);
       else if (authenticator !== undefined) {
-        const caller = isOpen(rpc.service) ? NOBODY : await whoCalls(authenticator, request, logger);
+        const caller = isPublic(rpc.service) ? NOBODY : await whoCalls(authenticator, request, logger);
         if (caller instanceof ServiceError) {
           values.set(kCaller, NOBODY).set(kRefusal, caller);
           demandCredentials(response, caller);

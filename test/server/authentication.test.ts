@@ -15,9 +15,9 @@ import {
 } from "../../src/generated/grpc/reflection/v1/reflection_pb.ts";
 import type { DomainUseCases } from "../../src/memory/domains/domains.ts";
 import type { MemoryUseCases } from "../../src/memory/use-cases.ts";
-import { accessRuleOf, isOpen } from "../../src/rpc/access-rules.ts";
 import { createAuthorizeInterceptor } from "../../src/rpc/interceptors/authorize.ts";
 import { createErrorInterceptor } from "../../src/rpc/interceptors/errors.ts";
+import { isPublic, methodRuleOf } from "../../src/rpc/methods.ts";
 import { createDomainService } from "../../src/rpc/services/domain-service.ts";
 import { createHealth } from "../../src/rpc/services/health.ts";
 import { createMemoryService } from "../../src/rpc/services/memory-service.ts";
@@ -193,7 +193,7 @@ describe("without a scope", () => {
     const named = target.service === DomainService ? { name: "acme" } : { domain: "acme" };
     const body = name in inDomain ? inDomain[name as keyof typeof inDomain] : named;
     const { error } = await call(server.url, target, body, allowed(keys.none));
-    const rule = accessRuleOf(target.method);
+    const rule = methodRuleOf(target.method)?.access;
     const level = typeof rule === "object" ? rule.level : "";
     expect(error).toMatchObject({
       code: "permission_denied",
@@ -234,12 +234,12 @@ describe("without a scope", () => {
 
 test("what needs which scope is decided for every method, and as documented", () => {
   const table = methods.map(({ method }) => {
-    const rule = accessRuleOf(method);
+    const rule = methodRuleOf(method)?.access;
     return [method.name, typeof rule === "object" ? rule.level : rule];
   });
   expect(Object.fromEntries(table)).toEqual({
     Store: "write",
-    BatchStore: "each",
+    BatchStore: "per-item",
     Get: "read",
     List: "read",
     Update: "write",
@@ -248,16 +248,16 @@ test("what needs which scope is decided for every method, and as documented", ()
     Search: "read",
     StreamSearch: "read",
     Export: "read",
-    Import: "each",
+    Import: "per-item",
     RetryFailed: "write",
     CreateDomain: "admin",
     GetDomain: "read",
-    ListDomains: "shown",
+    ListDomains: "filtered",
     UpdateDomain: "admin",
     DeleteDomain: "admin",
-    GetServerInfo: "shown",
+    GetServerInfo: "filtered",
   });
-  expect(services.filter(isOpen)).toEqual([]);
+  expect(services.filter(isPublic)).toEqual([]);
 });
 
 describe("what needs no credentials", () => {

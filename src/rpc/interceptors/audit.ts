@@ -14,9 +14,10 @@ import type {
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import type { AuditLog } from "../../auth/audit-log.ts";
 import { ErrorInfoSchema } from "../../generated/google/rpc/error_details_pb.ts";
-import { type AuditFacts, auditRuleOf, createDomainList, importFacts } from "../audit-rules.ts";
+import { type AuditFacts, createDomainList, importFacts } from "../audit-facts.ts";
 import { kCall } from "../call-log.ts";
 import { kCaller } from "../caller.ts";
+import { methodRuleOf } from "../methods.ts";
 
 const kDone = createContextKey<AuditFacts>({}, { description: "what a call has done so far" });
 
@@ -55,21 +56,21 @@ export function createAuditInterceptor(options: {
 
   return (next) => async (request) => {
     const { method, contextValues } = request;
-    const rule = auditRuleOf(method);
-    if (rule === "reads") return await next(request);
+    const rule = methodRuleOf(method)?.audit ?? "unaudited";
+    if (rule === "unaudited") return await next(request);
     const note: Note = (facts) => write(contextValues, method.name, facts);
     const noteFailure: NoteFailure = (asked, error) =>
       note({ ...asked, ...contextValues.get(kDone), ...failure(error) });
     const mayWrite = (domain: string) => contextValues.get(kCaller).may("write", domain);
-    if (rule === "streams")
+    if (rule === "per-message")
       return request.stream
         ? await auditImport(request, next, note, noteFailure, createDomainList(defaultDomain, mayWrite))
         : await next(request);
-    const asked = request.stream ? undefined : rule.asked(request.message, defaultDomain, mayWrite);
+    const asked = request.stream ? undefined : rule.request(request.message, defaultDomain, mayWrite);
     if (asked === undefined) return await next(request);
     try {
       const response = await next(request);
-      if (!response.stream) note({ ...asked, ...rule.done(response.message) });
+      if (!response.stream) note({ ...asked, ...rule.response(response.message) });
       return response;
     } catch (error) {
       noteFailure(asked, error);

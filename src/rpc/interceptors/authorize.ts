@@ -2,33 +2,36 @@ import type { ContextValues, Interceptor } from "@connectrpc/connect";
 import type { Caller } from "../../auth/caller.ts";
 import type { AccessLevel } from "../../auth/scopes.ts";
 import { ServiceError } from "../../memory/model/errors.ts";
+import { LIMITS } from "../../memory/model/limits.ts";
 import { startOf } from "../../util/truncate-text.ts";
-import { accessRuleOf, isOpen } from "../access-rules.ts";
 import { noteCall } from "../call-log.ts";
 import { callerOf, kCaller } from "../caller.ts";
+import { isPublic, methodRuleOf } from "../methods.ts";
 
-/** Why a caller may not do something in a domain, named as in the request; undefined: it may. */
+/** Returns why the caller may not act in a domain, by the name in the request; undefined if it may. */
 export type Denial = (domain: string) => ServiceError | undefined;
 
-/** Characters of a name that was refused which go into the log. */
+/** Maximum length of a domain name in the log. */
 const MAX_LOGGED_NAME = 40;
-/** And into the error, which may be kept until the end of a long call: more than any domain's name has. */
+/** Maximum length of a name in the error, which a long call may hold until its end. No valid name is longer. */
 const MAX_DENIED_NAME = 100;
 
 /**
- * Decides whether the caller may do what its request asks for: before the handler runs, so that no answer, no time and no
- * error depends on whether a domain exists that the caller may not know of.
+ * Creates the interceptor that checks whether the caller has the access that the method needs. It runs before the handler, so
+ * that no answer, time or error depends on whether a domain exists that the caller may not know of.
  */
 export function createAuthorizeInterceptor(options: { readonly defaultDomain: string }): Interceptor {
   return (next) => async (request) => {
-    if (isOpen(request.service)) return await next(request);
-    const rule = accessRuleOf(request.method);
-    if (rule === undefined) throw new ServiceError("PERMISSION_DENIED", "nobody may call this method");
+    if (isPublic(request.service)) return await next(request);
+    const rule = methodRuleOf(request.method)?.access;
+    if (rule === undefined) throw new ServiceError("PERMISSION_DENIED", "no caller may call this method");
     if (typeof rule === "string") return await next(request);
     const values = request.contextValues;
     const denialOf = createDenial(values.get(kCaller), rule.level, options.defaultDomain);
     const assertAllowed = (message: unknown) => {
-      for (const domain of rule.domains(message)) assertNotDenied(denialOf, domain, values);
+      const domains = rule.domains(message);
+      for (const domain of domains) assertNotDenied(denialOf, domain, values);
+      noteCall({ values }, { domain: loggedDomains(domains, options.defaultDomain) });
     };
     if (!request.stream) {
       assertAllowed(request.message);
@@ -52,7 +55,16 @@ function assertNotDenied(denialOf: Denial, domain: string, values: ContextValues
   throw denial;
 }
 
-/** Decides about each domain of one call. */
+/** Returns the domains of a request for the access log; "*" for all domains. */
+function loggedDomains(domains: readonly string[], defaultDomain: string): string {
+  if (domains.length === 0) return "*";
+  const names = domains
+    .slice(0, LIMITS.searchDomains)
+    .map((name) => startOf(name, MAX_LOGGED_NAME) || defaultDomain);
+  return names.join(",");
+}
+
+/** Returns the check of each domain of a call, for handlers that check per item. */
 export function denialIn(
   context: { readonly values: ContextValues },
   level: AccessLevel,

@@ -183,11 +183,6 @@ function domainsFrom(
   return domains.length > 0 ? domains : [domain || defaultDomain];
 }
 
-/** The domains of a search as the log of calls names them. */
-export function nameOfDomains({ domains }: SearchCommand): string {
-  return domains === "all" ? "*" : domains.join(",");
-}
-
 export function messageFromHit(hit: Hit): SearchHit {
   return create(SearchHitSchema, {
     memory: messageFromMemory(hit.memory, hit.preview),

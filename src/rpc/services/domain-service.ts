@@ -10,7 +10,6 @@ import {
 } from "memory-service-client/memoryservice/v1/domain_service_pb.js";
 import type { DomainUseCases } from "../../memory/domains/domains.ts";
 import { DEFAULT_DOMAIN_SETTINGS } from "../../memory/model/domain.ts";
-import { noteCall } from "../call-log.ts";
 import { callerOf } from "../caller.ts";
 import { noteDone } from "../interceptors/audit.ts";
 import {
@@ -31,14 +30,12 @@ export function createDomainService(
   return {
     async createDomain(request, context) {
       const command = createCommandFromRequest(request);
-      noteCall(context, { domain: command.name });
       const { report, created } = await domains.create(command, context.signal, noteChanged(context));
       return create(CreateDomainResponseSchema, { domain: messageFromDomain(report), created });
     },
 
     async getDomain(request, context) {
       const name = domainFromRequest(request, defaultDomain);
-      noteCall(context, { domain: name });
       return create(GetDomainResponseSchema, {
         domain: messageFromDomain(await domains.get(name, context.signal)),
       });
@@ -54,14 +51,12 @@ export function createDomainService(
     async updateDomain(request, context) {
       const { textSearchConfig } = DEFAULT_DOMAIN_SETTINGS;
       const command = updateCommandFromRequest(request, defaultDomain, textSearchConfig);
-      noteCall(context, { domain: command.name });
       const report = await domains.update(command, context.signal, noteChanged(context));
       return create(UpdateDomainResponseSchema, { domain: messageFromDomain(report) });
     },
 
     async deleteDomain(request, context) {
       const name = deletedNameFromRequest(request);
-      noteCall(context, { domain: name });
       const deletedMemories = await domains.delete(name, (memories) =>
         noteDone(context, { changed: true, deleted: Number(memories) }),
       );

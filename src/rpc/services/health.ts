@@ -5,7 +5,7 @@ import {
   HealthCheckResponse_ServingStatus as ServingStatus,
 } from "../../generated/grpc/health/v1/health_pb.ts";
 import { ServiceError } from "../../memory/model/errors.ts";
-import { MAX_OPEN_MESSAGE_BYTES } from "../access-rules.ts";
+import { MAX_PUBLIC_MESSAGE_BYTES } from "../methods.ts";
 
 export type ServiceState = "serving" | "not_serving";
 
@@ -74,7 +74,7 @@ export function createHealth(options: { readonly services: readonly string[] }):
         },
         watch: (request, context) => watch(request.service, context.signal),
       };
-      router.service(HealthService, implementation, { readMaxBytes: MAX_OPEN_MESSAGE_BYTES });
+      router.service(HealthService, implementation, { readMaxBytes: MAX_PUBLIC_MESSAGE_BYTES });
     },
     set(service, state) {
       if (!states.has(service)) throw new ServiceError("INTERNAL", `unknown health service "${service}"`);

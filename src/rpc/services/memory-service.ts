@@ -14,7 +14,7 @@ import {
 import type { CallContext } from "../../memory/model/call-context.ts";
 import type { SearchCommand } from "../../memory/search/search.ts";
 import type { MemoryUseCases } from "../../memory/use-cases.ts";
-import { importFacts } from "../audit-rules.ts";
+import { importFacts } from "../audit-facts.ts";
 import { noteCall } from "../call-log.ts";
 import { callerOf } from "../caller.ts";
 import { noteDone } from "../interceptors/audit.ts";
@@ -27,12 +27,7 @@ import { messageFromMemory } from "../messages/fields/memory.ts";
 import { importCommandFromRequests, importResponseFrom } from "../messages/import.ts";
 import { listCommandFromRequest, listResponseFrom } from "../messages/list.ts";
 import { retryFailedCommandFromRequest } from "../messages/retry-failed.ts";
-import {
-  messageFromHit,
-  messageFromInfo,
-  nameOfDomains,
-  searchCommandFromRequest,
-} from "../messages/search.ts";
+import { messageFromHit, messageFromInfo, searchCommandFromRequest } from "../messages/search.ts";
 import { storeCommandFromRequest, storeResponseFrom } from "../messages/store.ts";
 import { updateCommandFromRequest } from "../messages/update.ts";
 
@@ -47,7 +42,6 @@ export function createMemoryService(
   return {
     async store(request, context) {
       const command = storeCommandFromRequest(request, defaultDomain);
-      noteCall(context, { domain: command.domain });
       return storeResponseFrom(await memories.store(command, callFrom(context)));
     },
 
@@ -58,34 +52,29 @@ export function createMemoryService(
 
     async get(request, context) {
       const key = keyFromRequest(request, defaultDomain);
-      noteCall(context, { domain: key.domain });
       const memory = await memories.get(key, callFrom(context));
       return create(GetResponseSchema, { memory: messageFromMemory(memory) });
     },
 
     async list(request, context) {
       const command = listCommandFromRequest(request, defaultDomain);
-      noteCall(context, { domain: command.domain });
       return listResponseFrom(await memories.list(command, callFrom(context)));
     },
 
     async update(request, context) {
       const command = updateCommandFromRequest(request, defaultDomain);
-      noteCall(context, { domain: command.domain });
       const memory = await memories.update(command, callFrom(context));
       return create(UpdateResponseSchema, { memory: messageFromMemory(memory) });
     },
 
     async delete(request, context) {
       const command = deleteCommandFromRequest(request, defaultDomain);
-      noteCall(context, { domain: command.domain });
       const deleted = await memories.delete(command, callFrom(context));
       return create(DeleteResponseSchema, { deleted });
     },
 
     async deleteMatching(request, context) {
       const command = deleteMatchingCommandFromRequest(request, defaultDomain);
-      noteCall(context, { domain: command.domain });
       const counts = await memories.deleteMatching(command, callFrom(context), (deleted) =>
         noteDone(context, { deleted: Number(deleted) }),
       );
@@ -94,7 +83,6 @@ export function createMemoryService(
 
     async retryFailed(request, context) {
       const command = retryFailedCommandFromRequest(request, defaultDomain);
-      noteCall(context, { domain: command.domain });
       const retried = await memories.retryFailed(command, callFrom(context), (soFar) =>
         noteDone(context, { retried: Number(soFar) }),
       );
@@ -103,7 +91,7 @@ export function createMemoryService(
 
     async *export(request, context) {
       const command = exportCommandFromRequest(request, defaultDomain);
-      noteCall(context, { domain: command.domain, records: 0 });
+      noteCall(context, { records: 0 });
       const running = await memories.export(command, callFrom(context));
       yield exportHeaderFrom(running);
       let records = 0;
@@ -129,7 +117,6 @@ export function createMemoryService(
 
     async search(request, context) {
       const command = { ...searchCommandFromRequest(request, "search", defaultDomain), ...mayRead(context) };
-      noteCall(context, { domain: nameOfDomains(command) });
       const { hits, info } = await search.search(command, callFrom(context));
       noteCall(context, { hits: hits.length });
       return create(SearchResponseSchema, { hits: hits.map(messageFromHit), info: messageFromInfo(info) });
@@ -137,7 +124,7 @@ export function createMemoryService(
 
     async *streamSearch(request, context) {
       const command = { ...searchCommandFromRequest(request, "stream", defaultDomain), ...mayRead(context) };
-      noteCall(context, { domain: nameOfDomains(command), hits: 0 });
+      noteCall(context, { hits: 0 });
       const { info, hits, progress } = await search.stream(command, callFrom(context));
       yield create(StreamSearchResponseSchema, { item: { case: "info", value: messageFromInfo(info) } });
       for await (const hit of hits) {

@@ -6,7 +6,7 @@ import {
   type ServerReflectionRequest,
 } from "../../generated/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as ReflectionV1Alpha } from "../../generated/grpc/reflection/v1alpha/reflection_pb.ts";
-import { MAX_OPEN_MESSAGE_BYTES } from "../access-rules.ts";
+import { MAX_PUBLIC_MESSAGE_BYTES } from "../methods.ts";
 
 /**
  * Creates grpc.reflection.v1 and v1alpha, by which clients without a schema (buf curl, grpcurl) learn one. The
@@ -58,7 +58,7 @@ export function createReflection(services: readonly DescService[]): (router: Con
   }
 
   return (router) => {
-    const limits = { readMaxBytes: MAX_OPEN_MESSAGE_BYTES };
+    const limits = { readMaxBytes: MAX_PUBLIC_MESSAGE_BYTES };
     router.service(ReflectionV1, { serverReflectionInfo: (requests) => answers(requests) }, limits);
     router.service(ReflectionV1Alpha, { serverReflectionInfo: (requests) => answers(requests) }, limits);
   };

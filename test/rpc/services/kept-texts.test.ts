@@ -5,7 +5,7 @@ import { createContextValues } from "@connectrpc/connect";
 import { ImportRequestSchema } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { expect, test } from "vitest";
 import { ANYBODY, NOBODY } from "../../../src/auth/caller.ts";
-import { createDomainList } from "../../../src/rpc/audit-rules.ts";
+import { createDomainList } from "../../../src/rpc/audit-facts.ts";
 import { kCaller } from "../../../src/rpc/caller.ts";
 import { denialIn } from "../../../src/rpc/interceptors/authorize.ts";
 import { importCommandFromRequests } from "../../../src/rpc/messages/import.ts";
