@@ -65,7 +65,7 @@ test("has no command that is not run here", () => {
 });
 
 test.each(embeddedServers())(
-  "a data directory moves in little by little, and back, on $name",
+  "a data directory moves in step by step, and back, on $name",
   async ({ create }) => {
     const old = await writeLegacyDirectory(
       join(directory.path, "old"),
