@@ -13,9 +13,9 @@ import { type GrpcClient, openGrpcClient } from "../support/server/server-proces
 import { silentLogger } from "../support/silent-logger.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 
-// What docs/operations.md says about backups, done as it says.
+// Runs the backup instructions of docs/operations.md.
 
-// For a busy machine: alone each takes seconds.
+// Each test takes seconds; the time-out allows for a busy machine.
 vi.setConfig({ testTimeout: 120_000 });
 
 const operations = readPage("docs/operations.md");
@@ -24,7 +24,7 @@ const [dump, restore, copy] = [2, 3, 4].map((index) => blockOf(operations, "sh",
 const memories = [
   { id: "staff-1", content: "The physician is unwell", source: "meeting", importance: 0.8, tags: ["staff"] },
   { id: "visitors-1", content: "Parking costs two euros", metadata: { valid: { until: 2027 } } },
-  // Long enough for further chunks, in a table of their own.
+  // Long enough for several chunks, which are stored in their own table.
   { id: "long-1", content: `${"The canteen serves soup. ".repeat(400)}The lift is out of order.` },
 ];
 
@@ -42,7 +42,7 @@ afterAll(async () => {
 });
 
 describe.each(postgresServers())("on $name", ({ create }) => {
-  test("a dump restored into an empty server is searched as before", async () => {
+  test("a restored dump returns the same search results", async () => {
     await using original = await create();
     await using other = await startNativePostgres("backup");
     await installPostgresTools(directory.path);
@@ -68,16 +68,19 @@ describe.each(postgresServers())("on $name", ({ create }) => {
   });
 });
 
-test.each(embeddedServers())("a copy of the directory is searched as before, on $name", async () => {
-  const data = join(directory.path, "data");
-  const before = await withServer({ MEMORY_DATA_DIR: data }, async (client) => {
-    await storeAll(client);
-    return await searchAll(client);
-  });
-  await runShell(copy ?? "", { directory: directory.path, env: { MEMORY_DATA_DIR: data } });
-  const restored = join(directory.path, "memories-backup");
-  await withServer({ MEMORY_DATA_DIR: restored }, (client) => expectAsBefore(client, before));
-});
+test.each(embeddedServers())(
+  "a copy of the directory returns the same search results, on $name",
+  async () => {
+    const data = join(directory.path, "data");
+    const before = await withServer({ MEMORY_DATA_DIR: data }, async (client) => {
+      await storeAll(client);
+      return await searchAll(client);
+    });
+    await runShell(copy ?? "", { directory: directory.path, env: { MEMORY_DATA_DIR: data } });
+    const restored = join(directory.path, "memories-backup");
+    await withServer({ MEMORY_DATA_DIR: restored }, (client) => expectAsBefore(client, before));
+  },
+);
 
 async function withServer<T>(
   settings: Readonly<Record<string, string>>,
@@ -101,7 +104,7 @@ async function storeAll(client: GrpcClient): Promise<void> {
   }
 }
 
-/** Hits by meaning, words and both, with everything that is stored of them. */
+/** Returns the memory, chunk and snippet of every hit, in all three search modes. */
 async function searchAll(client: GrpcClient) {
   const found = [];
   for (const mode of [SearchMode.SEMANTIC, SearchMode.TEXT, SearchMode.HYBRID]) {

@@ -15,9 +15,9 @@ import {
 import { openGrpcClient, type ServerProcess, startServerProcess } from "../support/server/server-process.ts";
 import { temporaryDirectory } from "../support/temporary-directory.ts";
 
-// In the order in which a reader runs them, on one server: what one stores, the next finds.
+// The tests run in the order of the pages and share one server: some find what earlier ones have stored.
 
-// For a busy machine: alone each takes seconds.
+// Each test takes seconds; the time-out allows for a busy machine.
 vi.setConfig({ testTimeout: 120_000 });
 
 const quickStart = readPage("docs/quick-start.md");
@@ -51,7 +51,7 @@ const shell = (code: string, env?: Readonly<Record<string, string>>) =>
   runShell(code, { url: server.url, ...(env && { env }) });
 const typeScript = (code: string) => runTypeScript(code, { url: server.url });
 
-test("the quick start's program prints what it says, without an embedder and with one", async () => {
+test("the program of the quick start prints what the page shows, without and with an embedder", async () => {
   const program = blockOf(quickStart, "ts");
   expect(await typeScript(program)).toBe(blockOf(quickStart, "text"));
 
@@ -60,7 +60,7 @@ test("the quick start's program prints what it says, without an embedder and wit
   expect(await typeScript(program)).toBe(blockOf(quickStart, "text", 1));
 });
 
-test("the TypeScript programs print what they say", async () => {
+test("the TypeScript programs print what the page shows", async () => {
   expect(await typeScript(blockOf(clients, "ts"))).toBe(blockOf(clients, "text"));
   expect(await typeScript(blockOf(clients, "ts", 1))).toBe("false\n");
 });
@@ -73,14 +73,14 @@ test("buf curl lists, stores and streams", async () => {
   expect(printed).toContain('"summary"');
 });
 
-test("curl searches, and is told why it fails", async () => {
+test("curl searches, and shows why a call fails", async () => {
   const found = JSON.parse(await shell(blockOf(clients, "sh", 1)));
   expect(found.hits[0].memory.id).toBe("tuesdays");
   const refused = JSON.parse(await shell(blockOf(clients, "sh", 2)));
   expect(refused).toEqual(JSON.parse(blockOf(clients, "json")));
 });
 
-test("the probes answer, and the page tells every metric", async () => {
+test("the probes respond, and the page lists every metric", async () => {
   const [probes = "", metric = ""] = blocksOf(operations, "sh");
   const [alive, ready = ""] = (await shell(probes)).split("\n");
   expect(alive).toBe("ok");
@@ -109,11 +109,11 @@ test("the tracing program prints the spans of a call", () => {
 });
 
 describe.each(pythonPackages())("Python", (packages) => {
-  test("the program prints what it says", async () => {
+  test("the program prints what the page shows", async () => {
     await mkdir(join(directory.path, "proto"));
     await symlink(`${root}/proto/memoryservice`, join(directory.path, "proto/memoryservice"));
     const generate = /mkdir -p generated\n[\s\S]*?\*\.proto/.exec(clients.text)?.[0] ?? "";
-    // What grpcio-status brings is not there: the last line needs it and is left out.
+    // grpcio-status is not installed, so the program omits its last part, which needs it.
     const program = blockOf(clients, "python")
       .replace(/^from (google\.rpc|grpc_status) .*\n/gm, "")
       .replace(/^ {4}try:[\s\S]*$/m, "");

@@ -10,11 +10,11 @@ import { type Page, pages, readPage, root } from "../support/documents.ts";
 const all = pages();
 const troubleshooting = readPage("docs/troubleshooting.md");
 
-test("the API reference is the one that the contract gives", () => {
+test("the API reference is up to date", () => {
   expect(readPage("docs/api.md").text).toBe(apiReference());
 });
 
-test("the table of settings is the one that the settings give", () => {
+test("the table of settings is up to date", () => {
   const { text } = readPage("docs/configuration.md");
   expect(withSettingsTable(text)).toBe(text);
 });
@@ -42,7 +42,7 @@ describe.each(all)("$path", (page) => {
     expect(named.filter((name) => !(name in scripts))).toEqual([]);
   });
 
-  test("has headings with anchors of their own", () => {
+  test("has headings with unique anchors", () => {
     const anchors = anchorsOf(page);
     expect(anchors.filter((anchor, i) => anchors.indexOf(anchor) !== i)).toEqual([]);
   });
@@ -55,13 +55,13 @@ describe("troubleshooting", () => {
     expect(headingsOf(troubleshooting)).toContain(reason);
   });
 
-  test("knows no reason that the contract does not have", () => {
+  test("has no section for a reason that does not exist", () => {
     const named = headingsOf(troubleshooting).filter((heading) => /^[A-Z_]{2,}$/.test(heading));
     expect(named.filter((heading) => !reasons.includes(heading))).toEqual([]);
   });
 
-  test("quotes messages that the program has", () => {
-    // A template's own words, without what it puts in between.
+  test("quotes messages that exist in the sources", () => {
+    // The fixed parts of a template, without the inserted values.
     const program = sources(`${root}/src`)
       .join("\n")
       .replaceAll(/\\(["'`])/g, "$1");
@@ -75,7 +75,7 @@ describe("troubleshooting", () => {
   });
 });
 
-/** What PostgreSQL itself says. */
+/** Returns whether a quoted message comes from PostgreSQL. */
 function isPostgresMessage(part: string): boolean {
   return /^(database|does not exist)$/.test(part);
 }
@@ -89,7 +89,7 @@ function headingsOf({ text }: Page): string[] {
   return [...prose.matchAll(/^#+ (.+)$/gm)].map(([, heading]) => heading ?? "");
 }
 
-/** As GitHub makes them. */
+/** Returns the anchors that GitHub generates for a page's headings. */
 function anchorsOf(page: Page): string[] {
   return headingsOf(page).map((heading) =>
     heading
@@ -99,7 +99,7 @@ function anchorsOf(page: Page): string[] {
   );
 }
 
-/** Paths within the checkout, with their anchors. */
+/** Returns the links within the checkout, as paths with anchors. */
 function internalLinks({ path, text }: Page): string[] {
   return [...text.matchAll(/\]\(([^)\s]+)\)/g)]
     .map(([, target]) => target ?? "")

@@ -37,12 +37,12 @@ test("the ten settings exist and have the defaults that the table shows", () => 
   }
 });
 
-test("has no block that is not run here", () => {
+test("has only blocks that this file runs", () => {
   const languages = [...readme.text.matchAll(/^```(\w+)$/gm)].map(([, language]) => language);
   expect(languages).toEqual(["console", "sh", "json", "ts", "sh", "python"]);
 });
 
-describe("the README's commands", { timeout: 90_000 }, () => {
+describe("the README", { timeout: 90_000 }, () => {
   let app: App;
   let ollama: FakeOllama;
   let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
@@ -64,10 +64,10 @@ describe("the README's commands", { timeout: 90_000 }, () => {
     await directory?.remove();
   });
 
-  /** Environment of commands that call this server; npm then prints nothing of its own. */
+  /** Returns the environment of commands that call this server, without the output of npm itself. */
   const environment = () => ({ MEMORY_PORT: new URL(app.url).port, npm_config_loglevel: "silent" });
 
-  test("store two memories and find them", async () => {
+  test("stores two memories and finds them", async () => {
     const printed = await runShell(blockOf(readme, "sh"), { env: environment() });
     const [shipping, coffee, search] = parseLines(printed);
     expect([shipping.outcome, coffee.outcome]).toEqual(["STORE_OUTCOME_CREATED", "STORE_OUTCOME_CREATED"]);
@@ -75,12 +75,12 @@ describe("the README's commands", { timeout: 90_000 }, () => {
     expect(search.info.degraded ?? false).toBe(false);
   });
 
-  test("print what the semantic search shows, but for the model's scores", async () => {
+  test("shows the real output of a semantic search, except for the scores of the model", async () => {
     const [, command = "", shown = ""] = /^\$ (.*)\n([\s\S]*)$/.exec(blockOf(readme, "console")) ?? [];
     expect(await runOnTerminal(command, environment())).toBe(withoutScores(shown));
   });
 
-  test("give an assistant the tools that the page names", async () => {
+  test("connects an assistant, which then has the listed tools", async () => {
     const config = blockOf(readme, "json")
       .replace("/path/to/memory-service", root)
       .replace("http://127.0.0.1:50051", app.url);
@@ -104,13 +104,13 @@ describe("the README's commands", { timeout: 90_000 }, () => {
     }
   });
 
-  test("store and stream with the client package", async () => {
+  test("stores and streams with the TypeScript client", async () => {
     const program = blockOf(readme, "ts");
     expect(await runTypeScript(program, { url: app.url })).toBe("The board meets on Tuesdays\n");
   });
 
-  // Where scripts/check-protoc.sh has installed grpcio-tools: nothing is installed for a test.
-  test.each(pythonPackages())("store and search with the stubs for Python", async (packages) => {
+  // Runs only where scripts/check-protoc.sh has installed grpcio-tools, because tests install nothing.
+  test.each(pythonPackages())("stores and searches with the Python stubs", async (packages) => {
     await mkdir(join(directory.path, "proto"));
     await symlink(`${root}/proto/memoryservice`, join(directory.path, "proto/memoryservice"));
     const generate = blocksOf(readme, "sh")[1]?.replace(/^python3 -m pip install .*\n/, "") ?? "";
@@ -124,7 +124,7 @@ describe("the README's commands", { timeout: 90_000 }, () => {
   });
 });
 
-/** What a command prints on a terminal, without scores. */
+/** Runs a command on a terminal and returns its output without scores. */
 async function runOnTerminal(command: string, env: Readonly<Record<string, string>>): Promise<string> {
   const quiet = `${command} 2>/dev/null`;
   const { stdout } = await promisify(execFile)(
@@ -143,8 +143,8 @@ function withoutScores(hits: string): string {
   return hits.replaceAll(/-?\d\.\d{4}/g, "#");
 }
 
-/** The answers that commands print, one JSON object a line. */
-// biome-ignore lint/suspicious/noExplicitAny: answers are looked into as a reader of JSON would
+/** Parses the output of commands: one JSON object per line. */
+// biome-ignore lint/suspicious/noExplicitAny: tests read responses as untyped JSON
 function parseLines(text: string): any[] {
   return text
     .trim()

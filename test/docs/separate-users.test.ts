@@ -21,7 +21,7 @@ vi.setConfig({ testTimeout: 120_000 });
 const page = readPage("docs/separate-users.md");
 const [bufCurl = "", commands = "", createKey = ""] = blocksOf(page, "sh");
 
-// Full-text search ranks the memories of the page as semantic search does.
+// The examples have the same results with full-text search as with semantic search.
 const withoutEmbedder = { OLLAMA_API_URL: "http://127.0.0.1:9" };
 
 let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
@@ -46,7 +46,7 @@ afterAll(async () => {
 
 const path = () => `${join(directory.path, "bin")}:${process.env.PATH}`;
 
-test("has no block that is not run here", () => {
+test("has only blocks that this file runs", () => {
   const languages = [...page.text.matchAll(/^ *```(\w+)$/gm)].map(([, language]) => language);
   expect(languages).toEqual(["json", "ts", "text", "python", "text", "sh", "sh", "sh", "json"]);
 });
@@ -55,7 +55,7 @@ test("the TypeScript program prints what the page shows", async () => {
   expect(await runTypeScript(blockOf(page, "ts"), { url: server.url })).toBe(blockOf(page, "text"));
 });
 
-// Where scripts/check-protoc.sh has installed grpcio-tools: nothing is installed for a test.
+// Runs only where scripts/check-protoc.sh has installed grpcio-tools, because tests install nothing.
 test.each(pythonPackages())("the Python program prints what the page shows", async (packages) => {
   await mkdir(join(directory.path, "proto"));
   await symlink(`${root}/proto/memoryservice`, join(directory.path, "proto/memoryservice"));
@@ -71,9 +71,9 @@ test.each(pythonPackages())("the Python program prints what the page shows", asy
 });
 
 test("buf curl finds, lists, exports and counts the memories of one user", async () => {
-  const stranger = `npx buf curl ${server.url}/memoryservice.v1.MemoryService/Store -d '{
+  const storeForBen = `npx buf curl ${server.url}/memoryservice.v1.MemoryService/Store -d '{
     "id": "ben:music", "domain": "assistant", "content": "I play the cello, too", "metadata": {"user_id": "ben"}}'\n`;
-  await runShell(stranger);
+  await runShell(storeForBen);
   const [stored, found, listed, ...exported] = answersIn(await runShell(bufCurl, { url: server.url }));
   expect(stored).toMatchObject({ memory: { id: "ana:music" } });
   expect(found).toMatchObject({ hits: [{ memory: { id: "ana:music" } }] });
@@ -102,7 +102,7 @@ test("the commands find, list and export the memories of one user", async () => 
   expect(records).toEqual(ids.toReversed());
 });
 
-test("an assistant with a key of one domain reaches no other", async () => {
+test("an assistant with a key for one domain cannot access any other", async () => {
   const printed = await runShell(createKey, { directory: directory.path, env: { PATH: path() } });
   const key = /msk_\S+/.exec(printed)?.[0] ?? "";
   await using guarded = await startServerProcess({

@@ -26,10 +26,10 @@ afterAll(async () => {
   await data?.[Symbol.asyncDispose]();
 });
 
-test("every method is on each tour", () => {
+test("every tour calls every method", () => {
   const shell = blockOf(tour, "sh");
   expect(methods.filter(({ path }) => !shell.includes(`call ${path} `))).toEqual([]);
-  // Both programs print a line for each, and run it below.
+  // Both programs print one line for each method; the tests below run them.
   const lines = printed.split("\n");
   expect(methods.filter(({ name }) => !lines.some((line) => line.startsWith(`${name} `)))).toEqual([]);
   for (const language of ["js", "ts"]) {
@@ -38,7 +38,7 @@ test("every method is on each tour", () => {
   }
 });
 
-test("by buf curl", async () => {
+test("the commands of buf curl return what the contract promises", async () => {
   const answers = answersIn(await runShell(blockOf(tour, "sh"), { url: server.url }));
   expect(answers).toMatchObject([
     { engine: "ENGINE_EMBEDDED" },
@@ -68,11 +68,11 @@ test("by buf curl", async () => {
   ]);
 });
 
-test("by grpc-js", async () => {
+test("the program with grpc-js prints what the page shows", async () => {
   const code = blockOf(tour, "js");
   expect(await runTypeScript(code, { url: server.url })).toBe(printed);
 });
 
-test("by the generated client", async () => {
+test("the program with the generated client prints what the page shows", async () => {
   expect(await runTypeScript(blockOf(tour, "ts"), { url: server.url })).toBe(printed);
 });

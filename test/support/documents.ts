@@ -5,17 +5,17 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
-/** The checkout. */
+/** The directory of the checkout. */
 export const root = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "");
 
-/** A page that people read. */
+/** A page of the documentation. */
 export interface Page {
-  /** Within the checkout: `docs/api.md`. */
+  /** The path within the checkout, for example `docs/api.md`. */
   readonly path: string;
   readonly text: string;
 }
 
-/** Every page of the documentation. */
+/** Returns every page of the documentation. */
 export function pages(): Page[] {
   const docs = readdirSync(`${root}/docs`).map((name) => `docs/${name}`);
   const others = [
@@ -33,13 +33,13 @@ export function readPage(path: string): Page {
   return { path, text: readFileSync(`${root}/${path}`, "utf8") };
 }
 
-/** The fenced blocks of one language, in order. */
+/** Returns the fenced code blocks of one language, in order. */
 export function blocksOf(page: Page, language: string): string[] {
   const fences = new RegExp(`^\`\`\`${language}\\n([\\s\\S]*?)^\`\`\``, "gm");
   return [...page.text.matchAll(fences)].map(([, code]) => code ?? "");
 }
 
-/** A block of which there is just one, or the one at `index`. @throws if there is none. */
+/** Returns the fenced code block of one language at `index`. @throws if it does not exist. */
 export function blockOf(page: Page, language: string, index = 0): string {
   const block = blocksOf(page, language)[index];
   if (block === undefined) throw new Error(`${page.path} has no block ${index} in ${language}`);
@@ -48,24 +48,24 @@ export function blockOf(page: Page, language: string, index = 0): string {
 
 export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
-  /** Default: the checkout. */
+  /** The working directory. Defaults to the checkout. */
   readonly directory?: string;
-  /** Stands in the code as 127.0.0.1:50051: the server to use in its place. */
+  /** The server to use instead of 127.0.0.1:50051. */
   readonly url?: string;
 }
 
-/** Runs a block in a shell that stops at the first failure, and returns what it prints. */
+/** Runs code in a shell that stops at the first failure, and returns its output. */
 export async function runShell(code: string, options: RunOptions = {}): Promise<string> {
   return await runCode("bash", ["-euo", "pipefail", "-s"], code, options);
 }
 
-/** Runs a TypeScript program with this Node, and returns what it prints. */
+/** Runs a TypeScript program with this Node, and returns its output. */
 export async function runTypeScript(code: string, options: RunOptions = {}): Promise<string> {
   return await runCode(process.execPath, ["--input-type=module-typescript"], code, options);
 }
 
 /** Parses the JSON objects that buf curl prints one after the other: each ends with a brace at the start of a line. */
-// biome-ignore lint/suspicious/noExplicitAny: answers are looked into as a reader of JSON would
+// biome-ignore lint/suspicious/noExplicitAny: tests read responses as untyped JSON
 export function answersIn(text: string): any[] {
   return text
     .split(/(?<=^\}|^\{\})\n/m)
@@ -89,7 +89,7 @@ async function runCode(
   return (await running).stdout;
 }
 
-/** The directory where scripts/check-protoc.sh keeps grpcio-tools, or nothing if it has never run on this machine. */
+/** Returns the directory where scripts/check-protoc.sh has installed grpcio-tools, or nothing if it has not run here. */
 export function pythonPackages(): string[] {
   const version = /GRPCIO_TOOLS=(\S+)/.exec(readPage("scripts/check-protoc.sh").text)?.[1];
   const cache = process.env.XDG_CACHE_HOME || join(homedir(), ".cache");
