@@ -1,4 +1,4 @@
-# Builds the server from a checkout: docker build -t memory-service .
+# Builds the image of the server from a checkout: docker build -t memory-service .
 FROM node:24.21.0-bookworm-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
@@ -12,23 +12,24 @@ RUN npm run client:build && npm run build
 RUN npm prune --omit=dev --omit=optional
 
 FROM node:24.21.0-bookworm-slim
-# Young objects may take 32 MiB and not 128: most of what the server holds otherwise is garbage it has not looked at.
+# Limits V8's young generation to 32 MiB instead of 128: most of the rest would be garbage that is not collected yet.
 ENV NODE_ENV=production NODE_OPTIONS=--max-semi-space-size=16
 WORKDIR /app
 COPY --from=build /app/package.json ./
 COPY --from=build /app/node_modules node_modules
-# node_modules links to gen, which holds the compiled client here instead of its sources.
+# node_modules links to gen, which contains the compiled client here instead of its sources.
 COPY --from=build /app/gen/dist gen
 COPY --from=build /app/dist dist
 COPY proto/memoryservice proto/memoryservice
 COPY sql sql
 COPY LICENSE ./
-# Where the embedded engine keeps its data when no PostgreSQL is configured.
+# The data directory of the embedded engine, used if no PostgreSQL is configured.
 RUN mkdir -m 700 /data && chown node:node /data
 VOLUME /data
 USER node
-# In a container, loopback reaches nobody: who may reach the port is decided by how it is published. The server refuses
-# to listen here until API keys are given out, or MEMORY_ALLOW_UNAUTHENTICATED=true says that this was considered.
+# Nothing outside a container can reach its loopback, so the server listens on all addresses, and publishing the port
+# controls who can reach it. The server refuses to start this way without API keys, tokens or client certificates, unless
+# you set MEMORY_ALLOW_UNAUTHENTICATED=true.
 ENV MEMORY_HOST=0.0.0.0 MEMORY_DATA_DIR=/data
 EXPOSE 50051
 HEALTHCHECK --interval=10s --timeout=10s --start-period=30s CMD ["node", "dist/main.js", "healthcheck"]
