@@ -173,7 +173,7 @@ async function runExample(url: string, node: string): Promise<void> {
   expect(found).toBe("true The board meets on Tuesdays");
   expect(hit).toMatch(/^0\.\d+ The board meets on Tuesdays$/);
   expect(summary).toMatch(/^\d 1$/);
-  expect(error).toMatch(/^domain "nowhere" not found/);
+  expect(error).toMatch(/^domain "nowhere" does not exist/);
 }
 
 /** Starts the server in its project with a new data directory. */

@@ -76,7 +76,7 @@ export function assertNoViolations(violations: readonly FieldViolation[]): void 
 export function domainNotFound(name: string, cause?: unknown): ServiceError {
   return new ServiceError(
     "DOMAIN_NOT_FOUND",
-    `domain "${name}" not found: ListDomains tells which there are`,
+    `domain "${name}" does not exist; call ListDomains to see existing domains`,
     {
       metadata: { domain: name },
       cause,

@@ -540,7 +540,7 @@ describe.each(databaseEngines())("Search on $name", ({ open }) => {
       const asked = useCases.search[method](searchCommand(domain), callOf());
       await expect(asked).rejects.toMatchObject({
         reason: "DOMAIN_NOT_FOUND",
-        message: `domain "${domain}" not found: ListDomains tells which there are`,
+        message: `domain "${domain}" does not exist; call ListDomains to see existing domains`,
         metadata: { domain },
       });
       expect(await useCases.repository.findDomain(domain)).toBeUndefined();

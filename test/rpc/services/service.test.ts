@@ -312,7 +312,7 @@ describe.each(databaseEngines())("MemoryService on $name", ({ open }) => {
       const unknown = {
         code: Code.NotFound,
         reason: "DOMAIN_NOT_FOUND",
-        message: `domain "${domain}" not found: ListDomains tells which there are`,
+        message: `domain "${domain}" does not exist; call ListDomains to see existing domains`,
         metadata: { domain },
         retries: false,
       };
