@@ -108,12 +108,12 @@ export async function openServices(config: Config, logger: Logger, cleanup: Clea
   const worker = startEmbeddingWorker({
     repository: metrics?.countBackgroundEmbeddings(repository) ?? repository,
     contents,
-    embedder: embedders,
+    embedders,
     onDomains: embedders.keepOnly,
     logger,
   });
   cleanup.defer(() => worker.close());
-  const sweeper = startExpirySweeper({ repository, logger, onRemoved: metrics?.countExpired });
+  const sweeper = startExpirySweeper({ repository, logger, onDeleted: metrics?.countExpired });
   cleanup.defer(() => sweeper.close());
   const maxDomains = settings.MEMORY_MAX_DOMAINS || undefined;
   const memories = createMemoryUseCases({

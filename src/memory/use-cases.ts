@@ -18,7 +18,7 @@ import { createStorePipeline } from "./write/store-pipeline.ts";
 import { createStoreRecords } from "./write/store-records.ts";
 import { createUpdate, type Update } from "./write/update.ts";
 
-/** Everything that callers can do with memories. */
+/** The use cases of memories. */
 export interface MemoryUseCases {
   readonly store: Store;
   readonly batchStore: BatchStore;
@@ -31,20 +31,20 @@ export interface MemoryUseCases {
   readonly search: Search;
   readonly export: Export;
   readonly import: Import;
-  /** To be called after the last call has ended: leaves what is being embedded late to others. */
+  /** Stops completing late embeddings and leaves them to the workers. Call it after the last call has ended. */
   close(): Promise<void>;
 }
 
 export interface MemoryUseCaseDependencies {
   readonly repository: Repository;
   readonly contents: ContentEmbedder;
-  /** How long a call waits for the embedder at most. */
+  /** Maximum time that a call waits for the embedder, in milliseconds. */
   readonly embedBudgetMs: number;
-  /** Whether storing makes a domain that is missing. */
+  /** Whether storing creates a missing domain. */
   readonly createDomains: boolean;
-  /** How many domains there may be; undefined: any number. */
+  /** Maximum number of domains; undefined for no limit. */
   readonly maxDomains?: number | undefined;
-  /** Told of a domain that has a new pending memory nobody is embedding. */
+  /** Called with the domain of a new pending memory that this server is not embedding. */
   readonly onPending: (domain: string) => void;
   readonly logger: Logger;
 }

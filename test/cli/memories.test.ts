@@ -81,7 +81,7 @@ describe("the memory commands", () => {
     expect(await run(["get", "missing"])).toMatchObject({
       code: 1,
       stdout: "",
-      stderr: 'memory-service: memory "missing" not found in domain "default"\n',
+      stderr: 'memory-service: memory "missing" does not exist in domain "default"\n',
     });
     expect(await run(["store", ""])).toMatchObject({
       code: 2,

@@ -1,30 +1,30 @@
 import type { DomainFigures, DomainRecord } from "../model/domain.ts";
+import type { DomainStore } from "../model/domain-store.ts";
 import { ServiceError } from "../model/errors.ts";
-import type { Repository } from "../model/repository.ts";
 
-/** How long figures are remembered at least. */
-const REMEMBERED_MS = 5_000;
-/** And how many times as long as counting took: it never takes more than a twentieth of a connection. */
-const TIMES_ITS_COST = 20;
-/** Domains that are counted at once: a page of them must not take every connection of the pool. */
-const AT_ONCE = 2;
+/** Minimum time for which figures are cached. */
+const MIN_CACHE_MS = 5_000;
+/** Figures are cached this many times longer than counting took, so that counting uses at most 5 % of a connection. */
+const CACHE_FACTOR = 20;
+/** Number of domains counted concurrently. A page of domains must not occupy every connection of the pool. */
+const CONCURRENCY = 2;
 
-/** Counts domains on demand. */
+/** Counts domains on demand, and caches the figures. */
 export interface FiguresReader {
-  /** One count for all who ask meanwhile; it goes on for others if a caller leaves. */
+  /** Returns the figures. Concurrent callers share one count, which continues if a caller leaves. */
   read(domain: DomainRecord): Promise<DomainFigures>;
-  /** For a page; a domain dropped meanwhile is missing. */
+  /** Returns the figures of a page of domains by id. Domains deleted in the meantime are missing. */
   readAll(domains: readonly DomainRecord[], signal: AbortSignal): Promise<Map<bigint, DomainFigures>>;
-  /** Forgets what is known of the domain: it has changed. */
-  forget(domain: DomainRecord): void;
+  /** Discards the cached figures of a domain that has changed. */
+  discard(domain: DomainRecord): void;
 }
 
 export function createFiguresReader(
-  repository: Pick<Repository, "measureDomain">,
+  repository: Pick<DomainStore, "measureDomain">,
   now: () => number = () => performance.now(),
 ): FiguresReader {
-  // By id: a domain made again is another one.
-  const known = new Map<bigint, { readonly figures: Promise<DomainFigures>; until: number }>();
+  // By id, because a recreated domain has the same name.
+  const cache = new Map<bigint, { readonly figures: Promise<DomainFigures>; until: number }>();
 
   async function measure(domain: DomainRecord, entry: { until: number }): Promise<DomainFigures> {
     const start = now();
@@ -32,21 +32,21 @@ export function createFiguresReader(
       return await repository.measureDomain(domain);
     } finally {
       const end = now();
-      entry.until = end + Math.max(REMEMBERED_MS, (end - start) * TIMES_ITS_COST);
+      entry.until = end + Math.max(MIN_CACHE_MS, (end - start) * CACHE_FACTOR);
     }
   }
 
   function read(domain: DomainRecord): Promise<DomainFigures> {
-    const entry = known.get(domain.id);
-    if (entry !== undefined && entry.until > now()) return entry.figures;
-    for (const [id, { until }] of known) if (until <= now()) known.delete(id);
-    const next = { until: Number.POSITIVE_INFINITY };
-    const figures = measure(domain, next);
-    // The same object: its end is known once the figures are.
-    const remembered = Object.assign(next, { figures });
-    known.set(domain.id, remembered);
+    const cached = cache.get(domain.id);
+    if (cached !== undefined && cached.until > now()) return cached.figures;
+    for (const [id, { until }] of cache) if (until <= now()) cache.delete(id);
+    const expiry = { until: Number.POSITIVE_INFINITY };
+    const figures = measure(domain, expiry);
+    // The same object, because measure() sets `until` when it ends.
+    const entry = Object.assign(expiry, { figures });
+    cache.set(domain.id, entry);
     figures.catch(() => {
-      if (known.get(domain.id) === remembered) known.delete(domain.id);
+      if (cache.get(domain.id) === entry) cache.delete(domain.id);
     });
     return figures;
   }
@@ -56,10 +56,10 @@ export function createFiguresReader(
 
     async readAll(domains, signal) {
       const found = new Map<bigint, DomainFigures>();
-      const waiting = domains.values();
+      const remaining = domains.values();
       await Promise.all(
-        Array.from({ length: AT_ONCE }, async () => {
-          for (const domain of waiting) {
+        Array.from({ length: CONCURRENCY }, async () => {
+          for (const domain of remaining) {
             signal.throwIfAborted();
             const figures = await read(domain).catch(ignoreMissing);
             if (figures !== undefined) found.set(domain.id, figures);
@@ -69,8 +69,8 @@ export function createFiguresReader(
       return found;
     },
 
-    forget(domain) {
-      known.delete(domain.id);
+    discard(domain) {
+      cache.delete(domain.id);
     },
   };
 }

@@ -19,8 +19,9 @@ export interface DomainResolver {
    */
   withDomain<T>(name: string, work: (domain: DomainRecord) => Promise<T>, signal: AbortSignal): Promise<T>;
   /**
-   * Runs work in several domains, and creates those that are missing. A domain that does not exist and cannot be created
-   * is passed to the work as its error: DOMAIN_NOT_FOUND or DOMAIN_LIMIT_REACHED. Any other error fails the call.
+   * Runs work in several domains, and creates those that are missing. A domain that does not exist and cannot be
+   * created is passed to the work as its error: DOMAIN_NOT_FOUND or DOMAIN_LIMIT_REACHED. Any other error fails the
+   * call.
    */
   withDomains<T>(
     names: Iterable<string>,

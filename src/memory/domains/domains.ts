@@ -9,29 +9,29 @@ import {
   type DomainSettings,
   type EmbeddingVersionRecord,
 } from "../model/domain.ts";
+import type { DomainStore, EmbeddingVersionStore, PageTokenKeyStore } from "../model/domain-store.ts";
 import { type Embedders, EmbedError, type ModelChoice, usesDefaultModel } from "../model/embedder.ts";
 import { assertNoViolations, domainNotFound, ServiceError } from "../model/errors.ts";
-import type { Repository } from "../model/repository.ts";
 import { createPageTokens } from "../read/page-token.ts";
 import { createFiguresReader } from "./domain-figures.ts";
 
-/** A domain with everything that is told of it. */
+/** A domain with its embedding version and figures. */
 export interface DomainReport {
   readonly domain: DomainRecord;
-  /** What made the embeddings that searches use; undefined until there are some. */
+  /** The embedding version that searches use; undefined until the first embedding. */
   readonly embeddingVersion: EmbeddingVersionRecord | undefined;
   readonly figures: DomainFigures;
 }
 
 export interface CreateDomainCommand extends Omit<DomainSettings, "textSearchConfig"> {
   readonly name: string;
-  /** Undefined: the server's default. */
+  /** Undefined for the server's default. */
   readonly textSearchConfig: string | undefined;
 }
 
 /**
- * Everything that callers can do with domains. A change is done before the figures of its answer are counted: `onChanged` is
- * told at once, also where that fails.
+ * The use cases of domains. A change is committed before the figures of its response are counted; `onChanged` is called
+ * as soon as it is committed, so that the audit log records it even if counting fails.
  */
 export interface DomainUseCases {
   /** @throws ServiceError DOMAIN_ALREADY_EXISTS (with other settings), DOMAIN_LIMIT_REACHED, INVALID_ARGUMENT */
@@ -42,12 +42,12 @@ export interface DomainUseCases {
   ): Promise<{ readonly report: DomainReport; readonly created: boolean }>;
   /** @throws ServiceError DOMAIN_NOT_FOUND */
   get(name: string, signal: AbortSignal): Promise<DomainReport>;
-  /** By name. @throws ServiceError INVALID_PAGE_TOKEN */
+  /** Lists domains by name. @throws ServiceError INVALID_PAGE_TOKEN */
   list(
     page: {
       readonly size: number;
       readonly token: string;
-      /** Which the caller may know of; undefined: every one. */
+      /** Whether the caller may read a domain; undefined if the caller may read every domain. */
       readonly mayRead?: (name: string) => boolean;
     },
     signal: AbortSignal,
@@ -58,31 +58,33 @@ export interface DomainUseCases {
     signal: AbortSignal,
     onChanged?: () => void,
   ): Promise<DomainReport>;
-  /** Returns how many memories it had. @throws ServiceError DOMAIN_NOT_FOUND */
+  /** Returns the number of deleted memories. @throws ServiceError DOMAIN_NOT_FOUND */
   delete(name: string, onChanged?: (memories: bigint) => void): Promise<bigint>;
 }
 
-/** A model that embeds this can be used. */
+/** A text that every usable model can embed. */
 const PROBE = "a question";
 
-/** Read at once where most are not the caller's: of 10,000 domains one page then takes 20 statements. */
-const MANY_DOMAINS = 500;
+/**
+ * Domains read by one statement if the caller may read few of them. A page then takes 20 statements for 10,000 domains.
+ */
+const BLOCK_SIZE = 500;
 
-/** What the tokens of this list are bound to. */
+/** The query that page tokens of ListDomains are bound to. */
 const LISTED = ["domains"] as const;
 
 export function createDomainUseCases(dependencies: {
-  readonly repository: Repository;
+  readonly repository: DomainStore & EmbeddingVersionStore & PageTokenKeyStore;
   readonly contents: ContentEmbedder;
-  /** Undefined: no domain has a model of its own. */
+  /** Undefined if every domain uses the default model. */
   readonly embedders?: Pick<Embedders, "discard">;
-  /** How long CreateDomain waits at most for what the embedder says of a model. */
+  /** Maximum time that CreateDomain waits for the embedder to check a model. */
   readonly embedBudgetMs: number;
-  /** The one that comes back empty when it is deleted. */
+  /** The default domain. Deleting it recreates it empty. */
   readonly defaultDomain: string;
-  /** How many domains there may be; undefined: any number. */
+  /** Maximum number of domains; undefined for no limit. */
   readonly maxDomains?: number | undefined;
-  /** Told that words of some domain are to be indexed anew. */
+  /** Called when a domain has to be reindexed. */
   readonly onReindexing: () => void;
   readonly logger: Logger;
 }): DomainUseCases {
@@ -104,7 +106,7 @@ export function createDomainUseCases(dependencies: {
     return new Map(versions.map((version) => [version.version, version]));
   }
 
-  /** Goes on until there are enough that the caller may know of, or no more. */
+  /** Reads blocks of domains until there are enough that the caller may read, or no more. */
   async function readablePage(
     start: string,
     size: number,
@@ -113,7 +115,7 @@ export function createDomainUseCases(dependencies: {
   ): Promise<DomainRecord[]> {
     const found: DomainRecord[] = [];
     let block = size;
-    for (let after = start; ; block = Math.max(size, MANY_DOMAINS)) {
+    for (let after = start; ; block = Math.max(size, BLOCK_SIZE)) {
       const page = await repository.pageDomains(after, block, signal);
       found.push(...page.filter(({ name }) => mayRead(name)));
       const last = page.at(-1);
@@ -130,31 +132,31 @@ export function createDomainUseCases(dependencies: {
     ]);
   }
 
-  /** Refuses what the embedder says at once that it cannot do; one that is away, or loads or pulls a model, may. */
+  /** Rejects a model that the embedder reports as unusable. Accepts any model while the embedder is unavailable. */
   async function assertModel(choice: ModelChoice, signal: AbortSignal): Promise<void> {
     if (usesDefaultModel(choice)) return;
-    const asked = contents.of(choice).embedQuery(PROBE, signal);
-    asked.catch(() => {});
+    const probing = contents.of(choice).embedQuery(PROBE, signal);
+    probing.catch(() => {});
     try {
-      await within(asked, dependencies.embedBudgetMs);
+      await within(probing, dependencies.embedBudgetMs);
     } catch (error) {
       signal.throwIfAborted();
       if (!(error instanceof EmbedError)) throw error;
       if (error.kind === "unavailable") return;
       dependencies.embedders?.discard(choice);
       const field = choice.embeddingModel === undefined ? "dimensions" : "embedding_model";
-      assertNoViolations([{ field, description: `must be one that the embedder can use: ${error.message}` }]);
+      assertNoViolations([{ field, description: `must be usable by the embedder: ${error.message}` }]);
     }
   }
 
-  /** Searches it in the embedder's version from the beginning, where that is known. */
-  async function make(name: string, settings: DomainSettings, onChanged?: () => void) {
-    const own = contents.of(settings);
-    const dimensions = (await own.current())?.dimensions;
-    const made = await repository.createDomain(name, dimensions, { settings, maxDomains });
-    if (!made.created) return made;
+  /** Creates the domain with the embedder's current version, if that is known. */
+  async function createDomain(name: string, settings: DomainSettings, onChanged?: () => void) {
+    const embedder = contents.of(settings);
+    const dimensions = (await embedder.current())?.dimensions;
+    const result = await repository.createDomain(name, dimensions, { settings, maxDomains });
+    if (!result.created) return result;
     onChanged?.();
-    return { domain: await own.align(made.domain), created: true };
+    return { domain: await embedder.align(result.domain), created: true };
   }
 
   return {
@@ -168,7 +170,7 @@ export function createDomainUseCases(dependencies: {
       if (known === undefined) await assertModel(settings, signal);
       const { domain, created } =
         known === undefined
-          ? await make(command.name, settings, onChanged)
+          ? await createDomain(command.name, settings, onChanged)
           : { domain: known, created: false };
       if (!created) assertSameSettings(domain, settings);
       else logger.info({ domain: domain.name }, "created a domain");
@@ -183,7 +185,7 @@ export function createDomainUseCases(dependencies: {
 
     async list({ size, token, mayRead = () => true }, signal) {
       const [after = ""] = token === "" ? [] : await pageTokens.open(LISTED, token);
-      // One more than asked for tells whether there is another page.
+      // One more than requested, which shows whether there is another page.
       const found = await readablePage(after, size + 1, mayRead, signal);
       const page = found.slice(0, size);
       const [versions, counted] = await Promise.all([
@@ -211,22 +213,22 @@ export function createDomainUseCases(dependencies: {
       if (domain === undefined) throw domainNotFound(name);
       onChanged?.();
       if (textSearchConfig !== undefined) {
-        figures.forget(domain);
+        figures.discard(domain);
         dependencies.onReindexing();
       }
       return await reportOf(domain, signal);
     },
 
     async delete(name, onChanged) {
-      const again =
+      const recreate =
         name === dependencies.defaultDomain
           ? { dimensions: (await contents.current())?.dimensions }
           : undefined;
-      const memories = await repository.deleteDomain(name, again);
+      const memories = await repository.deleteDomain(name, recreate);
       if (memories === undefined) throw domainNotFound(name);
       onChanged?.(memories);
       logger.warn({ domain: name, memories: Number(memories) }, "deleted a domain");
-      if (again !== undefined) {
+      if (recreate !== undefined) {
         const domain = await repository.readDomain(name);
         if (domain !== undefined) await contents.align(domain);
       }
@@ -235,7 +237,7 @@ export function createDomainUseCases(dependencies: {
   };
 }
 
-/** The description is not compared: it can be changed at any time. */
+/** Compares all settings except the description, which may change at any time. */
 function assertSameSettings(domain: DomainRecord, settings: DomainSettings): void {
   const differing = [
     ...(domain.textSearchConfig === settings.textSearchConfig ? [] : ["text_search_config"]),

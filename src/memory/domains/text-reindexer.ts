@@ -1,29 +1,29 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "../../util/logger.ts";
+import type { ReindexQueue } from "../model/domain-store.ts";
 import { ServiceError } from "../model/errors.ts";
-import type { Repository } from "../model/repository.ts";
 
-/** How often domains are looked at for work that another server has left. */
-const LOOK_MS = 15_000;
-/** Pause after a failure of the database. */
+/** Interval at which domains are checked for work that another server has left. */
+const CHECK_MS = 15_000;
+/** Pause after an error of the database. */
 const RETRY_MS = 2_000;
-/** How long a step should take: writers of its memories, and everybody on the embedded engine, wait for it. */
+/** Target duration of a step. Writers of its memories wait for it, and on the embedded engine every call does. */
 const STEP_MS = 100;
 const FIRST_STEP = 20;
 const LARGEST_STEP = 1_000;
 
 export interface TextReindexer {
-  /** Looks for work soon. */
+  /** Checks for work now instead of at the next interval. */
   notify(): void;
   close(): Promise<void>;
 }
 
 /**
- * Indexes words anew where a domain's text search configuration was changed, in steps, on one of the servers at a time.
- * What is done is noted with each step: after an interruption it goes on from there.
+ * Reindexes the texts of domains whose text search configuration has changed, in steps, on one server at a time. Each
+ * step records its progress, from which reindexing resumes after an interruption.
  */
 export function startTextReindexer(dependencies: {
-  readonly repository: Pick<Repository, "listReindexing" | "reindexTexts">;
+  readonly repository: ReindexQueue;
   readonly logger: Logger;
 }): TextReindexer {
   const { repository, logger } = dependencies;
@@ -40,7 +40,7 @@ export function startTextReindexer(dependencies: {
         for (const name of await repository.listReindexing(stop.signal)) await reindex(name);
       } catch (error) {
         if (stop.signal.aborted) return;
-        logger.warn({ err: error }, "indexing words anew pauses");
+        logger.warn({ err: error }, "could not reindex texts; retrying in 2 s");
         due = true;
         await sleep(RETRY_MS, undefined, { signal: stop.signal }).catch(() => {});
       }
@@ -50,8 +50,8 @@ export function startTextReindexer(dependencies: {
 
   async function waitForWork(): Promise<void> {
     const timer = new AbortController();
-    const looking = sleep(LOOK_MS, undefined, { signal: timer.signal, ref: false }).catch(() => {});
-    await Promise.race([new Promise<void>((resolve) => (wake = resolve)), looking]);
+    const interval = sleep(CHECK_MS, undefined, { signal: timer.signal, ref: false }).catch(() => {});
+    await Promise.race([new Promise<void>((resolve) => (wake = resolve)), interval]);
     timer.abort();
   }
 
@@ -67,7 +67,7 @@ export function startTextReindexer(dependencies: {
       const ms = performance.now() - start;
       step = Math.round(Math.min(LARGEST_STEP, Math.max(1, step * Math.min(2, STEP_MS / Math.max(ms, 1)))));
     }
-    logger.info({ domain: name, memories }, "indexed the words of a domain anew");
+    logger.info({ domain: name, memories }, "reindexed the texts of a domain");
   }
 
   async function stepOf(name: string, step: number): Promise<boolean> {
@@ -75,7 +75,7 @@ export function startTextReindexer(dependencies: {
       return await repository.reindexTexts(name, step);
     } catch (error) {
       if (!(error instanceof ServiceError)) throw error;
-      // Dropped meanwhile; or a writer was in the way.
+      // The domain was deleted, or the step conflicted with a writer.
       if (error.reason === "DOMAIN_NOT_FOUND") return false;
       if (error.reason === "CONFLICT") return true;
       throw error;

@@ -1,38 +1,38 @@
 /**
- * Which rules made the chunks; part of an embedding version. Raise it whenever the same text would be cut
- * elsewhere, so that stored vectors of the former rules are made again.
+ * Revision of the chunking rules, which is part of an embedding version. Increment it whenever the same text would be
+ * split differently, so that memories are embedded again.
  */
 export const CHUNKER_REVISION = 1;
 
-/** A stretch of a text that gets one embedding. Offsets are UTF-16 code units, as in `String.slice`. */
+/** A part of a text that gets one embedding. Offsets are UTF-16 code units, as in `String.slice`. */
 export interface Chunk {
-  /** 0 for the first chunk, then counting up without gaps. */
+  /** Consecutive, starting at 0. */
   readonly index: number;
   readonly start: number;
-  /** Exclusive: the start of the next chunk, or the length of the text. */
+  /** Exclusive. The start of the next chunk, or the length of the text. */
   readonly end: number;
 }
 
 /**
- * How far past the last allowed cut a segmenter sees. Whether a boundary exists depends on what follows it;
- * the text ends for the segmenter where its window ends, and a boundary there would be made up.
+ * How far a segmenter sees beyond the last allowed boundary. Whether a boundary exists depends on the text after it,
+ * and a segmenter always finds a boundary at the end of its input.
  */
 const LOOKAHEAD = 64;
 
 const PARAGRAPH_BREAK = /\r?\n(?:[ \t]*\r?\n)+/g;
 
-// No locale of the machine: the same text must be cut at the same places everywhere.
+// Not the locale of the machine, because every machine must split a text in the same way.
 const LOCALE = "en";
 const sentences = new Intl.Segmenter(LOCALE, { granularity: "sentence" });
 const words = new Intl.Segmenter(LOCALE, { granularity: "word" });
 const graphemes = new Intl.Segmenter(LOCALE, { granularity: "grapheme" });
 
 /**
- * Cuts a text into chunks of at most `maxLength` UTF-16 code units. Nothing is lost or trimmed: the chunks lie
- * side by side and cover the text. Each is as long as it can be with the best cut in its last half: after
- * a paragraph, else a line, a sentence, a space, a word, a character as the reader sees it. Only a single
- * such character longer than `maxLength` is split, and never inside a surrogate pair. A text that fits is one
- * chunk, also the empty text. Takes time linear in the text.
+ * Splits a text into chunks of at most `maxLength` UTF-16 code units. The chunks are adjacent and cover the whole text.
+ * Each chunk is as long as possible and ends, within its last half, at the best boundary: after a paragraph, a line, a
+ * sentence, a space, a word or a grapheme, in this order. Only a grapheme longer than `maxLength` is split, and never
+ * within a surrogate pair. A text that fits, including the empty text, is one chunk. Takes time linear in the length of
+ * the text.
  *
  * @throws RangeError if `maxLength` is not an integer of at least 2, the length of a surrogate pair
  */
@@ -51,12 +51,12 @@ export function chunkText(content: string, maxLength: number): Chunk[] {
   return chunks;
 }
 
-/** The text of one chunk of `content`. */
+/** Returns the text of one chunk of `content`. */
 export function textOfChunk(content: string, chunk: Chunk): string {
   return content.slice(chunk.start, chunk.end);
 }
 
-/** Length of the chunk that begins `window`, which goes on after `maxLength`. */
+/** Returns the length of the first chunk of `window`, which is longer than `maxLength`. */
 function cutLength(window: string, maxLength: number): number {
   const shortest = Math.ceil(maxLength / 2);
   return (
@@ -83,7 +83,9 @@ function afterLine(window: string, shortest: number, longest: number): number | 
   return cut === -1 ? undefined : shortest + cut;
 }
 
-/** After the last space, else after the last word: scripts such as Thai and Chinese write no spaces. */
+/**
+ * Returns the end of the last space, or else of the last word, because scripts such as Thai and Chinese have no spaces.
+ */
 function afterWord(window: string, shortest: number, longest: number): number | undefined {
   let afterSpace: number | undefined;
   let last: number | undefined;

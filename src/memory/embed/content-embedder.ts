@@ -1,5 +1,6 @@
 import type { Logger } from "../../util/logger.ts";
 import type { DomainRecord } from "../model/domain.ts";
+import type { EmbeddingVersionStore } from "../model/domain-store.ts";
 import type { ContentEmbedding, EmbeddedChunk } from "../model/draft.ts";
 import {
   type Embedder,
@@ -10,50 +11,52 @@ import {
   type ModelChoice,
   usesDefaultModel,
 } from "../model/embedder.ts";
-import type { Repository } from "../model/repository.ts";
 import { CHUNKER_REVISION, chunkText, textOfChunk } from "./chunk.ts";
 
-/** A question as a vector, comparable only with embeddings of the same version. */
+/** The embedding of a query. Comparable only with embeddings of the same version. */
 export interface QueryEmbedding {
   readonly vector: Float32Array;
   readonly version: number;
 }
 
-/** Embeds whole contents and questions, and says in which embedding version. */
+/** Embeds whole contents and queries, and assigns their embedding version. */
 export interface ContentEmbedder {
-  /** That of the domain's choice of a model: this one, or one of its own. */
+  /** Returns the content embedder for the model of a domain. */
   of(domain: ModelChoice): ContentEmbedder;
-  /** Whether its model can be used now, as far as is known. */
+  /** Returns whether the model is available, according to its last known state. */
   available(): boolean;
-  /** How many chunks the content will have, as far as can be told before the model has seen it. */
+  /** Estimates the number of chunks of a content without calling the model. */
   countChunks(content: string): number;
   /**
-   * Cuts the content into chunks and embeds each. A chunk that is too long for the model after all (dense text has
-   * more tokens than its length tells) is cut in two; one of nothing but white space is left out.
+   * Splits the content into chunks and embeds them. A chunk that is still too long for the model, because dense text
+   * has more tokens than its length suggests, is split in two. A chunk that contains only white space is omitted.
    *
    * @throws EmbedError
    */
   embedContent(content: string, signal?: AbortSignal): Promise<ContentEmbedding>;
   /**
-   * A query too long for the model is cut as contents are; its embedding points where its pieces do on average, each
-   * counting by its length.
+   * Embeds a query. A query that is too long for the model is split like a content; its embedding is the mean of its
+   * pieces, weighted by their length.
    *
    * @throws EmbedError
    */
   embedQuery(query: string, signal?: AbortSignal): Promise<QueryEmbedding>;
-  /** Makes `domain` search in the current version, if one is known and the domain uses another or none. */
+  /** Switches the domain to the current version, if that is known and the domain uses another version or none. */
   align(domain: DomainRecord): Promise<DomainRecord>;
-  /** The current embedding version and its dimensions; undefined until the model has been seen. */
+  /** Returns the current embedding version and its dimensions; undefined until the model has been available. */
   current(): Promise<{ readonly version: number; readonly dimensions: number } | undefined>;
 }
 
-/** Contents of more chunks than this are passed to the embedder in parts: one failure does not cost all of them. */
+/** Chunks passed to the embedder in one call. A failure then affects only part of a long content. */
 const CHUNKS_PER_CALL = 64;
 
-/** A chunk of so few UTF-16 code units that is too long for a model says that something else is wrong. */
-const SMALLEST_CUT = 32;
+/**
+ * Minimum length of a chunk that is split, in UTF-16 code units. If a shorter one is too long for the model, it has
+ * another fault.
+ */
+const MIN_SPLIT_LENGTH = 32;
 
-/** A part of a content, in UTF-16 code units. */
+/** A part of a content. `start` is in UTF-16 code units. */
 interface Piece {
   readonly start: number;
   readonly text: string;
@@ -63,17 +66,17 @@ interface EmbeddedPiece extends Piece {
   readonly vector: Float32Array;
 }
 
-/** @param dependencies `embedders`: where domains may choose a model; without it all have that of `embedder`. */
+/** @param dependencies `embedders` provides other models; without it every domain uses the model of `embedder`. */
 export function createContentEmbedder(dependencies: {
   readonly embedder: Embedder;
   readonly embedders?: Pick<Embedders, "of">;
-  readonly repository: Repository;
+  readonly repository: EmbeddingVersionStore;
   readonly logger: Logger;
 }): ContentEmbedder {
   const { embedder, embedders, repository, logger } = dependencies;
-  /** Of other choices, by their embedder: one that was closed is not used again. */
+  /** Content embedders of other models by their embedder, so that a closed embedder is not used again. */
   const others = new WeakMap<Embedder, ContentEmbedder>();
-  /** Version numbers by space, of which the embedder makes one for each it comes to: asked from the catalogue once each. */
+  /** Version numbers by space. Each space is looked up in the catalogue once. */
   const versions = new WeakMap<EmbeddingSpace, Promise<number>>();
 
   async function current() {
@@ -88,16 +91,16 @@ export function createContentEmbedder(dependencies: {
     return { version: await version, dimensions: space.dimensions };
   }
 
-  /** The version of vectors that were made between two looks at the space; a model swapped meanwhile is a failure. */
-  async function inOneVersion<T>(make: () => Promise<T>): Promise<{ made: T; version: number }> {
+  /** Returns embeddings with their version. Fails if the model changes while it embeds. */
+  async function inOneVersion<T>(embed: () => Promise<T>): Promise<{ result: T; version: number }> {
     const before = embedder.space();
-    const made = await make();
+    const result = await embed();
     if (before !== undefined && before !== embedder.space()) {
-      throw new EmbedError("unavailable", "the embedding model changed while it embedded");
+      throw new EmbedError("unavailable", "the embedding model changed during the call");
     }
     const now = await current();
     if (now === undefined) throw new EmbedError("unavailable", "the embedding model is not known yet");
-    return { made, version: now.version };
+    return { result, version: now.version };
   }
 
   async function embedPieces(
@@ -110,7 +113,8 @@ export function createContentEmbedder(dependencies: {
       const texts = pieces.map((piece) => piece.text);
       vectors = await embedder.embed(texts, role, signal);
     } catch (error) {
-      const halves = error instanceof EmbedError && error.kind === "too-long" ? cutInTwo(pieces) : undefined;
+      const halves =
+        error instanceof EmbedError && error.kind === "too-long" ? splitInTwo(pieces) : undefined;
       if (halves === undefined) throw error;
       const embedded: EmbeddedPiece[] = [];
       for (const half of halves) embedded.push(...(await embedPieces(half, role, signal)));
@@ -146,7 +150,7 @@ export function createContentEmbedder(dependencies: {
     async embedContent(content, signal) {
       const pieces = piecesOf({ start: 0, text: content }, embedder.maxChunkLength);
       if (pieces.length === 0) throw new EmbedError("rejected", "the content has no text to embed");
-      const { made, version } = await inOneVersion(async () => {
+      const { result, version } = await inOneVersion(async () => {
         const embedded: EmbeddedPiece[] = [];
         for (let first = 0; first < pieces.length; first += CHUNKS_PER_CALL) {
           embedded.push(
@@ -155,15 +159,15 @@ export function createContentEmbedder(dependencies: {
         }
         return embedded;
       });
-      return { version, chunks: chunksFrom(content, made) };
+      return { version, chunks: chunksFrom(content, result) };
     },
 
     async embedQuery(query, signal) {
       const whole = { start: 0, text: query };
       const pieces =
         query.length > embedder.maxChunkLength ? piecesOf(whole, embedder.maxChunkLength) : [whole];
-      const { made, version } = await inOneVersion(() => embedPieces(pieces, "query", signal));
-      return { vector: commonDirection(made), version };
+      const { result, version } = await inOneVersion(() => embedPieces(pieces, "query", signal));
+      return { vector: meanDirection(result), version };
     },
 
     async align(domain) {
@@ -171,30 +175,32 @@ export function createContentEmbedder(dependencies: {
       if (now === undefined || domain.embeddingVersion === now.version) return domain;
       logger.info(
         { domain: domain.name, from: domain.embeddingVersion, to: now.version },
-        "domain moves to another embedding version",
+        "switching a domain to another embedding version",
       );
-      const moved = await repository.useEmbeddingVersion(domain.name, now.version, now.dimensions);
-      // The model may have changed while that was written, after a worker has moved the domains it knew.
-      return await contents.align(moved);
+      const switched = await repository.useEmbeddingVersion(domain.name, now.version, now.dimensions);
+      // The model may have changed in the meantime, after the worker has switched the domains that it knew.
+      return await contents.align(switched);
     },
   };
   return contents;
 }
 
-/** How long a call may wait for the embedder: its budget, and never more than half of what its deadline leaves. */
+/** Returns how long a call may wait for the embedder: its budget, but at most half of the time until its deadline. */
 export function embedBudget(budgetMs: number, remainingMs: number | undefined): number {
   return remainingMs === undefined ? budgetMs : Math.max(0, Math.min(budgetMs, remainingMs / 2));
 }
 
-/** Two halves of a list; of a single piece, its text cut anew. Undefined if it is too short to be cut. */
-function cutInTwo(pieces: readonly Piece[]): Piece[][] | undefined {
+/**
+ * Returns the two halves of a list, or a single piece split by its text. Undefined if that is too short to be split.
+ */
+function splitInTwo(pieces: readonly Piece[]): Piece[][] | undefined {
   const [only] = pieces;
   if (only === undefined) return undefined;
   if (pieces.length > 1) {
     const middle = Math.ceil(pieces.length / 2);
     return [pieces.slice(0, middle), pieces.slice(middle)];
   }
-  if (only.text.length <= SMALLEST_CUT) return undefined;
+  if (only.text.length <= MIN_SPLIT_LENGTH) return undefined;
   return [piecesOf(only, Math.ceil(only.text.length / 2))];
 }
 
@@ -204,8 +210,8 @@ function piecesOf(whole: Piece, maxLength: number): Piece[] {
     .filter((piece) => /\S/u.test(piece.text));
 }
 
-/** The mean of the embeddings at unit length; of a single one, itself. */
-function commonDirection(pieces: readonly EmbeddedPiece[]): Float32Array {
+/** Returns the mean of the embeddings, weighted by length and of unit length. */
+function meanDirection(pieces: readonly EmbeddedPiece[]): Float32Array {
   const [first, ...others] = pieces;
   if (first === undefined) throw new EmbedError("rejected", "the query has no text to embed");
   if (others.length === 0) return first.vector;
@@ -214,11 +220,11 @@ function commonDirection(pieces: readonly EmbeddedPiece[]): Float32Array {
     for (const [n, value] of vector.entries()) sum[n] = (sum[n] ?? 0) + value * text.length;
   }
   const length = Math.hypot(...sum);
-  // Pieces that cancel each other out point nowhere.
+  // Opposite embeddings cancel each other out.
   return length === 0 ? first.vector : Float32Array.from(sum, (value) => value / length);
 }
 
-/** With offsets in code points, as the database and other languages count them. */
+/** Converts offsets to code points, which the database and other languages count. */
 function chunksFrom(content: string, pieces: readonly EmbeddedPiece[]): EmbeddedChunk[] {
   const wide = /[\ud800-\udbff]/.test(content);
   const codePoints = (text: string) => (wide ? [...text].length : text.length);

@@ -1,67 +1,70 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "../../util/logger.ts";
 import { type DomainRecord, StaleDomainError } from "../model/domain.ts";
+import type { DomainStore } from "../model/domain-store.ts";
 import type { Embedders } from "../model/embedder.ts";
 import { EmbedError } from "../model/embedder.ts";
-import type { PendingMemory } from "../model/embedding-queue.ts";
+import type { EmbeddingQueue, PendingMemory } from "../model/embedding-queue.ts";
 import { isAbort, ServiceError } from "../model/errors.ts";
-import type { Repository } from "../model/repository.ts";
 import type { ContentEmbedder } from "./content-embedder.ts";
 
-/** Memories a worker takes at once: two full batches of the scheduler. */
-const CLAIM = 64;
-/** A worker that dies gives its memories back after this; one that lives prolongs it. */
+/** Memories leased at once: two full batches of the scheduler. */
+const LEASE_SIZE = 64;
+/** Duration of a lease. A running worker extends it; the memories of a worker that dies become due after it. */
 const LEASE_MS = 30_000;
-/** Least time between looks at all domains, for work that other servers left. */
+/** Minimum interval between sweeps of all domains, which find work that other servers have left. */
 const SWEEP_MS = 2_000;
-/** A look at thousands of domains takes a while: the next one waits so many times longer than the last one took. */
-const SWEEP_REST = 50;
-/** Pause after a failure of the database. */
+/** The interval is at least this many times the duration of the last sweep, which is long for thousands of domains. */
+const SWEEP_INTERVAL_FACTOR = 50;
+/** Pause after an error of the database. */
 const RETRY_MS = 2_000;
-/** After so many tries of its own a memory is marked as failed. */
+/** A memory is marked as failed after this many attempts that failed because of it. */
 const MAX_ATTEMPTS = 5;
-/** Pause before the next try of a memory whose embedding failed, times its attempts. */
-const BACK_OFF_MS = 5_000;
+/** Pause before the next attempt of a memory, multiplied by its attempts. */
+const BACKOFF_MS = 5_000;
 
 export interface EmbeddingWorker {
-  /** Looks at this domain soon. */
+  /** Checks this domain now instead of in the next sweep. */
   notify(domain: string): void;
   close(): Promise<void>;
 }
 
-/** A domain to look for work in. */
+/** A domain to embed pending memories of. */
 interface Turn {
-  readonly own: ContentEmbedder;
+  readonly embedder: ContentEmbedder;
   readonly domain: string;
   readonly version: number;
 }
 
-/** Embeds what is pending, in the background, on as many servers as there are. */
+/** Starts embedding pending memories in the background. Any number of servers share the work. */
 export function startEmbeddingWorker(dependencies: {
-  readonly repository: Repository;
+  readonly repository: DomainStore & EmbeddingQueue;
   readonly contents: ContentEmbedder;
-  /** Available: worth looking for work. */
-  readonly embedder: Pick<Embedders, "status" | "onAvailable">;
+  /** The worker pauses while no embedder is available. */
+  readonly embedders: Pick<Embedders, "status" | "onAvailable">;
   readonly logger: Logger;
-  /** Told which domains there are, whenever they are looked at. */
+  /** Called with all domains whenever the worker has listed them. */
   readonly onDomains?: (domains: readonly DomainRecord[]) => void;
-  /** How long other workers leave alone what this one has taken and not prolonged. Default 30,000. */
+  /** Duration of a lease. Defaults to 30,000. */
   readonly leaseMs?: number;
 }): EmbeddingWorker {
-  const { repository, contents, embedder, logger, onDomains, leaseMs = LEASE_MS } = dependencies;
+  const { repository, contents, embedders, logger, onDomains, leaseMs = LEASE_MS } = dependencies;
   const stop = new AbortController();
   const due = new Set<string>();
   let sweepDue = true;
   let sweepMs = SWEEP_MS;
-  /** The version this server has moved each domain to. Once each: two servers with two models would fight. */
+  /**
+   * The version to which this server has switched each domain. Once only, or two servers with two models would
+   * alternate.
+   */
   const aligned = new Map<string, number>();
-  /** Domains that something was wrong with, and until when they are left alone. */
-  const resting = new Map<string, number>();
+  /** Domains that have failed, with the time until which they are skipped. */
+  const skippedUntil = new Map<string, number>();
   let wake = () => {};
 
-  const unsubscribe = embedder.onAvailable(() => {
+  const unsubscribe = embedders.onAvailable(() => {
     sweepDue = true;
-    resting.clear();
+    skippedUntil.clear();
     wake();
   });
   stop.signal.addEventListener("abort", () => wake(), { once: true });
@@ -71,12 +74,12 @@ export function startEmbeddingWorker(dependencies: {
     let pausing = false;
     while (!stop.signal.aborted) {
       try {
-        if (embedder.status().available) await embedDue();
+        if (embedders.status().available) await embedDue();
         pausing = false;
       } catch (error) {
         if (stop.signal.aborted) return;
-        // Once: while the database is away it happens every two seconds.
-        if (!pausing) logger.warn({ err: error }, "embedding worker pauses");
+        // Logged once, because it happens every two seconds while the database is unavailable.
+        if (!pausing) logger.warn({ err: error }, "cannot embed pending memories; retrying every 2 s");
         pausing = true;
         sweepDue = true;
         await sleep(RETRY_MS, undefined, { signal: stop.signal }).catch(() => {});
@@ -87,7 +90,7 @@ export function startEmbeddingWorker(dependencies: {
   }
 
   async function waitForWork(): Promise<void> {
-    if (stop.signal.aborted || (embedder.status().available && (due.size > 0 || sweepDue))) return;
+    if (stop.signal.aborted || (embedders.status().available && (due.size > 0 || sweepDue))) return;
     const timer = AbortSignal.timeout(sweepMs);
     await new Promise<void>((resolve) => {
       wake = resolve;
@@ -97,102 +100,103 @@ export function startEmbeddingWorker(dependencies: {
   }
 
   /**
-   * Gives each domain that is due one turn: of a large one that is embedded anew the others do not wait for the end, nor do
-   * they for one that fails.
+   * Gives each domain that is due one turn, so that no domain waits until a large one is completely embedded, or for
+   * one that fails.
    */
   async function embedDue(): Promise<void> {
     const sweep = sweepDue;
     sweepDue = false;
-    // Taken now: who calls from here on waits for the next round.
-    const called = new Set(due);
+    // Domains that are notified from here on wait for the next round.
+    const notified = new Set(due);
     due.clear();
     const domains = await repository.listDomains(stop.signal);
     onDomains?.(domains);
-    // All are moved first: what is stored into a domain meanwhile would be found by its words only.
+    // Switches all domains first. Semantic search would not find a memory stored in a domain that is not switched yet.
     const turns: Turn[] = [];
     for (const domain of domains) {
       await attempt(domain.name, async () => {
-        const turn = await turnOf(domain, sweep || called.has(domain.name));
+        const turn = await turnOf(domain, sweep || notified.has(domain.name));
         if (turn !== undefined) turns.push(turn);
       });
     }
-    let lookedMs = 0;
+    let sweepDurationMs = 0;
     for (const turn of turns) {
       await attempt(turn.domain, async () => {
         const startedAt = performance.now();
         if (await embedSome(turn)) due.add(turn.domain);
-        else lookedMs += performance.now() - startedAt;
-        resting.delete(turn.domain);
+        else sweepDurationMs += performance.now() - startedAt;
+        skippedUntil.delete(turn.domain);
       });
     }
-    if (sweep) sweepMs = Math.round(Math.max(SWEEP_MS, Math.min(LEASE_MS, SWEEP_REST * lookedMs)));
+    if (sweep)
+      sweepMs = Math.round(Math.max(SWEEP_MS, Math.min(LEASE_MS, SWEEP_INTERVAL_FACTOR * sweepDurationMs)));
   }
 
-  /** Lets a domain that fails rest, unless all would. */
+  /** Skips a domain that fails for a while, unless the failure concerns all domains. */
   async function attempt(domain: string, work: () => Promise<void>): Promise<void> {
-    if ((resting.get(domain) ?? 0) > performance.now()) return;
+    if ((skippedUntil.get(domain) ?? 0) > performance.now()) return;
     try {
       await work();
     } catch (error) {
       if (isAbort(error)) throw error;
       if (error instanceof ServiceError && error.reason === "DOMAIN_NOT_FOUND") return;
       if (error instanceof ServiceError && error.reason === "DATABASE_UNAVAILABLE") throw error;
-      if (!resting.has(domain))
-        logger.warn({ err: error, domain }, "embedding worker leaves a domain alone for a while");
-      resting.set(domain, performance.now() + RETRY_MS);
+      if (!skippedUntil.has(domain))
+        logger.warn({ err: error, domain }, "cannot embed the memories of a domain; skipping it for 2 s");
+      skippedUntil.set(domain, performance.now() + RETRY_MS);
     }
   }
 
-  /** Moves the domain to the version of now if need be; undefined if there is nothing to look for in it. */
-  async function turnOf(domain: DomainRecord, called: boolean): Promise<Turn | undefined> {
-    const own = contents.of(domain);
-    const version = (await own.current())?.version;
-    // It tells when it is there, which is a reason to look at all domains.
-    if (version === undefined || !own.available()) return undefined;
-    const moves = aligned.get(domain.name) !== version;
-    if (!moves && !called) return undefined;
+  /** Switches the domain to the current version if necessary. Returns undefined if the domain needs no turn. */
+  async function turnOf(domain: DomainRecord, isDue: boolean): Promise<Turn | undefined> {
+    const embedder = contents.of(domain);
+    const version = (await embedder.current())?.version;
+    // A model that becomes available causes a sweep.
+    if (version === undefined || !embedder.available()) return undefined;
+    const switches = aligned.get(domain.name) !== version;
+    if (!switches && !isDue) return undefined;
     const { embeddingVersion } =
-      moves || domain.embeddingVersion === undefined ? await own.align(domain) : domain;
+      switches || domain.embeddingVersion === undefined ? await embedder.align(domain) : domain;
     aligned.set(domain.name, version);
-    return embeddingVersion === version ? { own, domain: domain.name, version } : undefined;
+    return embeddingVersion === version ? { embedder, domain: domain.name, version } : undefined;
   }
 
-  /** Returns whether there was something to do. */
-  async function embedSome({ own, domain, version }: Turn): Promise<boolean> {
+  /** Returns whether the domain had pending memories. */
+  async function embedSome({ embedder, domain, version }: Turn): Promise<boolean> {
     stop.signal.throwIfAborted();
-    // Embeddings of another model would be refused here for ever: the domain has to move first.
-    if ((await own.current())?.version !== version) {
+    // The domain would refuse embeddings of another model, so it has to be switched first.
+    if ((await embedder.current())?.version !== version) {
       sweepDue = true;
       return true;
     }
-    const memories = await repository.claimPending(domain, version, CLAIM, leaseMs);
+    const memories = await repository.claimPending(domain, version, LEASE_SIZE, leaseMs);
     if (memories.length === 0) return false;
-    const left = await embedClaimed(own, domain, memories);
+    const left = await embedLeased(embedder, domain, memories);
     if (left.length > 0) {
-      // Of a server that stops, at once: others are waiting for work.
+      // A server that stops releases them at once, for other servers.
       await repository.postponeEmbedding(domain, left, stop.signal.aborted ? 0 : RETRY_MS, false);
     }
     logger.debug({ domain, memories: memories.length - left.length }, "embedded pending memories");
     return true;
   }
 
-  /** Returns the ids of those that the embedder was away for. */
-  async function embedClaimed(
-    own: ContentEmbedder,
+  /** Returns the ids of the memories that could not be embedded because the embedder was unavailable. */
+  async function embedLeased(
+    embedder: ContentEmbedder,
     domain: string,
     memories: readonly PendingMemory[],
   ): Promise<string[]> {
     const waiting = new Set(memories.map((memory) => memory.id));
-    let prolonged: Promise<void> | undefined;
+    let extended: Promise<void> | undefined;
     const timer = setInterval(() => {
-      prolonged = repository
+      extended = repository
         .postponeEmbedding(domain, [...waiting], leaseMs, true)
-        .catch((error: unknown) => logger.debug({ err: error, domain }, "a claim was not prolonged"));
+        .catch((error: unknown) => logger.debug({ err: error, domain }, "could not extend a lease"));
     }, leaseMs / 3);
     try {
       const left = await Promise.all(
         memories.map(async (memory) => {
-          const done = await embedOne(own, domain, memory);
+          const done = await embedOne(embedder, domain, memory);
           waiting.delete(memory.id);
           return done ? [] : [memory.id];
         }),
@@ -200,30 +204,37 @@ export function startEmbeddingWorker(dependencies: {
       return left.flat();
     } finally {
       clearInterval(timer);
-      // It must not overtake that they are given back.
-      await prolonged;
+      // The extension must not follow the release of the same memories.
+      await extended;
     }
   }
 
-  /** Returns false if the embedder was away: the memory stays as it is. */
-  async function embedOne(own: ContentEmbedder, domain: string, memory: PendingMemory): Promise<boolean> {
+  /** Returns false if the embedder was unavailable. The memory stays pending. */
+  async function embedOne(
+    embedder: ContentEmbedder,
+    domain: string,
+    memory: PendingMemory,
+  ): Promise<boolean> {
     try {
-      const embedding = await own.embedContent(memory.content, stop.signal);
+      const embedding = await embedder.embedContent(memory.content, stop.signal);
       const written = await repository.completeEmbedding(domain, memory, embedding);
-      // Changed meanwhile: what it is now must not wait for the end of a lease that was prolonged for what it was.
+      // The memory was changed in the meantime. Its new content must not wait for the end of the extended lease.
       if (!written) await repository.postponeEmbedding(domain, [memory.id], 0, false);
     } catch (error) {
       if (isAbort(error)) return false;
-      // Made again meanwhile, or moved by another server: the memory, if it is there, is due again soon.
+      // The domain was recreated or switched by another server. If the memory still exists, it becomes due again soon.
       if (error instanceof StaleDomainError) return false;
       if (!(error instanceof EmbedError)) throw error;
       if (error.kind === "unavailable" || error.kind === "model-missing") return false;
-      // Of nothing but white space there is nothing to try again.
+      // A memory that contains only white space can never be embedded.
       if (memory.attempts < MAX_ATTEMPTS && /\S/u.test(memory.content)) {
-        await repository.postponeEmbedding(domain, [memory.id], BACK_OFF_MS * memory.attempts, true);
+        await repository.postponeEmbedding(domain, [memory.id], BACKOFF_MS * memory.attempts, true);
       } else {
         await repository.failEmbedding(domain, memory, error.message);
-        logger.warn({ domain, id: memory.id, reason: error.message }, "memory cannot be embedded");
+        logger.warn(
+          { domain, id: memory.id, reason: error.message },
+          "memory cannot be embedded; marked as failed",
+        );
       }
     }
     return true;

@@ -40,8 +40,8 @@ export interface InlineEmbedder {
     signal: AbortSignal,
   ): Promise<DomainRecord>;
   /**
-   * Checks a caller-supplied embedding for a domain that would have to be created: a refused embedding creates no domain.
-   * Accepts any embedding if the domain exists.
+   * Checks a caller-supplied embedding for a domain that would have to be created: a refused embedding creates no
+   * domain. Accepts any embedding if the domain exists.
    *
    * @param path Path of the embedding's field, for the error.
    * @throws ServiceError INVALID_ARGUMENT
@@ -141,7 +141,8 @@ export function createInlineEmbedder(dependencies: {
       if (supplied !== undefined) assertCompatible(supplied, domain, "embedding");
       return {
         chunkCount: done?.chunks.length ?? contents.of(domain).countChunks(content),
-        // Searches would never find an embedding of another version. A server with the domain's model embeds the memory.
+        // Searches would never find an embedding of another version. A server with the domain's model embeds the
+        // memory.
         embedding: done?.version === domain.embeddingVersion ? done : undefined,
         leaseMs: running === undefined ? 0 : LATE_EMBEDDING_LEASE_MS,
       };

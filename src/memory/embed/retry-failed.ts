@@ -1,19 +1,19 @@
 import type { CallContext } from "../model/call-context.ts";
-import type { RetryStep } from "../model/embedding-queue.ts";
+import type { DomainStore } from "../model/domain-store.ts";
+import type { EmbeddingQueue, RetryStep } from "../model/embedding-queue.ts";
 import { domainNotFound } from "../model/errors.ts";
 import type { Filter } from "../model/filter.ts";
-import type { Repository } from "../model/repository.ts";
 
 export interface RetryFailedCommand {
   readonly domain: string;
-  /** Undefined: all that failed. */
+  /** Undefined for all failed memories. */
   readonly filter: Filter | undefined;
 }
 
 /**
- * Returns how many memories were made pending.
+ * Returns the number of memories that became pending.
  *
- * @param onStep told how many they are so far.
+ * @param onStep Called with the number so far.
  * @throws ServiceError DOMAIN_NOT_FOUND
  */
 export type RetryFailed = (
@@ -22,13 +22,13 @@ export type RetryFailed = (
   onStep?: (retried: bigint) => void,
 ) => Promise<bigint>;
 
-/** Memories changed by one statement: on the embedded engine everybody else waits for it. */
+/** Memories changed by one statement. On the embedded engine every other call waits for it. */
 const STEP = 1_000;
 
-/** Makes memories pending whose embedding failed for good, in steps that commit by themselves. */
+/** Creates RetryFailed, which makes failed memories pending in steps, each its own transaction. */
 export function createRetryFailed(dependencies: {
-  readonly repository: Repository;
-  /** Told of a domain that has pending memories again. */
+  readonly repository: DomainStore & EmbeddingQueue;
+  /** Called with the domain that has pending memories again. */
   readonly onPending: (domain: string) => void;
 }): RetryFailed {
   const { repository, onPending } = dependencies;

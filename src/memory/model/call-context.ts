@@ -1,6 +1,7 @@
-/** What a use case knows of the call it serves. */
+/** The context of a call. */
 export interface CallContext {
+  /** Aborts when the caller leaves, the deadline passes or the server shuts down. */
   readonly signal: AbortSignal;
-  /** Milliseconds left until the caller's deadline; undefined: none. */
+  /** Milliseconds until the caller's deadline; undefined if it has none. */
   readonly remainingMs: number | undefined;
 }

@@ -1,8 +1,9 @@
 import type { DomainRecord } from "./domain.ts";
 import { assertNoViolations, type FieldViolation } from "./errors.ts";
 
-/** An embedding that a caller has made, of unit length. Comparable only with others of its version. */
+/** A caller-supplied embedding. Comparable only with embeddings of the same version. */
 export interface CallerEmbedding {
+  /** Float32Array of unit length. */
   readonly vector: Float32Array;
   readonly version: number;
 }
@@ -10,26 +11,27 @@ export interface CallerEmbedding {
 type Space = Pick<DomainRecord, "embeddingVersion" | "dimensions">;
 
 /**
- * Whether the domain uses the embedding's version, and how many dimensions that has. `path` is that of its field.
+ * Checks that a domain uses the version of an embedding, and that the embedding has the dimensions of the domain.
  *
+ * @param path Path of the embedding's field, for the error.
  * @throws ServiceError INVALID_ARGUMENT
  */
-export function assertCompatible(own: CallerEmbedding, space: Space, path: string): void {
-  assertNoViolations(ownEmbeddingViolations(own, space, path));
+export function assertCompatible(embedding: CallerEmbedding, space: Space, path: string): void {
+  assertNoViolations(compatibilityViolations(embedding, space, path));
 }
 
-function ownEmbeddingViolations(
+function compatibilityViolations(
   { vector, version }: CallerEmbedding,
   { embeddingVersion, dimensions }: Space,
   path: string,
 ): FieldViolation[] {
   if (version !== embeddingVersion) {
-    const used = embeddingVersion === undefined ? "which has none yet" : `as ${embeddingVersion}`;
-    const description = `must be one that the domain uses, ${used}, is ${version}`;
+    const used = embeddingVersion === undefined ? "which has none yet" : `which is ${embeddingVersion}`;
+    const description = `must be the embedding version of the domain, ${used}; is ${version}`;
     return [{ field: `${path}.embedding_version`, description }];
   }
   if (dimensions !== undefined && vector.length !== dimensions) {
-    const description = `must have ${dimensions} numbers, as the embedding version has, has ${vector.length}`;
+    const description = `must have the ${dimensions} dimensions of the embedding version, has ${vector.length}`;
     return [{ field: `${path}.values`, description }];
   }
   return [];

@@ -55,11 +55,14 @@ export interface DomainStore {
 export interface EmbeddingVersionStore {
   /** Returns the records of these version numbers. Unknown numbers are missing. */
   readEmbeddingVersions(versions: readonly number[], signal?: AbortSignal): Promise<EmbeddingVersionRecord[]>;
-  /** Returns the version number of this space and chunker, and registers it if it is new. Spaces with different probes differ. */
+  /**
+   * Returns the version number of this space and chunker, and registers it if it is new. Spaces with different probes
+   * differ.
+   */
   registerEmbeddingVersion(space: EmbeddingSpace, chunker: number): Promise<number>;
   /**
-   * Makes searches of the domain use this version. Embeddings of other dimensions are deleted, and their memories become
-   * pending.
+   * Makes searches of the domain use this version. Embeddings of other dimensions are deleted, and their memories
+   * become pending.
    */
   useEmbeddingVersion(domain: string, version: number, dimensions: number): Promise<DomainRecord>;
 }
@@ -69,8 +72,8 @@ export interface ReindexQueue {
   /** Lists the names of the domains that need reindexing. */
   listReindexing(signal?: AbortSignal): Promise<string[]>;
   /**
-   * Reindexes the texts of up to `limit` further memories. Returns false if none are left or another server reindexes the
-   * domain.
+   * Reindexes the texts of up to `limit` further memories. Returns false if none are left or another server reindexes
+   * the domain.
    *
    * @throws ServiceError DOMAIN_NOT_FOUND
    */

@@ -65,7 +65,10 @@ export interface EmbeddingVersionRecord extends EmbeddingSpace {
   readonly chunker: number;
 }
 
-/** The cached domain was out of date: another server has recreated it, or changed its dimensions. Retry with the current one. */
+/**
+ * The cached domain was out of date: another server has recreated it, or changed its dimensions. Retry with the current
+ * one.
+ */
 export class StaleDomainError extends ServiceError {
   constructor(domain: string, cause: unknown) {
     super("CONFLICT", `domain "${domain}" was changed concurrently`, {

@@ -31,8 +31,8 @@ export interface MemoryDraft extends MemoryFields {
   /** Number of chunks; for a pending memory, an estimate. */
   readonly chunkCount: number;
   /**
-   * The embeddings; "keep" for those of the row that the draft replaces (same content); undefined for a pending memory, which
-   * no worker takes before `leaseMs` have passed.
+   * The embeddings; "keep" for those of the row that the draft replaces (same content); undefined for a pending memory,
+   * which no worker takes before `leaseMs` have passed.
    */
   readonly embedding: ContentEmbedding | "keep" | undefined;
   /** Keeps the expiry of the row that the draft replaces. Writing the same `ttl` again would restart it. */

@@ -44,8 +44,8 @@ export class EmbedError extends Error {
 /** Port: an embedding model. */
 export interface Embedder {
   /**
-   * Embeds `texts` and returns, in order, a Float32Array of `space().dimensions` for each: finite and of unit length. One
-   * failing text fails the call.
+   * Embeds `texts` and returns, in order, a Float32Array of `space().dimensions` for each: finite and of unit length.
+   * One failing text fails the call.
    *
    * @throws EmbedError; the signal's reason if it aborts, while the work may continue for other callers.
    */
@@ -60,7 +60,10 @@ export interface Embedder {
   /** Returns the state for health checks and logs. `reason` is one sentence for an operator. */
   status(): { readonly available: boolean; readonly reason: string };
 
-  /** Calls `listener` whenever the embedder becomes available or its space changes. Returns a function that unsubscribes. */
+  /**
+   * Calls `listener` whenever the embedder becomes available or its space changes. Returns a function that
+   * unsubscribes.
+   */
   onAvailable(listener: () => void): () => void;
 
   close(): Promise<void>;

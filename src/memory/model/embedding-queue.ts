@@ -28,12 +28,13 @@ export interface RetryStep {
 /** Port: the memories that wait for their embedding. All servers of a database share the queue. */
 export interface EmbeddingQueue {
   /**
-   * Leases up to `limit` memories whose embedding is due, for `leaseMs`. Returns fewer, but at least one, if they are long.
+   * Leases up to `limit` memories whose embedding is due, for `leaseMs`. Returns fewer, but at least one, if they are
+   * long.
    */
   claimPending(domain: string, version: number, limit: number, leaseMs: number): Promise<PendingMemory[]>;
   /**
-   * Writes the embedding of a memory, unless its content has changed or another embedding of this version was written in the
-   * meantime. Returns whether it was written.
+   * Writes the embedding of a memory, unless its content has changed or another embedding of this version was written
+   * in the meantime. Returns whether it was written.
    */
   completeEmbedding(
     domain: string,

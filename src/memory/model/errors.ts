@@ -86,7 +86,7 @@ export function domainNotFound(name: string, cause?: unknown): ServiceError {
 
 /** Returns the error for a memory that does not exist. */
 export function memoryNotFound(domain: string, id: string): ServiceError {
-  return new ServiceError("MEMORY_NOT_FOUND", `memory "${id}" not found in domain "${domain}"`, {
+  return new ServiceError("MEMORY_NOT_FOUND", `memory "${id}" does not exist in domain "${domain}"`, {
     metadata: { domain, id },
   });
 }

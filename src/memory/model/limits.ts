@@ -1,66 +1,69 @@
 /**
- * The bounds of requests, as the comments of their fields in proto/ promise them. They apply to requests, not to
- * rows: imported memories may lie outside.
+ * The limits of requests, which the comments of their fields in proto/ document. They apply to requests, not to stored
+ * memories: imported memories may exceed them.
  */
 export const LIMITS = {
-  /** UTF-8 bytes of a memory's content. */
+  /** Size of a content in UTF-8 bytes. */
   contentBytes: 1024 * 1024,
-  /** UTF-8 bytes of a query. */
+  /** Size of a query in UTF-8 bytes. */
   queryBytes: 8 * 1024,
   idLength: 50,
-  /** As DOMAIN_NAME says. */
+  /** The length that DOMAIN_NAME allows. */
   domainLength: 40,
-  /** Of a domain's description. */
+  /** Length of a domain's description. */
   descriptionLength: 1_024,
   sourceLength: 256,
   tagCount: 64,
   tagLength: 64,
-  /** UTF-8 bytes of metadata as JSON. */
+  /** Size of metadata as JSON in UTF-8 bytes. */
   metadataBytes: 64 * 1024,
-  /** Nesting of objects and lists in metadata; a flat object has depth 1. */
+  /** Depth of nested objects and lists in metadata. A flat object has depth 1. */
   metadataDepth: 16,
   searchLimit: 1_000,
   streamLimit: 10_000,
   searchDomains: 16,
-  /** Numbers of an embedding: pgvector's bound for a column. */
+  /** Dimensions of an embedding: the limit of a pgvector column. */
   dimensions: 16_000,
-  /** A filter that is one condition has depth 1. */
+  /** Depth of nested filters. A single condition has depth 1. */
   filterDepth: 8,
   filterConditions: 128,
-  /** Entries of each list of values in a filter. */
+  /** Number of entries in each list of values in a filter. */
   filterValues: 1_000,
-  /** Characters of each string in a filter. */
+  /** Length of each string in a filter. */
   filterStringLength: 1_024,
-  /** Keys of a path into metadata. */
+  /** Number of keys in a path into metadata. */
   filterPathKeys: 16,
   rankingWeight: 100,
-  /** Of reciprocal rank fusion. */
+  /** The constant `k` of reciprocal rank fusion. */
   rankingK: 1_000,
-  /** Of recency. */
+  /** Minimum half-life of the recency boost. */
   halfLifeSeconds: 1n,
   importanceWeight: 10,
   pageSize: 1_000,
   batchItems: 1_000,
-  /** Rejections that an import tells of. */
+  /** Number of rejections in the report of an import. */
   importRejections: 1_000,
-  /** Bytes of one request message, gRPC's usual maximum. */
+  /** Size of a message in bytes: the default maximum of gRPC. */
   messageBytes: 4 * 1024 * 1024,
-  /** A century: longer than any server, short enough for every clock. */
+  /** 100 years. */
   ttlSeconds: 3_153_600_000n,
 } as const;
 
-/** Hits of a Search that names no limit: the plan's `limit=5`. */
+/** Default limit of a Search. */
 export const DEFAULT_LIMIT = 5;
-/** Hits of a StreamSearch that names no limit. */
+/** Default limit of a StreamSearch. */
 export const DEFAULT_STREAM_LIMIT = 100;
 
-/** Memories of a page that names no size. */
+/** Default page size of List. */
 export const DEFAULT_PAGE_SIZE = 50;
-/** Of a message, what is left to its repeated part. */
+/** Maximum size of the repeated field of a response; the rest is reserved for its other fields. */
 export const MAX_RESPONSE_BYTES = LIMITS.messageBytes - 64 * 1024;
+
+/** Length of the beginning of a content that List returns instead of the content, in code points. */
+export const PREVIEW_LENGTH = 300;
 
 export const DOMAIN_NAME = /^[a-z][a-z0-9_-]{0,39}$/;
 export const MEMORY_ID = /^[A-Za-z0-9._:-]{1,50}$/;
 
-/** Domains of a page that names no size. */
+/** Default page size of ListDomains. */
 export const DEFAULT_DOMAIN_PAGE_SIZE = 50;

@@ -7,8 +7,8 @@ export interface StoreManyOptions {
   /** Whether to throw the first error of an entry and store nothing. */
   readonly atomic: boolean;
   /**
-   * Time for writing new embeddings, in milliseconds; the vector index takes 1 to 20 ms for each. The remaining memories are
-   * stored as pending, and their writer completes them within `leaseMs`.
+   * Time for writing new embeddings, in milliseconds; the vector index takes 1 to 20 ms for each. The remaining
+   * memories are stored as pending, and their writer completes them within `leaseMs`.
    */
   readonly embeddingsMs: number;
   readonly leaseMs: number;
@@ -29,6 +29,10 @@ export interface ListQuery {
   readonly limit: number;
   /** Whether to read contents, or only their beginnings. */
   readonly content: boolean;
+  /** Maximum size of the page: memories beyond this many bytes of content and metadata are not read. */
+  readonly maxBytes: number;
+  /** Length of the beginning of a content, in code points. */
+  readonly previewLength: number;
 }
 
 export interface ListedMemory {
@@ -63,8 +67,8 @@ export interface DeletionStep {
 }
 
 /**
- * Port: the memories of all domains. Methods throw ServiceError DOMAIN_NOT_FOUND if the domain does not exist, and treat
- * expired memories as nonexistent.
+ * Port: the memories of all domains. Methods throw ServiceError DOMAIN_NOT_FOUND if the domain does not exist, and
+ * treat expired memories as nonexistent.
  */
 export interface MemoryStore {
   /** Returns the memory with its content; undefined if it does not exist. */
@@ -72,8 +76,8 @@ export interface MemoryStore {
   /** Lists memories in order, up to the limit. Returns fewer, but at least one, if they would exceed a message. */
   list(domain: string, query: ListQuery, signal?: AbortSignal): Promise<ListedMemory[]>;
   /**
-   * Returns the chunks of the memories that have an embedding of this version, by id and in order. Memories that have changed
-   * since the given version are missing. The first chunk starts with the content.
+   * Returns the chunks of the memories that have an embedding of this version, by id and in order. Memories that have
+   * changed since the given version are missing. The first chunk starts with the content.
    */
   readEmbeddings(
     domain: string,
@@ -84,9 +88,9 @@ export interface MemoryStore {
   /** Writes a new memory. Returns undefined if its id is taken, or its content where that must be unique. */
   insert(domain: string, draft: MemoryDraft, signal?: AbortSignal): Promise<Memory | undefined>;
   /**
-   * Locks the memory, passes it to `decide` (undefined if it does not exist) and writes the draft that `decide` returns, if
-   * any. Replacing a memory keeps its create time and increments its version. Returns the stored memory. Calls `decide` again
-   * after a conflict.
+   * Locks the memory, passes it to `decide` (undefined if it does not exist) and writes the draft that `decide`
+   * returns, if any. Replacing a memory keeps its create time and increments its version. Returns the stored memory.
+   * Calls `decide` again after a conflict.
    *
    * @throws DuplicateContentError; ServiceError CONFLICT.
    */
@@ -97,8 +101,8 @@ export interface MemoryStore {
     signal?: AbortSignal,
   ): Promise<Memory | undefined>;
   /**
-   * Stores memories of any domains in one transaction. An id must occur only once in a domain. Returns a result for each entry,
-   * in order; for an entry that was not stored, the error.
+   * Stores memories of any domains in one transaction. An id must occur only once in a domain. Returns a result for
+   * each entry, in order; for an entry that was not stored, the error.
    *
    * @throws ServiceError DOMAIN_NOT_FOUND, CONFLICT: nothing was stored, and a retry may succeed.
    */

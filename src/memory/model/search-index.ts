@@ -47,7 +47,10 @@ export interface TextQuery {
   readonly filter?: Filter | undefined;
 }
 
-/** The ranker of a full-text search: the BM25 index of pg_textsearch, or BM25 computed in SQL where that is not available. */
+/**
+ * The ranker of a full-text search: the BM25 index of pg_textsearch, or BM25 computed in SQL where that is not
+ * available.
+ */
 export type TextRanker = "bm25_index" | "bm25_sql";
 
 export interface TextAnswer {

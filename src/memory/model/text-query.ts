@@ -8,18 +8,21 @@ export interface TextTerms {
   readonly excluded: readonly string[];
 }
 
-/** Matches `"phrase"`, `-"phrase"` and `-word` at the start of a word. A quotation mark without a partner is no operator. */
+/**
+ * Matches `"phrase"`, `-"phrase"` and `-word` at the start of a word. A quotation mark without a partner is no
+ * operator.
+ */
 const OPERATOR = /(?<!\S)(-?)(?:"([^"]+)"|“([^“”]+)”)|(?<!\S)-([\p{L}\p{N}]\S*)/gu;
 
 /**
- * A longer query is treated as prose, in which quotation marks and hyphens are punctuation. On CISI, whose queries have up to
- * 1,400 characters, this gives an nDCG@10 of .391 instead of .379, and no empty answers.
+ * A longer query is treated as prose, in which quotation marks and hyphens are punctuation. On CISI, whose queries have
+ * up to 1,400 characters, this gives an nDCG@10 of .391 instead of .379, and no empty answers.
  */
 export const MAX_OPERATOR_LENGTH = 500;
 
 /**
- * Matches a question. Its quotation marks name a title or quote a person, possibly in other words than the memory has: of ten
- * such questions in LoCoMo, four found nothing with quotation marks as operators.
+ * Matches a question. Its quotation marks name a title or quote a person, possibly in other words than the memory has:
+ * of ten such questions in LoCoMo, four found nothing with quotation marks as operators.
  */
 const QUESTION = /[?？؟]\s*$/u;
 

@@ -1,9 +1,9 @@
 import type { CallContext } from "../model/call-context.ts";
+import type { DomainStore } from "../model/domain-store.ts";
 import { domainNotFound, ServiceError } from "../model/errors.ts";
 import type { Filter } from "../model/filter.ts";
-import { MAX_RESPONSE_BYTES } from "../model/limits.ts";
-import type { ListedMemory } from "../model/memory-store.ts";
-import type { Repository } from "../model/repository.ts";
+import { LIMITS, MAX_RESPONSE_BYTES, PREVIEW_LENGTH } from "../model/limits.ts";
+import type { ListedMemory, MemoryStore } from "../model/memory-store.ts";
 import { memoryBytes } from "./message-size.ts";
 import type { PagePosition, PageTokens } from "./page-token.ts";
 
@@ -15,34 +15,36 @@ export interface ListOrder {
 
 export interface ListCommand {
   readonly domain: string;
-  /** Undefined: all memories. */
+  /** Undefined for all memories. */
   readonly filter: Filter | undefined;
   readonly order: ListOrder;
   readonly pageSize: number;
-  /** "": the first page. */
+  /** "" for the first page. */
   readonly pageToken: string;
-  /** Whether to read contents, or their beginnings only. */
+  /** Whether to read contents, or only their beginnings. */
   readonly content: boolean;
 }
 
 export interface MemoryPage {
   readonly memories: readonly ListedMemory[];
-  /** "": this was the last page. */
+  /** "" after the last page. */
   readonly nextPageToken: string;
 }
 
 /** @throws ServiceError DOMAIN_NOT_FOUND, INVALID_PAGE_TOKEN, RESPONSE_TOO_LARGE */
 export type List = (command: ListCommand, call: CallContext) => Promise<MemoryPage>;
 
-/** Lists the memories of a domain by keyset: a page begins after the last memory of the one before, wherever that is. */
+/**
+ * Creates List, which pages by keyset: a page starts after the last memory of the previous page, even if that moved.
+ */
 export function createList(dependencies: {
-  readonly repository: Repository;
+  readonly repository: DomainStore & MemoryStore;
   readonly tokens: PageTokens;
 }): List {
   const { repository, tokens } = dependencies;
   return async (command, { signal }) => {
     const { filter, order } = command;
-    // As it is now: a token of a domain that was dropped must not lead into one of the same name.
+    // The current domain: a page token of a deleted domain must not work in a recreated one.
     const domain = await repository.readDomain(command.domain, signal);
     if (domain === undefined) throw domainNotFound(command.domain);
     const query = ["List", domain.id, order.by, order.descending, filter ?? null];
@@ -50,8 +52,16 @@ export function createList(dependencies: {
 
     const found = await repository.list(
       domain.name,
-      // One more than asked for tells whether there is a next page.
-      { filter, order, after, limit: command.pageSize + 1, content: command.content },
+      {
+        filter,
+        order,
+        after,
+        // One more than requested, which shows whether there is another page.
+        limit: command.pageSize + 1,
+        content: command.content,
+        maxBytes: LIMITS.messageBytes,
+        previewLength: PREVIEW_LENGTH,
+      },
       signal,
     );
     const memories = found.slice(0, Math.min(command.pageSize, countFitting(found)));
@@ -66,14 +76,14 @@ export function createList(dependencies: {
   };
 }
 
-/** How many from the first on fit into an answer. */
+/** Returns how many of the first memories fit into a response. */
 function countFitting(listed: readonly ListedMemory[]): number {
   let bytes = 0;
-  const tooMany = listed.findIndex(({ memory, preview }) => {
+  const overflow = listed.findIndex(({ memory, preview }) => {
     bytes += memoryBytes(memory, preview);
     return bytes > MAX_RESPONSE_BYTES;
   });
-  return tooMany < 0 ? listed.length : tooMany;
+  return overflow < 0 ? listed.length : overflow;
 }
 
 function keyFrom([time, id]: PagePosition) {
@@ -84,7 +94,7 @@ function keyFrom([time, id]: PagePosition) {
 function tooLarge(): ServiceError {
   return new ServiceError(
     "RESPONSE_TOO_LARGE",
-    "the next memory does not fit into one message: set view to VIEW_SNIPPET",
+    "the next memory is larger than a message may be; set view to VIEW_SNIPPET",
     {
       metadata: { field: "view" },
     },

@@ -1,8 +1,8 @@
 import type { JsonObject, JsonValue, Memory } from "../model/memory.ts";
 
 /**
- * Bytes of JSON values as a google.protobuf.Struct: not at all those of their JSON text, where a `0` takes one
- * byte and here eleven.
+ * Returns the size of an object as a google.protobuf.Struct. That differs a lot from its JSON text: `0` takes one byte
+ * there and eleven here.
  */
 export function structBytes(value: JsonObject): number {
   let bytes = 0;
@@ -12,17 +12,20 @@ export function structBytes(value: JsonObject): number {
   return bytes;
 }
 
-/** What a memory takes beside its texts and metadata, at most: times, numbers, tags of fields. */
-const MEMORY_BYTES = 256;
+/** Maximum size of a memory besides its texts and metadata: times, numbers and field tags. */
+const MEMORY_OVERHEAD_BYTES = 256;
 
-/** Bytes of a memory in an answer, or a little more. */
+/** Returns the size of a memory in a response, or slightly more. */
 export function memoryBytes(memory: Memory, preview = ""): number {
   const { id, domain, content, source, tags, embedding } = memory;
   const texts = [id, domain, content, source, ...tags, embedding.failureReason, preview];
-  return texts.reduce((sum, text) => sum + textBytes(text), MEMORY_BYTES + structBytes(memory.metadata));
+  return texts.reduce(
+    (sum, text) => sum + textBytes(text),
+    MEMORY_OVERHEAD_BYTES + structBytes(memory.metadata),
+  );
 }
 
-/** Bytes of a text as a field of a message. */
+/** Returns the size of a text as a field of a message. */
 export function textBytes(text: string): number {
   return fieldBytes(Buffer.byteLength(text));
 }
@@ -36,7 +39,7 @@ function valueBytes(value: JsonValue): number {
   return fieldBytes(structBytes(value));
 }
 
-/** With its tag and its length before it, for the field numbers up to 15. */
+/** Adds the tag and the length of a field. The tag takes one byte for field numbers up to 15. */
 function fieldBytes(length: number): number {
   let bytes = 2 + length;
   for (let rest = length >>> 7; rest > 0; rest >>>= 7) bytes++;

@@ -1,26 +1,26 @@
 import { createHash, createHmac, timingSafeEqual } from "node:crypto";
 import { ServiceError } from "../model/errors.ts";
 
-/** What a page token belongs to: everything of the request that must be the same for the next page. */
+/** The parts of a request that must be the same for the next page. */
 export type PageQuery = readonly unknown[];
 
-/** Where a page ended. */
+/** The position at which a page ended. */
 export type PagePosition = readonly string[];
 
 /**
- * Page tokens that nobody else can make, good on every server that shares the key. A token says where to go on, and is
- * bound to its query without containing it.
+ * Creates and reads page tokens. A token contains a position and a MAC that binds it to its query, so that clients
+ * cannot forge it. It is valid on every server that shares the key.
  */
 export interface PageTokens {
   seal(query: PageQuery, position: PagePosition): Promise<string>;
-  /** @throws ServiceError INVALID_PAGE_TOKEN for everything that `seal` did not make of this query. */
+  /** Returns the position. @throws ServiceError INVALID_PAGE_TOKEN unless `seal` created the token for this query. */
   open(query: PageQuery, token: string, field?: string): Promise<PagePosition>;
 }
 
-/** Bytes of the SHA-256 HMAC that a token carries: 128 bits cannot be guessed. */
+/** Bytes of the SHA-256 HMAC in a token. 128 bits cannot be guessed. */
 const MAC_BYTES = 16;
 
-/** Longer ones are not looked at. */
+/** Longer tokens are rejected without decoding them. */
 const MAX_TOKEN_LENGTH = 1_024;
 
 export function createPageTokens(readKey: () => Promise<Uint8Array>): PageTokens {
@@ -41,7 +41,7 @@ export function createPageTokens(readKey: () => Promise<Uint8Array>): PageTokens
     async open(query, token, field = "page_token") {
       if (token.length > MAX_TOKEN_LENGTH) throw invalid(field);
       const bytes = Buffer.from(token, "base64url");
-      // Decoding skips what is no base64.
+      // Decoding ignores invalid characters.
       if (bytes.length <= MAC_BYTES || bytes.toString("base64url") !== token) throw invalid(field);
       const body = bytes.subarray(MAC_BYTES);
       if (!timingSafeEqual(bytes.subarray(0, MAC_BYTES), await macOf(query, body))) throw invalid(field);
@@ -50,19 +50,19 @@ export function createPageTokens(readKey: () => Promise<Uint8Array>): PageTokens
   };
 }
 
-/** Stands for a value in queries of which many tokens are made: a filter may have a megabyte. */
+/** Returns a digest that represents a large value, such as a filter of a megabyte, in a query with many tokens. */
 export function digestOf(value: unknown): string {
   return createHash("sha256").update(canonicalJson(value)).digest("base64url");
 }
 
 function invalid(field: string): ServiceError {
-  const description = "is damaged, or belongs to another domain, filter or order: start again without it";
+  const description = "is damaged, or belongs to another domain, filter or order; start again without it";
   return new ServiceError("INVALID_PAGE_TOKEN", `${field}: ${description}`, {
     violations: [{ field, description }],
   });
 }
 
-/** Equal values give equal texts, whatever the order of their keys. */
+/** Returns the same text for equal values, regardless of the order of their keys. */
 function canonicalJson(value: unknown): string {
   return JSON.stringify(value, (_key, inner: unknown) => {
     if (typeof inner === "bigint") return String(inner);

@@ -1,7 +1,7 @@
 import type { CallContext } from "../model/call-context.ts";
 import type { StoreResult } from "../model/draft.ts";
 import type { ServiceError } from "../model/errors.ts";
-import type { StoreCommand } from "./store.ts";
+import type { StoreCommand } from "./store-command.ts";
 import type { StorePipeline } from "./store-pipeline.ts";
 
 export interface BatchStoreCommand {

@@ -2,10 +2,7 @@ import type { ConflictResolution, MemoryDraft } from "../model/draft.ts";
 import { ServiceError } from "../model/errors.ts";
 import type { Memory } from "../model/memory.ts";
 import { differingFields, differingImportFields, type ImportFields } from "./diff-memory.ts";
-import type { StoreCommand } from "./store.ts";
-
-/** What to do if a different memory of the same id exists. */
-export type IfExists = "fail" | "replace" | "keep";
+import type { IfExists, StoreCommand } from "./store-command.ts";
 
 /**
  * Decides what a Store does when its id is taken.

@@ -1,18 +1,18 @@
 import type { CallContext } from "../model/call-context.ts";
+import type { DomainStore } from "../model/domain-store.ts";
 import { domainNotFound } from "../model/errors.ts";
 import type { Filter } from "../model/filter.ts";
-import type { DeletionStep } from "../model/memory-store.ts";
-import type { Repository } from "../model/repository.ts";
+import type { DeletionStep, MemoryStore } from "../model/memory-store.ts";
 
 export interface DeleteMatchingCommand {
   readonly domain: string;
   readonly filter: Filter;
-  /** Only count them. */
+  /** Whether to count the matching memories without deleting them. */
   readonly dryRun: boolean;
 }
 
 /**
- * @param onStep told how many are deleted so far: of a call that fails in between nobody else knows.
+ * @param onStep Called with the number deleted so far, which a call that fails between steps could not report.
  * @throws ServiceError DOMAIN_NOT_FOUND
  */
 export type DeleteMatching = (
@@ -21,13 +21,19 @@ export type DeleteMatching = (
   onStep?: (deleted: bigint) => void,
 ) => Promise<{ readonly matched: bigint; readonly deleted: bigint }>;
 
-/** Memories deleted by one statement: on the embedded engine everybody else waits for it. */
+/** Memories deleted by one statement. On the embedded engine every other call waits for it. */
 const STEP = 500;
 
-/** Deletes what matches, in steps that commit by themselves, until nothing is left or the caller leaves. */
-export function createDeleteMatching({ repository }: { readonly repository: Repository }): DeleteMatching {
+/**
+ * Creates DeleteMatching, which deletes in steps, each its own transaction, until none is left or the caller leaves.
+ */
+export function createDeleteMatching({
+  repository,
+}: {
+  readonly repository: DomainStore & MemoryStore;
+}): DeleteMatching {
   return async ({ domain: name, filter, dryRun }, { signal }, onStep) => {
-    // As it is now: what was stored in a new domain of the same name was not meant.
+    // The current domain: the caller does not mean the memories of a recreated domain.
     const domain = await repository.readDomain(name, signal);
     if (domain === undefined) throw domainNotFound(name);
     if (dryRun) return { matched: await repository.countMatching(name, filter, signal), deleted: 0n };

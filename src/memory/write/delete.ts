@@ -1,24 +1,25 @@
 import type { CallContext } from "../model/call-context.ts";
+import type { DomainStore } from "../model/domain-store.ts";
 import { domainNotFound, memoryNotFound, versionMismatch } from "../model/errors.ts";
-import type { Repository } from "../model/repository.ts";
+import type { MemoryStore } from "../model/memory-store.ts";
 import type { MemoryKey } from "../read/get.ts";
 
 export interface DeleteCommand extends MemoryKey {
-  /** Whether a memory that is not there is what was wanted. */
+  /** Whether deleting a memory that does not exist succeeds. */
   readonly allowMissing: boolean;
-  /** Undefined: whatever its version. */
+  /** Undefined deletes any version. */
   readonly expectedVersion: bigint | undefined;
 }
 
 /**
- * Returns whether there was a memory to delete.
+ * Returns whether a memory was deleted.
  *
  * @throws ServiceError MEMORY_NOT_FOUND, DOMAIN_NOT_FOUND, VERSION_MISMATCH
  */
 export type Delete = (command: DeleteCommand, call: CallContext) => Promise<boolean>;
 
-/** Deletes one memory for good. */
-export function createDelete({ repository }: { readonly repository: Repository }): Delete {
+/** Creates Delete, which permanently deletes one memory. */
+export function createDelete({ repository }: { readonly repository: DomainStore & MemoryStore }): Delete {
   return async ({ domain, id, allowMissing, expectedVersion }, { signal }) => {
     if ((await repository.findDomain(domain, signal)) === undefined) throw domainNotFound(domain);
     const deletion = await repository.delete(domain, id, expectedVersion, signal);

@@ -6,7 +6,9 @@ export interface ImportFields extends MemoryFields {
   readonly preserved: PreservedFields;
 }
 
-/** Returns the names, as in StoreRequest, of the fields in which a stored memory differs from the fields of a request. */
+/**
+ * Returns the names, as in StoreRequest, of the fields in which a stored memory differs from the fields of a request.
+ */
 export function differingFields(stored: Memory, sent: MemoryFields): string[] {
   const differing: string[] = [];
   if (stored.content !== sent.content) differing.push("content");

@@ -1,35 +1,36 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "../../util/logger.ts";
+import type { DomainStore } from "../model/domain-store.ts";
 import { ServiceError } from "../model/errors.ts";
-import type { Repository } from "../model/repository.ts";
+import type { MemoryStore } from "../model/memory-store.ts";
 
-/** How often all domains are looked at. Expired memories are invisible already: this is about space. */
+/** Interval between sweeps. Expired memories are invisible already, so sweeping only frees space. */
 const SWEEP_MS = 30_000;
-/** Memories deleted by one statement: on the embedded engine everybody else waits for it. */
+/** Memories deleted by one statement. On the embedded engine every other call waits for it. */
 const STEP = 500;
 
 export interface ExpirySweeper {
-  /** Stops at once, between two steps or in the middle of one, which is then rolled back. */
+  /** Stops at once. A running step is rolled back. */
   close(): Promise<void>;
 }
 
-/** Removes expired memories in the background, on as many servers as there are. */
+/** Starts deleting expired memories in the background. Any number of servers share the work. */
 export function startExpirySweeper(dependencies: {
-  readonly repository: Repository;
+  readonly repository: DomainStore & MemoryStore;
   readonly logger: Logger;
-  /** Told how many memories were removed. */
-  readonly onRemoved?: ((memories: number) => void) | undefined;
-  /** Default 30,000. */
+  /** Called with the number of memories that a step has deleted. */
+  readonly onDeleted?: ((memories: number) => void) | undefined;
+  /** Defaults to 30,000. */
   readonly intervalMs?: number;
 }): ExpirySweeper {
-  const { repository, logger, onRemoved, intervalMs = SWEEP_MS } = dependencies;
+  const { repository, logger, onDeleted, intervalMs = SWEEP_MS } = dependencies;
   const stop = new AbortController();
   const done = run();
 
   async function run(): Promise<void> {
     while (!stop.signal.aborted) {
       await sweepAll().catch((error: unknown) => {
-        if (!stop.signal.aborted) logger.warn({ err: error }, "expired memories could not be removed");
+        if (!stop.signal.aborted) logger.warn({ err: error }, "could not delete expired memories");
       });
       await sleep(intervalMs, undefined, { signal: stop.signal, ref: false }).catch(() => {});
     }
@@ -37,24 +38,24 @@ export function startExpirySweeper(dependencies: {
 
   async function sweepAll(): Promise<void> {
     for (const { name } of await repository.listDomains(stop.signal)) {
-      const removed = await sweepDomain(name);
-      if (removed > 0) logger.info({ domain: name, memories: removed }, "removed expired memories");
+      const deleted = await sweepDomain(name);
+      if (deleted > 0) logger.info({ domain: name, memories: deleted }, "deleted expired memories");
     }
   }
 
   async function sweepDomain(domain: string): Promise<number> {
-    let removed = 0;
+    let deleted = 0;
     try {
       for (;;) {
         const step = await repository.sweepExpired(domain, STEP, stop.signal);
-        removed += step;
-        if (step > 0) onRemoved?.(step);
-        if (step < STEP) return removed;
+        deleted += step;
+        if (step > 0) onDeleted?.(step);
+        if (step < STEP) return deleted;
       }
     } catch (error) {
       const dropped = error instanceof ServiceError && error.reason === "DOMAIN_NOT_FOUND";
       if (!dropped) throw error;
-      return removed;
+      return deleted;
     }
   }
 

@@ -1,6 +1,6 @@
 import { ServiceError } from "../model/errors.ts";
 import { structBytes, textBytes } from "../read/message-size.ts";
-import type { BadRecord, ImportedRecord } from "./import.ts";
+import type { BadRecord, ImportedRecord } from "./import-record.ts";
 
 /** Limits of one transaction. It takes at most about a second, because the embedded engine has a single connection. */
 const STEP = { records: 500, bytes: 1024 * 1024, vectors: 100 } as const;
@@ -22,8 +22,8 @@ export interface RecordItem extends ImportItem {
 export interface ImportStep {
   readonly items: readonly ImportItem[];
   /**
-   * Returns whether the item fits. The first item always does. Two records with the same id never share a step, because the
-   * later one has to find the earlier one.
+   * Returns whether the item fits. The first item always does. Two records with the same id never share a step, because
+   * the later one has to find the earlier one.
    */
   fits(item: ImportItem): boolean;
   add(item: ImportItem): void;

@@ -1,27 +1,12 @@
 import type { CallContext } from "../model/call-context.ts";
 import type { EmbeddingVersionRecord } from "../model/domain.ts";
-import type { EmbeddedChunk, PreservedFields, StoreResult } from "../model/draft.ts";
+import type { StoreResult } from "../model/draft.ts";
 import { ServiceError } from "../model/errors.ts";
 import { LIMITS } from "../model/limits.ts";
-import type { MemoryFields } from "../model/memory.ts";
-import type { IfExists } from "./conflict-resolution.ts";
+import type { BadRecord, ImportedRecord } from "./import-record.ts";
 import { createImportStep, type ImportItem, itemFromRecord } from "./import-step.ts";
+import type { IfExists } from "./store-command.ts";
 import type { StoreRecords } from "./store-records.ts";
-
-/** An exported memory. It expires at a fixed time or never. */
-export interface ImportedRecord extends MemoryFields {
-  readonly domain: string;
-  readonly id: string;
-  readonly preserved: PreservedFields;
-  /** Embedded by the import's embedding version; undefined if the content has to be embedded here. */
-  readonly chunks: readonly EmbeddedChunk[] | undefined;
-}
-
-/** An invalid record. */
-export interface BadRecord {
-  readonly id: string;
-  readonly error: ServiceError;
-}
 
 export interface ImportCommand {
   readonly ifExists: IfExists;

@@ -12,7 +12,7 @@ import type { StoreEntry, StoreResult } from "../model/draft.ts";
 import { ServiceError } from "../model/errors.ts";
 import type { MemoryStore } from "../model/memory-store.ts";
 import { resolveStoreConflict } from "./conflict-resolution.ts";
-import type { StoreCommand } from "./store.ts";
+import type { StoreCommand } from "./store-command.ts";
 import { writeEntries } from "./write-entries.ts";
 
 export interface StoreOptions {
@@ -73,7 +73,9 @@ export function createStorePipeline(dependencies: {
     });
   }
 
-  /** Checks caller-supplied embeddings against their domains, after reading again each domain whose record may be old. */
+  /**
+   * Checks caller-supplied embeddings against their domains, after reading again each domain whose record may be old.
+   */
   async function checkEmbeddings(
     items: readonly Item[],
     resolved: ResolvedDomains,
@@ -219,7 +221,9 @@ function writable<T extends Item>(items: readonly T[], resolved: ResolvedDomains
   });
 }
 
-/** Returns the items that pass the check. The error of a check is the item's result, or with `atomic` fails the call. */
+/**
+ * Returns the items that pass the check. The error of a check is the item's result, or with `atomic` fails the call.
+ */
 async function keepAccepted(
   items: readonly Item[],
   { atomic, results }: Batch,

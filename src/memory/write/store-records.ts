@@ -5,9 +5,10 @@ import type { EmbeddingVersionStore } from "../model/domain-store.ts";
 import type { MemoryDraft, StoreEntry, StoreResult } from "../model/draft.ts";
 import { ServiceError } from "../model/errors.ts";
 import type { MemoryStore } from "../model/memory-store.ts";
-import { type IfExists, resolveImportConflict } from "./conflict-resolution.ts";
-import type { ImportedRecord } from "./import.ts";
+import { resolveImportConflict } from "./conflict-resolution.ts";
+import type { ImportedRecord } from "./import-record.ts";
 import { type ImportItem, isRecordItem, type RecordItem } from "./import-step.ts";
+import type { IfExists } from "./store-command.ts";
 import { writeEntries } from "./write-entries.ts";
 
 export interface RecordOptions {
@@ -21,8 +22,8 @@ export interface RecordOptions {
 export type RecordResults = ReadonlyMap<ImportItem, StoreResult | ServiceError>;
 
 /**
- * Stores the items of one import step in one transaction, by the rules of BatchStore. Returns a result for each item that
- * is not expired; with `stopOnError`, up to and including the first item that failed.
+ * Stores the items of one import step in one transaction, by the rules of BatchStore. Returns a result for each item
+ * that is not expired; with `stopOnError`, up to and including the first item that failed.
  */
 export type StoreRecords = (
   items: readonly ImportItem[],

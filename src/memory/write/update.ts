@@ -22,7 +22,9 @@ export interface UpdateCommand extends MemoryKey {
   readonly embedding?: CallerEmbedding | undefined;
 }
 
-/** @throws ServiceError MEMORY_NOT_FOUND, DOMAIN_NOT_FOUND, VERSION_MISMATCH, MEMORY_ALREADY_EXISTS, INVALID_ARGUMENT */
+/**
+ * @throws ServiceError MEMORY_NOT_FOUND, DOMAIN_NOT_FOUND, VERSION_MISMATCH, MEMORY_ALREADY_EXISTS, INVALID_ARGUMENT
+ */
 export type Update = (command: UpdateCommand, call: CallContext) => Promise<Memory>;
 
 /** Creates Update, which changes fields of one memory under its lock. */
@@ -111,7 +113,9 @@ function assertExpected(
   }
 }
 
-/** Merges metadata. The result may exceed the limit although both parts obey it; metadata already over it may shrink. */
+/**
+ * Merges metadata. The result may exceed the limit although both parts obey it; metadata already over it may shrink.
+ */
 function mergeMetadata(current: JsonObject, sent: JsonObject): JsonObject {
   const merged = Object.fromEntries(
     Object.entries({ ...current, ...sent }).filter(

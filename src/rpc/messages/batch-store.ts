@@ -17,7 +17,7 @@ import { LIMITS, MAX_RESPONSE_BYTES } from "../../memory/model/limits.ts";
 import type { Memory } from "../../memory/model/memory.ts";
 import { memoryBytes } from "../../memory/read/message-size.ts";
 import type { BatchStoreCommand } from "../../memory/write/batch-store.ts";
-import type { StoreCommand } from "../../memory/write/store.ts";
+import type { StoreCommand } from "../../memory/write/store-command.ts";
 import type { Denial } from "../interceptors/authorize.ts";
 import { codeByReason, outgoingParts } from "../interceptors/errors.ts";
 import { messageFromMemory } from "./fields/memory.ts";

@@ -20,13 +20,8 @@ import {
 import type { EmbeddedChunk } from "../../memory/model/draft.ts";
 import { assertNoViolations, type FieldViolation, ServiceError } from "../../memory/model/errors.ts";
 import { LIMITS, MAX_RESPONSE_BYTES } from "../../memory/model/limits.ts";
-import type {
-  BadRecord,
-  ImportCommand,
-  ImportedRecord,
-  ImportReport,
-  Rejection,
-} from "../../memory/write/import.ts";
+import type { ImportCommand, ImportReport, Rejection } from "../../memory/write/import.ts";
+import type { BadRecord, ImportedRecord } from "../../memory/write/import-record.ts";
 import { startOf } from "../../util/truncate-text.ts";
 import type { Denial } from "../interceptors/authorize.ts";
 import { itemErrorFrom } from "./batch-store.ts";

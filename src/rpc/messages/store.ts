@@ -11,7 +11,7 @@ import type { StoreOutcome as Outcome } from "../../memory/model/draft.ts";
 import { assertNoViolations, type FieldViolation } from "../../memory/model/errors.ts";
 import { LIMITS } from "../../memory/model/limits.ts";
 import type { Memory } from "../../memory/model/memory.ts";
-import type { StoreCommand } from "../../memory/write/store.ts";
+import type { StoreCommand } from "../../memory/write/store-command.ts";
 import { embeddingFromMessage } from "./fields/embedding.ts";
 import { expiryFrom, expiryViolations } from "./fields/expiry.ts";
 import { messageFromMemory } from "./fields/memory.ts";

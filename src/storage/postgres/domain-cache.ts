@@ -19,9 +19,9 @@ export interface DomainCache {
   /** Returns the current domain. @throws ServiceError DOMAIN_NOT_FOUND */
   reload(name: string): Promise<DomainRecord>;
   /**
-   * Runs work on the tables of a domain, and translates the errors that a stale record causes: a missing table reveals that
-   * another server has deleted the domain. A data exception, which pgvector raises for vectors of other dimensions and nothing
-   * else raises here, reveals that another server has recreated the domain or changed its dimensions.
+   * Runs work on the tables of a domain, and translates the errors that a stale record causes: a missing table reveals
+   * that another server has deleted the domain. A data exception, which pgvector raises for vectors of other dimensions
+   * and nothing else raises here, reveals that another server has recreated the domain or changed its dimensions.
    *
    * @throws ServiceError DOMAIN_NOT_FOUND; StaleDomainError
    */

@@ -84,7 +84,7 @@ describe.each(databaseEngines())("whatever Ollama does, on $name,", ({ open }) =
       warmTimeoutMs: 40_000,
     });
     const contents = createContentEmbedder({ embedder, repository, logger });
-    worker = startEmbeddingWorker({ repository, contents, embedder, logger });
+    worker = startEmbeddingWorker({ repository, contents, embedders: embedder, logger });
     memories = createMemoryUseCases({
       repository,
       contents,

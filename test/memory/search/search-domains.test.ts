@@ -184,11 +184,11 @@ describe.each(databaseEngines())("Search in several domains on $name", ({ open }
         placesOf({ domains: [fruit], query: "x", embedding: { vector, version: other } });
       await expect(find(at(0), version + 1_000)).rejects.toMatchObject({
         reason: "INVALID_ARGUMENT",
-        message: `query_embedding.embedding_version: must be one that the domain uses, as ${version}, is ${version + 1_000}`,
+        message: `query_embedding.embedding_version: must be the embedding version of the domain, which is ${version}; is ${version + 1_000}`,
       });
       await expect(find(Float32Array.of(1, 0))).rejects.toMatchObject({
         reason: "INVALID_ARGUMENT",
-        message: "query_embedding.values: must have 3 numbers, as the embedding version has, has 2",
+        message: "query_embedding.values: must have the 3 dimensions of the embedding version, has 2",
       });
     });
   });

@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { DEFAULT_DOMAIN_SETTINGS } from "../../../src/memory/model/domain.ts";
 import type { StoreResult } from "../../../src/memory/model/draft.ts";
 import { ServiceError } from "../../../src/memory/model/errors.ts";
-import type { StoreCommand } from "../../../src/memory/write/store.ts";
+import type { StoreCommand } from "../../../src/memory/write/store-command.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
 import { newDomainName } from "../../support/drafts.ts";
 import { createScriptedEmbedder, scriptedSpace } from "../../support/in-process/scripted-embedder.ts";

@@ -79,8 +79,8 @@ describe.each(databaseEngines())("an embedding of the caller's own on $name", ({
     expect(results.map((result) => (result instanceof Error ? result.message : result.outcome))).toEqual([
       "created",
       "created",
-      `items[2].embedding.embedding_version: must be one that the domain uses, as ${version}, is ${version + 1_000}`,
-      "items[3].embedding.values: must have 3 numbers, as the embedding version has, has 2",
+      `items[2].embedding.embedding_version: must be the embedding version of the domain, which is ${version}; is ${version + 1_000}`,
+      "items[3].embedding.values: must have the 3 dimensions of the embedding version, has 2",
     ]);
     expect(await nearest(20)).toEqual([["own", "1.0000"]]);
     expect(await nearest(60)).toEqual([["made", "1.0000"]]);

@@ -56,7 +56,7 @@ describe.each(databaseEngines())("expired memories on $name", ({ open, engine })
         repository: through,
         logger: silentLogger,
         intervalMs: HOUR_MS,
-        onRemoved: (memories) => {
+        onDeleted: (memories) => {
           total += memories;
           if (total >= count) resolve();
         },
@@ -159,7 +159,7 @@ describe.each(databaseEngines())("expired memories on $name", ({ open, engine })
       repository: failing,
       logger: silentLogger,
       intervalMs: 1,
-      onRemoved: () => resolve(),
+      onDeleted: () => resolve(),
     });
     await removed;
     await sweeper.close();

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import type { StoreCommand } from "../../../src/memory/write/store.ts";
+import type { StoreCommand } from "../../../src/memory/write/store-command.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
 import { microsecondsFromNow } from "../../support/drafts.ts";
 import { createScriptedEmbedder, scriptedSpace } from "../../support/in-process/scripted-embedder.ts";

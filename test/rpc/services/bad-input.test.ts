@@ -415,7 +415,7 @@ const badSearches: readonly BadRow<Search & Stream>[] = [
     "an embedding for a domain without any",
     { queryEmbedding: vector },
     "query_embedding.embedding_version",
-    "must be one that the domain uses, which has none yet, is 1",
+    "must be the embedding version of the domain, which has none yet; is 1",
   ],
   ["an empty filter", { filter: {} }, "filter", "must have a condition"],
   [
@@ -748,7 +748,7 @@ describe.each(databaseEngines())("bad input on $name", ({ open }) => {
       "a version that the domain does not use",
       { ...vector, embeddingVersion: 7 },
       "embedding_version",
-      "must be one that the domain uses, which has none yet, is 7",
+      "must be the embedding version of the domain, which has none yet; is 7",
     ],
   ] satisfies BadVector[])("an embedding of the caller's with %s", async (_name, own, field, description) => {
     await expectRefusal(client.store({ content: "good", embedding: own }), `embedding.${field}`, description);

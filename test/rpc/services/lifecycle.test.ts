@@ -41,7 +41,7 @@ describe.each(databaseEngines())("MemoryService on $name", ({ open }) => {
   const missing = (id: string) => ({
     code: Code.NotFound,
     reason: "MEMORY_NOT_FOUND",
-    message: `memory "${id}" not found in domain "${useCases.domain}"`,
+    message: `memory "${id}" does not exist in domain "${useCases.domain}"`,
     metadata: { id, domain: useCases.domain },
   });
   const stale = {

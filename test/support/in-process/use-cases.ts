@@ -12,7 +12,8 @@ import { SNIPPET_LENGTH } from "../../../src/memory/search/snippet.ts";
 import { createMemoryUseCases, type MemoryUseCases } from "../../../src/memory/use-cases.ts";
 import type { BatchStore } from "../../../src/memory/write/batch-store.ts";
 import type { Delete, DeleteCommand } from "../../../src/memory/write/delete.ts";
-import type { Store, StoreCommand } from "../../../src/memory/write/store.ts";
+import type { Store } from "../../../src/memory/write/store.ts";
+import type { StoreCommand } from "../../../src/memory/write/store-command.ts";
 import type { Update, UpdateCommand } from "../../../src/memory/write/update.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
 import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
@@ -146,7 +147,13 @@ export function createUseCases(database: Database, options: UseCaseOptions = {})
       return found?.memory;
     },
     startWorker(options = {}) {
-      worker = startEmbeddingWorker({ repository, contents, embedder, logger: silentLogger, ...options });
+      worker = startEmbeddingWorker({
+        repository,
+        contents,
+        embedders: embedder,
+        logger: silentLogger,
+        ...options,
+      });
       return worker;
     },
     async whenState(id, state) {

@@ -202,8 +202,8 @@ export async function selectEmbeddingVersions(
 }
 
 /**
- * Makes the embedding columns of a domain hold so many dimensions, unless they do or it is gone. Every row is written anew,
- * which takes as long as it takes: the statement has no time-out, and whoever calls the domain waits.
+ * Makes the embedding columns of a domain hold so many dimensions, unless they do or it is gone. Every row is written
+ * anew, which takes as long as it takes: the statement has no time-out, and whoever calls the domain waits.
  */
 export async function changeDimensions(database: Database, name: string, dimensions: number): Promise<void> {
   const [domain] = await database.query<{ differs: boolean }>(

@@ -18,10 +18,10 @@ const DEAD_SHARE = 0.5;
 const FEWEST_DEAD = 100;
 
 /**
- * Keeps the statistics of BM25 in SQL, and does on the embedded engine what autovacuum does on a server. Without statistics its planner takes every condition
- * for rare and never uses a vector index: at 10,000 memories a semantic search fell from 20 to 8 ms. Emptying the pending
- * list of the text index halves a text search after many inserts. Without removing what is dead, 2,000 memories that
- * were replaced for ten minutes took four times their place.
+ * Keeps the statistics of BM25 in SQL, and does on the embedded engine what autovacuum does on a server. Without
+ * statistics its planner takes every condition for rare and never uses a vector index: at 10,000 memories a semantic
+ * search fell from 20 to 8 ms. Emptying the pending list of the text index halves a text search after many inserts.
+ * Without removing what is dead, 2,000 memories that were replaced for ten minutes took four times their place.
  */
 export function startUpkeep(dependencies: { readonly database: Database; readonly logger: Logger }) {
   const { database, logger } = dependencies;
@@ -51,10 +51,10 @@ async function lookAfter(database: Database, signal: AbortSignal): Promise<void>
 }
 
 /**
- * Vacuums and analyses the tables of all domains that have grown, or hold many dead rows; returns their names. The embedded
- * engine does nothing else meanwhile, so most of the time only the place of dead rows in the table is freed (8 ms for
- * 3,000 memories). Their index entries wait until they are many: then the vector index is built anew, in 7 s for 3,000,
- * where vacuum would mend it in 34 s.
+ * Vacuums and analyses the tables of all domains that have grown, or hold many dead rows; returns their names. The
+ * embedded engine does nothing else meanwhile, so most of the time only the place of dead rows in the table is freed (8
+ * ms for 3,000 memories). Their index entries wait until they are many: then the vector index is built anew, in 7 s for
+ * 3,000, where vacuum would mend it in 34 s.
  */
 export async function vacuumTables(database: Database, signal?: AbortSignal): Promise<string[]> {
   const vacuumed: string[] = [];
@@ -74,7 +74,10 @@ export async function vacuumTables(database: Database, signal?: AbortSignal): Pr
   return vacuumed;
 }
 
-/** `spent`: many rows are dead. `grown`: since it was last vacuumed, or not known when (an engine that was killed forgets). */
+/**
+ * `spent`: many rows are dead. `grown`: since it was last vacuumed, or not known when (an engine that was killed
+ * forgets).
+ */
 async function readState(database: Database, table: string, signal: AbortSignal | undefined) {
   const [state] = await database.query<{ spent: boolean; grown: boolean }>(
     {
@@ -97,8 +100,8 @@ async function freeRows(database: Database, table: string, signal: AbortSignal |
   for (const index of await indexesOf(database, table, "gin", signal)) {
     await database.query({ text: "select gin_clean_pending_list($1::regclass)" }, [index], { signal });
   }
-  // What was written lately lies in pages that every search reads, then in more and more segments: of 10,000 memories the
-  // words are ranked in 1.2 ms instead of 2.0, and putting them together takes 0.3 s.
+  // What was written lately lies in pages that every search reads, then in more and more segments: of 10,000 memories
+  // the words are ranked in 1.2 ms instead of 2.0, and putting them together takes 0.3 s.
   for (const index of await indexesOf(database, table, "bm25", signal)) {
     await database.query({ text: "select bm25_force_merge($1)" }, [index], { signal });
   }

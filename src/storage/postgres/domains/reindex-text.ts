@@ -16,9 +16,9 @@ export async function selectReindexing(database: Queryable, options?: QueryOptio
 
 /**
  * Inside a transaction: indexes the words of the next memories, in the order of their ids, by the domain's present
- * configuration, and notes how far it has come. Returns whether there is more to do. The domain's row is locked, so that
- * of several servers one does it at a time; the table before it, as those do who drop or retype it: the other way round
- * they would deadlock.
+ * configuration, and notes how far it has come. Returns whether there is more to do. The domain's row is locked, so
+ * that of several servers one does it at a time; the table before it, as those do who drop or retype it: the other way
+ * round they would deadlock.
  *
  * @throws DatabaseError undefinedTable if the domain has been dropped.
  */

@@ -66,7 +66,8 @@ export async function claimPending(
 
 /**
  * Writes the embedding of chunk 0 if the content is still the one it was made of, and nobody has embedded it meanwhile
- * (a caller may have given one of its own), and the domain has not moved to another version; tells whether it was written.
+ * (a caller may have given one of its own), and the domain has not moved to another version; tells whether it was
+ * written.
  */
 export async function writeEmbedding(
   database: Queryable,
@@ -115,8 +116,8 @@ export async function postponeEmbedding(
 }
 
 /**
- * Gives up on an embedding if the content is still the one it was tried for, and has not got an embedding that the domain
- * uses meanwhile; tells whether it was given up.
+ * Gives up on an embedding if the content is still the one it was tried for, and has not got an embedding that the
+ * domain uses meanwhile; tells whether it was given up.
  */
 export async function writeFailure(
   database: Queryable,

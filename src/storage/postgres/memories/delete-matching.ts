@@ -22,9 +22,9 @@ export async function countMatching(
 }
 
 /**
- * Deletes the next memories that match, with their chunks, in the order of their ids: so that no row is looked at twice.
- * They are locked in that order, too, or two such calls could wait for each other; what was changed before its lock came
- * is tested again.
+ * Deletes the next memories that match, with their chunks, in the order of their ids: so that no row is looked at
+ * twice. They are locked in that order, too, or two such calls could wait for each other; what was changed before its
+ * lock came is tested again.
  */
 export async function deleteMatching(
   database: Queryable,

@@ -1,12 +1,8 @@
-import { LIMITS } from "../../../memory/model/limits.ts";
 import type { ListedMemory, ListQuery } from "../../../memory/model/memory-store.ts";
 import type { Parameter, Queryable, QueryOptions } from "../../database/database.ts";
 import { domainTables } from "../domains/domain-tables.ts";
 import { isMatching } from "../search/compile-filter.ts";
 import { type MemoryRow, memoryColumns, memoryFromRow } from "./memory-row.ts";
-
-/** Code points of a preview, as the contract promises. */
-const PREVIEW_LENGTH = 300;
 
 interface ListedRow extends MemoryRow {
   readonly content: string;
@@ -49,9 +45,9 @@ export async function listMemories(
           from page
         )
         select ${memoryColumns("m")}, s.found,
-          ${query.content ? "m.content, ''" : `'' as content, left(m.content, ${PREVIEW_LENGTH})`} as preview
+          ${query.content ? "m.content, ''" : `'' as content, left(m.content, ${Math.trunc(query.previewLength)})`} as preview
         from sized s join ${memories} m on m.id = s.id
-        where s.before < ${LIMITS.messageBytes}
+        where s.before < ${Math.trunc(query.maxBytes)}
         order by s.time ${direction}, s.id ${direction}`,
     },
     parameters,
