@@ -26,9 +26,9 @@ import type { Database } from "../storage/database/database.ts";
 import { readEngineVersion } from "../storage/database/engine-version.ts";
 import { findPendingWork, migrate, sqlDirectory } from "../storage/migrations/migrations.ts";
 import { createPostgresRepository } from "../storage/postgres/create-repository.ts";
-import { startUpkeep } from "../storage/postgres/domains/maintenance.ts";
+import { startMaintenance } from "../storage/postgres/domains/maintenance.ts";
 import { countPending } from "../storage/postgres/embeddings/count-pending.ts";
-import { endClaims } from "../storage/postgres/embeddings/release-leases.ts";
+import { releaseLeases } from "../storage/postgres/embeddings/release-leases.ts";
 import { readTextRanker } from "../storage/postgres/search/search-text.ts";
 import type { Cleanup } from "../util/cleanup.ts";
 import type { Logger } from "../util/logger.ts";
@@ -65,8 +65,8 @@ export async function openServices(config: Config, logger: Logger, cleanup: Clea
   cleanup.defer(() => database.close());
   if (settings.MEMORY_MIGRATE) await migrate(database, { directory: sqlDirectory, logger });
   else await assertMigrated(database);
-  const upkeep = startUpkeep({ database, logger });
-  cleanup.defer(() => upkeep.close());
+  const maintenance = startMaintenance({ database, logger });
+  cleanup.defer(() => maintenance.close());
 
   const repository = createPostgresRepository(database);
   const ollamaOptions = { url: settings.OLLAMA_API_URL, pull: settings.MEMORY_PULL_MODEL, logger };
@@ -102,8 +102,8 @@ export async function openServices(config: Config, logger: Logger, cleanup: Clea
   const contents = createContentEmbedder({ embedder, embedders, repository, logger });
   const defaultDomain = settings.DEFAULT_MEMORY_DOMAIN;
   await repository.createDomain(defaultDomain, embedder.space()?.dimensions);
-  // Nobody else is at work there.
-  if (database.engine === "embedded") await endClaims(database);
+  // No other process uses an embedded database.
+  if (database.engine === "embedded") await releaseLeases(database);
 
   const worker = startEmbeddingWorker({
     repository: metrics?.countBackgroundEmbeddings(repository) ?? repository,

@@ -198,7 +198,7 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
     for (const error of failed) {
       expect(error).toMatchObject({
         reason: "DOMAIN_LIMIT_REACHED",
-        message: `there are ${existing + 3} domains already, and may be no more`,
+        message: `the maximum of ${existing + 3} domains is reached; delete a domain or raise MEMORY_MAX_DOMAINS`,
       });
     }
     const [known] = await repository.listDomains();

@@ -48,8 +48,8 @@ export async function selectDomain(
 }
 
 /**
- * Inside a transaction: makes the domain unless it exists; its tables are made or brought up to date in any case.
- * Returns whether it was made.
+ * Creates the domain within a transaction, unless it exists, and returns whether it was created. Creates or updates its
+ * tables in any case.
  *
  * @throws ServiceError DOMAIN_LIMIT_REACHED
  */
@@ -61,9 +61,10 @@ export async function createDomain(
 ): Promise<boolean> {
   const { settings = DEFAULT_DOMAIN_SETTINGS, maxDomains } = options;
   if (maxDomains !== undefined) await lockCatalogue(transaction);
-  // As the function that makes the tables does: the row's own lock would come before this one otherwise.
+  // The function that creates the tables takes this lock first. Inserting the row first would lock in the opposite
+  // order.
   await transaction.query({ text: "select lock_memory_domain($1)" }, [name]);
-  const made = await transaction.query(
+  const created = await transaction.query(
     {
       text: `insert into memory_domains (
           name, dimensions, description, text_search_config, embedding_model, requested_dimensions,
@@ -84,10 +85,10 @@ export async function createDomain(
       maxDomains ?? null,
     ],
   );
-  if (made.length === 0 && (await selectDomain(transaction, name)) === undefined) {
+  if (created.length === 0 && (await selectDomain(transaction, name)) === undefined) {
     throw new ServiceError(
       "DOMAIN_LIMIT_REACHED",
-      `there are ${maxDomains} domains already, and may be no more`,
+      `the maximum of ${maxDomains} domains is reached; delete a domain or raise MEMORY_MAX_DOMAINS`,
       {
         metadata: { domain: name, max_domains: String(maxDomains) },
       },
@@ -97,17 +98,17 @@ export async function createDomain(
     name,
     dimensions ?? null,
   ]);
-  return made.length === 1;
+  return created.length === 1;
 }
 
-/** Only one transaction at a time may count the domains and make one more. */
+/** Ensures that only one transaction at a time counts the domains and creates another. */
 async function lockCatalogue(transaction: Queryable): Promise<void> {
   await transaction.query({
     text: "select pg_advisory_xact_lock(hashtextextended('memory-service domains', 0))",
   });
 }
 
-/** Up to `limit` domains whose names come after `after`, by name. */
+/** Reads up to `limit` domains by name, starting after the name `after`. */
 export async function selectDomainPage(
   database: Queryable,
   after: string,
@@ -117,7 +118,7 @@ export async function selectDomainPage(
   const rows = await database.query<DomainRow>(
     {
       name: "select_domain_page",
-      // Byte by byte, as the names are compared elsewhere, whatever the collation of the database.
+      // Compares bytes, as other code does, regardless of the collation of the database.
       text: `select ${domainColumns} from memory_domains where name collate "C" > $1
         order by name collate "C" limit $2`,
     },
@@ -128,8 +129,8 @@ export async function selectDomainPage(
 }
 
 /**
- * Inside a transaction: changes settings; undefined if there is no such domain. From the commit on, what is written is
- * indexed by the new text search configuration; writers wait for that moment, searches do not.
+ * Changes settings within a transaction, and returns the domain; undefined if it does not exist. After the commit new
+ * contents are indexed by the new text search configuration. Writers wait for the commit; searches do not.
  */
 export async function updateDomain(
   transaction: Queryable,
@@ -159,7 +160,7 @@ export async function updateDomain(
   return domainFromRow(rows[0]);
 }
 
-/** Inside a transaction: drops the domain; how many memories it had, undefined if there was none. */
+/** Drops the domain within a transaction. Returns the number of its memories; undefined if it does not exist. */
 export async function dropDomain(transaction: Queryable, name: string): Promise<bigint | undefined> {
   const [row] = await transaction.query<{ memories: bigint | null }>(
     { text: "select drop_domain_memories_table($1) as memories" },
@@ -168,7 +169,7 @@ export async function dropDomain(transaction: Queryable, name: string): Promise<
   return row?.memories ?? undefined;
 }
 
-/** Those that the search path shows and that can be written without quotes, by name. */
+/** Returns the text search configurations that are visible and need no quotes, by name. */
 export async function selectTextSearchConfigs(
   database: Queryable,
   options?: QueryOptions,
@@ -202,8 +203,8 @@ export async function selectEmbeddingVersions(
 }
 
 /**
- * Makes the embedding columns of a domain hold so many dimensions, unless they do or it is gone. Every row is written
- * anew, which takes as long as it takes: the statement has no time-out, and whoever calls the domain waits.
+ * Changes the dimensions of a domain's embedding columns, unless they are the same or the domain does not exist. This
+ * rewrites every row, so the statement has no time-out, and other calls to the domain wait.
  */
 export async function changeDimensions(database: Database, name: string, dimensions: number): Promise<void> {
   const [domain] = await database.query<{ differs: boolean }>(
@@ -217,7 +218,7 @@ export async function changeDimensions(database: Database, name: string, dimensi
   });
 }
 
-/** Inside a transaction: retypes the embedding columns if need be, then moves the domain to the version. */
+/** Switches the domain to the version within a transaction, and changes the dimensions of its columns if necessary. */
 export async function setEmbeddingVersion(
   transaction: Queryable,
   name: string,
@@ -236,7 +237,7 @@ interface KnownVersion extends Row {
   readonly lacks_probe: boolean;
 }
 
-/** The version of this space; of an engine that has told no probe, whichever there is. */
+/** Returns the version of this space. A space without a probe matches any probe. */
 async function findEmbeddingVersion(
   database: Queryable,
   parameters: readonly Parameter[],
@@ -254,7 +255,10 @@ async function findEmbeddingVersion(
   return known;
 }
 
-/** Writes only if there is something to write: a database that only reads knows its versions, too. */
+/**
+ * Returns the version of a space, and registers a new one. Writes only if necessary, because the database may be
+ * read-only.
+ */
 export async function registerEmbeddingVersion(
   database: Database,
   space: EmbeddingSpace,
@@ -271,7 +275,7 @@ export async function registerEmbeddingVersion(
   const known = await findEmbeddingVersion(database, parameters);
   if (known !== undefined && !known.lacks_probe) return known.version;
   return await database.transaction(async (transaction) => {
-    // Servers that start together agree on one number.
+    // Servers that start at the same time agree on one number.
     await transaction.query({ text: "lock table memory_embedding_versions in share row exclusive mode" });
     const found = await findEmbeddingVersion(transaction, parameters);
     if (found !== undefined) {
@@ -289,7 +293,7 @@ export async function registerEmbeddingVersion(
       },
       parameters,
     );
-    if (added === undefined) throw new Error("the embedding version just registered is not there");
+    if (added === undefined) throw new Error("registering the embedding version returned no row");
     return added.version;
   });
 }

@@ -1,18 +1,18 @@
 import type { Queryable, QueryOptions } from "../../database/database.ts";
 import { domainTables } from "./domain-tables.ts";
 
-/** Rows of the tables of a domain, roughly. */
+/** Estimated number of rows in the tables of a domain. */
 export interface DomainSize {
   readonly memories: number;
   readonly chunks: number;
 }
 
-/** Rows on a page of a table that was never analysed: those of vectors with 768 dimensions. */
-const UNKNOWN_DENSITY = 2;
+/** Rows per page of a table that was never analysed, as for embeddings of 768 dimensions. */
+const DEFAULT_DENSITY = 2;
 
 /**
- * As the planner estimates it: the density found when it was last analysed times the size of now. Counting would cost
- * as much as a search.
+ * Estimates the size like the planner: the density when the table was last analysed times its current size. Counting
+ * would take as long as a search.
  */
 async function estimateSize(
   database: Queryable,
@@ -22,7 +22,7 @@ async function estimateSize(
   const { memories, chunks } = domainTables(domain);
   const rowsOf = (table: string) => `(
       select pg_relation_size(oid) / current_setting('block_size')::integer
-        * case when relpages > 0 and reltuples >= 0 then reltuples / relpages else ${UNKNOWN_DENSITY} end
+        * case when relpages > 0 and reltuples >= 0 then reltuples / relpages else ${DEFAULT_DENSITY} end
       from pg_class where oid = ${table}::regclass
     )::float8`;
   const [size] = await database.query<{ memories: number; chunks: number }>(
@@ -36,19 +36,19 @@ async function estimateSize(
   return size ?? { memories: 0, chunks: 0 };
 }
 
-/** How long an estimate is believed: a domain does not grow tenfold meanwhile. */
-const BELIEVED_MS = 10_000;
+/** How long an estimate is cached. A domain does not grow tenfold in this time. */
+const CACHE_MS = 10_000;
 
-/** Estimates sizes of domains, each at most every few seconds. */
+/** Creates a function that estimates the size of a domain, and caches estimates for a few seconds. */
 export function createDomainSizes(
   database: Queryable,
 ): (domain: string, options?: QueryOptions) => Promise<DomainSize> {
-  const known = new Map<string, { readonly size: DomainSize; readonly until: number }>();
+  const cache = new Map<string, { readonly size: DomainSize; readonly until: number }>();
   return async (domain, options) => {
-    const cached = known.get(domain);
+    const cached = cache.get(domain);
     if (cached !== undefined && cached.until > performance.now()) return cached.size;
     const size = await estimateSize(database, domain, options);
-    known.set(domain, { size, until: performance.now() + BELIEVED_MS });
+    cache.set(domain, { size, until: performance.now() + CACHE_MS });
     return size;
   };
 }

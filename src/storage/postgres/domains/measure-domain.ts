@@ -2,7 +2,7 @@ import type { DomainFigures, DomainRecord } from "../../../memory/model/domain.t
 import type { Queryable, Row } from "../../database/database.ts";
 import { domainTables, isAlive } from "./domain-tables.ts";
 
-/** HNSW takes no more dimensions, as set_domain_embedding_storage knows. */
+/** Maximum dimensions of an HNSW index. set_domain_embedding_storage uses the same limit. */
 const MAX_INDEXED_DIMENSIONS = 2_000;
 
 interface FiguresRow extends Row {
@@ -17,8 +17,9 @@ interface FiguresRow extends Row {
 }
 
 /**
- * Counts a domain. All but the whole number comes from partial indexes; that is the length of the smallest index, and
- * the table itself is not read once it has been vacuumed: 36 ms for a million memories, 165 ms just after a bulk load.
+ * Counts the memories of a domain. The total is counted by its smallest index, without reading the table once it has
+ * been vacuumed; all other counts use partial indexes. Takes 36 ms for a million memories, and 165 ms just after a bulk
+ * load.
  */
 export async function measureDomain(database: Queryable, domain: DomainRecord): Promise<DomainFigures> {
   const { memories, chunks } = domainTables(domain.name);
@@ -46,7 +47,7 @@ export async function measureDomain(database: Queryable, domain: DomainRecord): 
     },
     [domain.embeddingVersion ?? null, memories, chunks, domain.name, indexesOf(domain)],
   );
-  if (row === undefined) throw new Error("counting returned nothing");
+  if (row === undefined) throw new Error("counting returned no row");
   return {
     memories: row.memories,
     pending: row.pending,
@@ -58,7 +59,7 @@ export async function measureDomain(database: Queryable, domain: DomainRecord): 
   };
 }
 
-/** Names of the indexes that the functions in sql/ make for it. */
+/** Returns the names of the indexes that the functions in sql/ create for the domain. */
 function indexesOf({ name, dimensions, deduplicateContent }: DomainRecord): string[] {
   const indexed = dimensions !== undefined && dimensions <= MAX_INDEXED_DIMENSIONS;
   return [

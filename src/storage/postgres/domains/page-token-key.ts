@@ -1,8 +1,8 @@
 import type { Queryable } from "../../database/database.ts";
 
-/** Reads the key of page tokens; makes another if somebody has deleted it, which ends all tokens. */
+/** Reads the key of page tokens. Generates a new one if it was deleted, which invalidates all tokens. */
 export async function readPageTokenKey(database: Queryable): Promise<Uint8Array> {
-  return (await selectKey(database)) ?? (await makeKey(database));
+  return (await selectKey(database)) ?? (await generateKey(database));
 }
 
 async function selectKey(database: Queryable): Promise<Uint8Array | undefined> {
@@ -12,13 +12,13 @@ async function selectKey(database: Queryable): Promise<Uint8Array | undefined> {
   return rows[0]?.secret;
 }
 
-async function makeKey(database: Queryable): Promise<Uint8Array> {
+async function generateKey(database: Queryable): Promise<Uint8Array> {
   await database.query({
     text: `insert into memory_secrets (name, secret)
       values ('page_token', uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))
       on conflict do nothing`,
   });
   const key = await selectKey(database);
-  if (key === undefined) throw new Error("the key of page tokens just made is not there");
+  if (key === undefined) throw new Error("the new page token key does not exist");
   return key;
 }

@@ -1,7 +1,7 @@
 import type { Queryable, QueryOptions } from "../../database/database.ts";
 import { domainTables } from "./domain-tables.ts";
 
-/** Names of the domains some of whose contents may be indexed by a former text search configuration. */
+/** Returns the names of the domains in which a former text search configuration may still be in use. */
 export async function selectReindexing(database: Queryable, options?: QueryOptions): Promise<string[]> {
   const rows = await database.query<{ name: string }>(
     {
@@ -15,12 +15,12 @@ export async function selectReindexing(database: Queryable, options?: QueryOptio
 }
 
 /**
- * Inside a transaction: indexes the words of the next memories, in the order of their ids, by the domain's present
- * configuration, and notes how far it has come. Returns whether there is more to do. The domain's row is locked, so
- * that of several servers one does it at a time; the table before it, as those do who drop or retype it: the other way
- * round they would deadlock.
+ * Reindexes the next memories within a transaction, ordered by id, by the current configuration of the domain, and
+ * records the progress. Returns whether there is more to do. Locks the domain's row, so that one server at a time does
+ * the work. Locks the table first, in the same order as dropping the domain and changing its dimensions, to avoid
+ * deadlocks.
  *
- * @throws DatabaseError undefinedTable if the domain has been dropped.
+ * @throws DatabaseError undefinedTable if the domain has been deleted.
  */
 export async function reindexTexts(transaction: Queryable, domain: string, limit: number): Promise<boolean> {
   const { memories } = domainTables(domain);
@@ -37,7 +37,7 @@ export async function reindexTexts(transaction: Queryable, domain: string, limit
   const [batch] = await transaction.query<{ count: number; last: string | null }>(
     {
       name: `reindex_words:${domain}`,
-      // What would be the same is not written: each new version of a row costs an entry in the vector index.
+      // Skips unchanged rows, because every new row version costs an entry in the vector index.
       text: `with batch as materialized (
           select id from ${memories} where id > $1 order by id limit $2
         ), written as (

@@ -1,17 +1,17 @@
 import type { Queryable, QueryOptions } from "../../database/database.ts";
 import { domainTables } from "../domains/domain-tables.ts";
 
-/** Bounds that keep counting cheap, and the signal that ends it. */
+/** Limits that keep counting cheap. */
 export interface CountPendingOptions extends QueryOptions {
-  /** Domains to look at, the first by name: one statement names them all. Default 100. */
+  /** Maximum number of domains, in order of name, because one statement names them all. Defaults to 100. */
   readonly maxDomains?: number;
-  /** Where counting ends in each domain. Default 10,000. */
+  /** Maximum count of each domain. Defaults to 10,000. */
   readonly maxMemories?: number;
 }
 
 /**
- * Counts pending memories by domain, within bounds. Reads nothing but the partial index that the embedding worker
- * takes its work from; expired memories are counted too.
+ * Counts pending memories by domain, within limits. Reads only the partial index that the embedding worker also uses,
+ * so it includes expired memories.
  */
 export async function countPending(
   database: Queryable,
@@ -24,7 +24,7 @@ export async function countPending(
     options,
   );
   if (domains.length === 0) return new Map();
-  // Unnamed: the text changes with the domains.
+  // Not prepared, because the text depends on the domains.
   const text = domains
     .map(({ name }, index) => {
       const { memories } = domainTables(name);

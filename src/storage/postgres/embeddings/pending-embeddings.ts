@@ -3,13 +3,13 @@ import type { PendingMemory } from "../../../memory/model/embedding-queue.ts";
 import type { Queryable } from "../../database/database.ts";
 import { domainTables, isAlive } from "../domains/domain-tables.ts";
 
-/** A claim ends with the content that reaches this: 64 of the longest would be 64 MiB in the memory of the server. */
-const CLAIM_BYTES = 1024 * 1024;
+/** Size of the contents leased at once. 64 contents of the maximum length would take 64 MiB. */
+const LEASE_BYTES = 1024 * 1024;
 
 /**
- * Takes memories that have no embedding yet, or one of another version than the domain's; none if that is not `version`
- * any more, since a server with another model embeds them then. Raising `embed_after` is the lease: the rows
- * are locked for this statement only, so whoever changes or deletes them never waits for the embedder.
+ * Leases memories that have no embedding, or one of another version than the domain's. Leases none if the domain no
+ * longer uses `version`, because a server with the other model embeds them. The lease raises `embed_after`; rows are
+ * locked only during this statement, so that writers never wait for the embedder.
  */
 export async function claimPending(
   database: Queryable,
@@ -28,7 +28,7 @@ export async function claimPending(
   }>(
     {
       name: `claim_pending:${domain}`,
-      // Each condition stands beside its "for update": a row that another claimer has just taken is checked again.
+      // Each condition stands beside its "for update", so that a row that was just leased is checked again.
       text: `with pending as (
           select id, octet_length(content) as bytes from ${memories} m
           where embedding_state = 'pending' and embed_after <= now() and ${isAlive("m")} and ${isUsed}
@@ -54,7 +54,7 @@ export async function claimPending(
         from due where m.id = due.id
         returning m.id, m.content, m.content_hash, m.embedding_attempts`,
     },
-    [version, limit, leaseMs, CLAIM_BYTES, domain],
+    [version, limit, leaseMs, LEASE_BYTES, domain],
   );
   return rows.map((row) => ({
     id: row.id,
@@ -65,9 +65,9 @@ export async function claimPending(
 }
 
 /**
- * Writes the embedding of chunk 0 if the content is still the one it was made of, and nobody has embedded it meanwhile
- * (a caller may have given one of its own), and the domain has not moved to another version; tells whether it was
- * written.
+ * Writes the embedding of chunk 0, and returns whether it was written. Does not write it if the content has changed, if
+ * the memory was embedded in the meantime (perhaps by a caller-supplied embedding) or if the domain uses another
+ * version.
  */
 export async function writeEmbedding(
   database: Queryable,
@@ -94,7 +94,7 @@ export async function writeEmbedding(
   return rows.length === 1;
 }
 
-/** Makes memories due again after a delay; unless it was their fault, the attempt does not count. */
+/** Makes memories due after a delay. Without `countAttempt` the attempt that the lease counted is subtracted. */
 export async function postponeEmbedding(
   database: Queryable,
   domain: string,
@@ -116,8 +116,8 @@ export async function postponeEmbedding(
 }
 
 /**
- * Gives up on an embedding if the content is still the one it was tried for, and has not got an embedding that the
- * domain uses meanwhile; tells whether it was given up.
+ * Marks an embedding as failed, and returns whether it was marked. Does not mark it if the content has changed, or if
+ * the memory has received an embedding of the domain's version in the meantime.
  */
 export async function writeFailure(
   database: Queryable,

@@ -4,7 +4,7 @@ import type { Queryable, QueryOptions } from "../../database/database.ts";
 import { vectorFromBytes } from "../../database/wire-values.ts";
 import { domainTables } from "../domains/domain-tables.ts";
 
-/** Reads the chunks of memories with their vectors, as Repository.readEmbeddings promises. */
+/** Implements MemoryStore.readEmbeddings: reads the chunks of memories with their embeddings. */
 export async function readEmbeddings(
   database: Queryable,
   domain: string,

@@ -2,12 +2,12 @@ import type { Queryable } from "../../database/database.ts";
 import { domainTables } from "../domains/domain-tables.ts";
 
 /**
- * Makes all pending memories due that somebody had claimed. For a database that this process has alone, at its start:
- * whoever claimed them was killed, and would keep them for the rest of the lease.
+ * Releases all leases on pending memories. To be called at startup on a database that no other process uses: the
+ * process that held the leases was killed, and they would last until they expire.
  */
-export async function endClaims(database: Queryable): Promise<void> {
+export async function releaseLeases(database: Queryable): Promise<void> {
   const domains = await database.query<{ name: string }>(
-    { name: "select_claimed_domains", text: "select name from memory_domains order by name" },
+    { name: "select_leased_domains", text: "select name from memory_domains order by name" },
     [],
   );
   for (const { name } of domains) {

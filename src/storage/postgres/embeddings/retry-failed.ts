@@ -4,7 +4,7 @@ import type { Parameter, Queryable, QueryOptions } from "../../database/database
 import { domainTables } from "../domains/domain-tables.ts";
 import { isMatching } from "../search/compile-filter.ts";
 
-/** Makes the next failed memories that match pending again, due at once, by the index on failed ones. */
+/** Makes the next failed memories that match pending and due at once. Uses the partial index on failed memories. */
 export async function retryFailed(
   database: Queryable,
   domain: string,

@@ -15,10 +15,10 @@ import {
 
 type Decide = (current: Memory | undefined) => MemoryDraft | undefined;
 
-/** A content that is always taken by somebody else, and never found, ends as a conflict. */
-const MAX_TRIES = 5;
+/** If other writers keep taking the content, the change ends as a conflict after this many attempts. */
+const MAX_ATTEMPTS = 5;
 
-/** Locks a memory, shows it, and writes what `decide` returns, as Repository.change promises. */
+/** Implements MemoryStore.change: locks a memory, passes it to `decide` and writes the draft that it returns. */
 export async function changeMemory(
   database: Database,
   domain: string,
@@ -26,7 +26,7 @@ export async function changeMemory(
   decide: Decide,
   options?: QueryOptions,
 ): Promise<Memory | undefined> {
-  for (let tries = 1; tries <= MAX_TRIES; tries++) {
+  for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
     let content: string | undefined;
     try {
       return await database.transaction(async (transaction) => {
@@ -38,8 +38,8 @@ export async function changeMemory(
       }, options);
     } catch (error) {
       if (content === undefined || !isContentTaken(error, domain)) throw error;
-      // The violation has ended the transaction: whose the content is can only be asked now.
-      await makeRoom(database, domain, content);
+      // The violation has aborted the transaction, so the other memory can only be found now.
+      await evictExpiredDuplicate(database, domain, content);
     }
   }
   throw conflict(id);
@@ -58,9 +58,9 @@ async function changeLocked(
 }
 
 /**
- * Writes a draft in the place of what was found under its id, be it nothing.
+ * Writes a draft over the locked memory with its id, or inserts it if there is none.
  *
- * @throws DuplicateContentError, ServiceError CONFLICT; DatabaseError `isContentTaken` from an overwrite.
+ * @throws DuplicateContentError, ServiceError CONFLICT; overwriting also throws the DatabaseError of `isContentTaken`.
  */
 export async function writeLocked(
   transaction: Queryable,
@@ -72,26 +72,30 @@ export async function writeLocked(
   const written =
     found?.expired === false
       ? await overwriteMemory(transaction, domain, draft)
-      : await insertInRoom(transaction, domain, draft);
+      : await insertUnique(transaction, domain, draft);
   if (draft.embedding !== "keep") await replaceChunks(transaction, domain, draft.id, draft.embedding);
   return written;
 }
 
-async function insertInRoom(transaction: Queryable, domain: string, draft: MemoryDraft): Promise<Memory> {
+async function insertUnique(transaction: Queryable, domain: string, draft: MemoryDraft): Promise<Memory> {
   const inserted = await insertMemory(transaction, domain, draft);
   if (inserted !== undefined) return inserted;
-  await makeRoom(transaction, domain, draft.content);
+  await evictExpiredDuplicate(transaction, domain, draft.content);
   const second = await insertMemory(transaction, domain, draft);
   if (second === undefined) throw conflict(draft.id);
   return second;
 }
 
 /**
- * Deletes an expired memory that has the content.
+ * Deletes the memory that has the same content if it has expired.
  *
- * @throws DuplicateContentError if one has it that has not expired.
+ * @throws DuplicateContentError if it has not expired.
  */
-export async function makeRoom(database: Queryable, domain: string, content: string): Promise<void> {
+export async function evictExpiredDuplicate(
+  database: Queryable,
+  domain: string,
+  content: string,
+): Promise<void> {
   const taken = await findContent(database, domain, content);
   if (taken === undefined) return;
   if (!taken.expired) throw new DuplicateContentError(taken.memory);
@@ -99,7 +103,7 @@ export async function makeRoom(database: Queryable, domain: string, content: str
 }
 
 function conflict(id: string): ServiceError {
-  return new ServiceError("CONFLICT", `memory "${id}" is being stored by somebody else`, {
+  return new ServiceError("CONFLICT", `memory "${id}" is being stored by another call`, {
     retryAfterMs: CONFLICT_RETRY_AFTER_MS,
   });
 }

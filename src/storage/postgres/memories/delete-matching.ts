@@ -4,7 +4,7 @@ import type { Parameter, Queryable, QueryOptions } from "../../database/database
 import { domainTables } from "../domains/domain-tables.ts";
 import { isMatching } from "../search/compile-filter.ts";
 
-/** How many memories match. */
+/** Counts the memories that match. */
 export async function countMatching(
   database: Queryable,
   domain: string,
@@ -22,9 +22,8 @@ export async function countMatching(
 }
 
 /**
- * Deletes the next memories that match, with their chunks, in the order of their ids: so that no row is looked at
- * twice. They are locked in that order, too, or two such calls could wait for each other; what was changed before its
- * lock came is tested again.
+ * Deletes the next memories that match, with their chunks. They are ordered by id, so that no row is read twice, and
+ * locked in this order, so that two calls cannot deadlock. A row that changed before it was locked is checked again.
  */
 export async function deleteMatching(
   database: Queryable,

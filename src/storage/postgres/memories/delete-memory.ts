@@ -2,7 +2,7 @@ import type { Deletion } from "../../../memory/model/memory-store.ts";
 import type { Queryable, QueryOptions } from "../../database/database.ts";
 import { domainTables, isAlive } from "../domains/domain-tables.ts";
 
-/** Deletes one memory with its chunks, if it is there, has not expired and is at the version expected. */
+/** Deletes one memory with its chunks, if it exists, has not expired and is at the expected version. */
 export async function deleteMemoryAt(
   database: Queryable,
   domain: string,
@@ -14,7 +14,7 @@ export async function deleteMemoryAt(
   const rows = await database.query<{ version: bigint; deleted: boolean }>(
     {
       name: `delete_memory_at:${domain}`,
-      // The lock comes first: the version that is compared and told is the latest.
+      // Locks first, so that the version compared and returned is the latest.
       text: `with found as materialized (
           select m.id, m.version from ${memories} m where m.id = $1 and ${isAlive("m")} for update
         ), deleted as (

@@ -5,8 +5,8 @@ import { domainTables, isAlive } from "../domains/domain-tables.ts";
 import { type MemoryRow, memoryColumns, memoryFromRow } from "./memory-row.ts";
 
 /**
- * The memory that has this content in a domain that deduplicates, expired or not. Undefined too in a domain that does
- * not: there no index serves the question, and nothing is read.
+ * Returns the memory that has this content, expired or not, if the domain deduplicates. Returns undefined without
+ * reading memories if it does not, because no index serves the query there.
  */
 export async function findContent(
   database: Queryable,
@@ -39,7 +39,7 @@ export async function deleteExpired(database: Queryable, domain: string, id: str
   );
 }
 
-/** True for a write that would have given a domain which deduplicates the same content twice. */
+/** Returns whether an error means that a domain which deduplicates already has the content. */
 export function isContentTaken(error: unknown, domain: string): boolean {
   return (
     error instanceof DatabaseError &&

@@ -11,8 +11,9 @@ interface ListedRow extends MemoryRow {
 }
 
 /**
- * Reads a page by the index on (time, id). Its keys come first, with the bytes before each: contents beyond what fits
- * into an answer are not read. The limit stands in the text, or the planner would expect a tenth of the table.
+ * Reads a page by the index on (time, id). Finds the keys first, with the number of bytes before each, so that contents
+ * beyond `maxBytes` are not read. The limit is part of the text, because with a parameter the planner would expect a
+ * tenth of the table.
  */
 export async function listMemories(
   database: Queryable,
@@ -21,6 +22,7 @@ export async function listMemories(
   options?: QueryOptions,
 ): Promise<ListedMemory[]> {
   const { memories } = domainTables(domain);
+  const previewLength = Math.trunc(query.previewLength);
   const parameters: Parameter[] = [];
   const time = query.order.by === "create_time" ? "created_at" : "updated_at";
   const direction = query.order.descending ? "desc" : "asc";
@@ -45,7 +47,7 @@ export async function listMemories(
           from page
         )
         select ${memoryColumns("m")}, s.found,
-          ${query.content ? "m.content, ''" : `'' as content, left(m.content, ${Math.trunc(query.previewLength)})`} as preview
+          ${query.content ? "m.content, ''" : `'' as content, left(m.content, ${previewLength})`} as preview
         from sized s join ${memories} m on m.id = s.id
         where s.before < ${Math.trunc(query.maxBytes)}
         order by s.time ${direction}, s.id ${direction}`,

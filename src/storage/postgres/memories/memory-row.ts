@@ -2,7 +2,7 @@ import type { EmbeddingStatus, Expiry, JsonObject, JsonValue, Memory } from "../
 import { RESERVED_METADATA_KEYS } from "../../../memory/model/memory.ts";
 import type { Row } from "../../database/database.ts";
 
-/** Everything of a memory but its content. */
+/** A memory without its content. */
 export interface MemoryRow extends Row {
   readonly id: string;
   readonly metadata: JsonObject;
@@ -17,7 +17,7 @@ export interface MemoryRow extends Row {
   readonly embedding_error: string | null;
 }
 
-/** The select list of a MemoryRow. */
+/** Returns the select list of a MemoryRow. */
 export function memoryColumns(alias: string): string {
   return [
     "id",
@@ -38,7 +38,7 @@ export function memoryColumns(alias: string): string {
     .join(", ");
 }
 
-/** Rows of the predecessor and of hand-made imports may lack the reserved keys or hold other types in them. */
+/** Converts a row. In rows that other programs have written, reserved keys may be missing or have other types. */
 export function memoryFromRow(domain: string, row: MemoryRow, content: string): Memory {
   const { source, importance, tags, ...metadata } = row.metadata as {
     readonly source?: JsonValue;

@@ -2,22 +2,22 @@ import type { StoreResult } from "../../../memory/model/draft.ts";
 import { DuplicateContentError, type MemoryDraft, type StoreEntry } from "../../../memory/model/draft.ts";
 import { ServiceError } from "../../../memory/model/errors.ts";
 import type { Queryable } from "../../database/database.ts";
-import { makeRoom, writeLocked } from "./change-memory.ts";
+import { evictExpiredDuplicate, writeLocked } from "./change-memory.ts";
 import { isContentTaken } from "./find-content.ts";
 import { insertChunks, type MemoryEmbedding } from "./write-chunks.ts";
 import { insertMemories, type LockedMemory, lockMemories } from "./write-memory.ts";
 
-/** Rows of one insert. More are hardly faster, and `prepare` is asked before each insert. */
+/** Rows of one insert. More rows are hardly faster, and `prepare` runs before each insert. */
 const ROWS_PER_STATEMENT = 50;
 
 export type EntryResult = StoreResult | ServiceError;
 
 /**
- * Inside a transaction: stores entries of one domain, and returns a result for each, in order. Ids come in their own
- * order to the database, so that two batches cannot wait for each other. Contents that must be unique cannot be in two
- * orders: there one batch at a time writes, in the order of its entries, where the first of equal contents wins.
+ * Stores entries of one domain within a transaction, and returns a result for each, in order. Entries are written in
+ * the order of their ids, so that two batches cannot deadlock. A domain that deduplicates is written by one batch at a
+ * time, in the order of the entries, because the first of equal contents has to win.
  *
- * @param prepare sees each draft just before it is written
+ * @param prepare Called with each draft just before it is written.
  */
 export async function storeInDomain(
   transaction: Queryable,
@@ -50,7 +50,7 @@ export async function storeInDomain(
     );
     for (const entry of left) {
       const { id } = entry.draft;
-      results.set(id, await settleEntry(transaction, entry, locked.get(id), { prepare, deduplicates }));
+      results.set(id, await resolveEntry(transaction, entry, locked.get(id), { prepare, deduplicates }));
     }
   }
   return entries.map(({ draft }) => {
@@ -60,7 +60,10 @@ export async function storeInDomain(
   });
 }
 
-/** True if the domain keeps each content once: then no other batch writes to it until this transaction ends. */
+/**
+ * Returns whether the domain deduplicates, and if so, keeps other batches from writing to it until the transaction
+ * ends.
+ */
 async function lockContents(transaction: Queryable, domain: string): Promise<boolean> {
   const rows = await transaction.query(
     {
@@ -78,26 +81,26 @@ function furtherChunks({ id, embedding }: MemoryDraft): MemoryEmbedding[] {
     : [{ id, embedding }];
 }
 
-/** The id is taken, or the content. What is wrong with this entry alone becomes its result. */
-async function settleEntry(
+/** Writes an entry whose id or content is taken. An error that concerns only this entry becomes its result. */
+async function resolveEntry(
   transaction: Queryable,
   { domain, draft, resolveConflict }: StoreEntry,
   found: LockedMemory | undefined,
-  how: { readonly prepare: (draft: MemoryDraft) => MemoryDraft; readonly deduplicates: boolean },
+  options: { readonly prepare: (draft: MemoryDraft) => MemoryDraft; readonly deduplicates: boolean },
 ): Promise<EntryResult> {
   try {
     if (found?.expired !== false) {
-      const memory = await writeLocked(transaction, domain, how.prepare(draft), found);
+      const memory = await writeLocked(transaction, domain, options.prepare(draft), found);
       return { memory, outcome: "created" };
     }
-    const settled = resolveConflict(found.memory);
-    if (settled.draft === undefined) return { memory: found.memory, outcome: settled.outcome };
-    const over = how.prepare(settled.draft);
+    const resolution = resolveConflict(found.memory);
+    if (resolution.draft === undefined) return { memory: found.memory, outcome: resolution.outcome };
+    const over = options.prepare(resolution.draft);
     const write = () => writeLocked(transaction, domain, over, found);
-    const memory = how.deduplicates
+    const memory = options.deduplicates
       ? await writeUnique(transaction, domain, over.content, write)
       : await write();
-    return { memory, outcome: settled.outcome };
+    return { memory, outcome: resolution.outcome };
   } catch (error) {
     if (error instanceof DuplicateContentError) return { memory: error.memory, outcome: "duplicate" };
     if (error instanceof ServiceError && error.reason === "MEMORY_ALREADY_EXISTS") return error;
@@ -105,7 +108,7 @@ async function settleEntry(
   }
 }
 
-/** A violation ends the transaction but for what came before the savepoint. */
+/** Writes within a savepoint, because a violation would otherwise abort the whole transaction. */
 async function writeUnique<T>(
   transaction: Queryable,
   domain: string,
@@ -118,10 +121,10 @@ async function writeUnique<T>(
   } catch (error) {
     if (!isContentTaken(error, domain)) throw error;
     await transaction.execute("rollback to savepoint entry");
-    await makeRoom(transaction, domain, content);
+    await evictExpiredDuplicate(transaction, domain, content);
     return await write();
   } finally {
-    // Fails with the transaction, if that has failed.
+    // Fails if the transaction has failed.
     await transaction.execute("release savepoint entry").catch(() => {});
   }
 }

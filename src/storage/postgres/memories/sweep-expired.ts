@@ -2,8 +2,8 @@ import type { Queryable, QueryOptions } from "../../database/database.ts";
 import { domainTables } from "../domains/domain-tables.ts";
 
 /**
- * Deletes memories that have expired, the longest ago first, with their chunks; returns how many. Rows that somebody
- * holds are left to the next time, so that servers share the work and nobody waits.
+ * Deletes expired memories with their chunks, oldest expiry first, and returns their number. Skips locked
+ * rows, so that servers share the work and never wait.
  */
 export async function sweepExpired(
   database: Queryable,

@@ -3,19 +3,19 @@ import type { Parameter, Queryable } from "../../database/database.ts";
 import { domainTables } from "../domains/domain-tables.ts";
 
 /**
- * Rows of one insert: a vector each is a parameter of its own, since arrays of vectors cannot be sent in binary.
- * 200 rows of 768 dimensions are 600 KB.
+ * Rows of one insert: 600 KB for 768 dimensions. Each vector is a separate parameter, because arrays of vectors cannot
+ * be sent in binary.
  */
 const ROWS_PER_STATEMENT = 200;
 const PARAMETERS_PER_ROW = 6;
 
-/** The embedding of a memory. */
+/** A memory's embedding. */
 export interface MemoryEmbedding {
   readonly id: string;
   readonly embedding: ContentEmbedding;
 }
 
-/** Writes chunks 1..n of a memory (chunk 0 is in its row) in place of any it had. */
+/** Replaces chunks 1..n of a memory. Chunk 0 is in the row of the memory. */
 export async function replaceChunks(
   database: Queryable,
   domain: string,
@@ -30,7 +30,7 @@ export async function replaceChunks(
   if (embedding !== undefined) await insertChunks(database, domain, [{ id, embedding }]);
 }
 
-/** Writes chunks 1..n of memories that have none. */
+/** Inserts chunks 1..n of memories that have none. */
 export async function insertChunks(
   database: Queryable,
   domain: string,

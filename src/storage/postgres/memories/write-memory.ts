@@ -5,7 +5,7 @@ import { domainTables, isAlive } from "../domains/domain-tables.ts";
 import { type MemoryRow, memoryColumns, memoryFromRow, metadataToStore } from "./memory-row.ts";
 
 /**
- * Inserts the row of a memory (its chunks are another statement); undefined if its id is taken or, in a domain that
+ * Inserts the row of a memory without its chunks. Returns undefined if its id is taken or, in a domain that
  * deduplicates, its content.
  */
 export async function insertMemory(
@@ -19,8 +19,8 @@ export async function insertMemory(
 }
 
 /**
- * The same for many, in their order, by one statement: 5,500 of them would be more parameters than PostgreSQL takes.
- * Returns those that were inserted.
+ * Inserts the rows of several memories, in order, by one statement, and returns those that were inserted. 5,500
+ * memories would exceed the number of parameters that PostgreSQL allows.
  */
 export async function insertMemories(
   database: Queryable,
@@ -56,8 +56,8 @@ function insertedValues(n: number): string {
 }
 
 /**
- * Writes a draft over the row of the same id: create time stays and the version grows, unless it brings them along. Its
- * chunks are another statement. Content that stays is not written: its words would be indexed anew.
+ * Overwrites the row with the same id, without its chunks. Keeps the create time and increments the version unless the
+ * draft preserves others. Does not write unchanged content, which would reindex its text.
  */
 export async function overwriteMemory(
   database: Queryable,
@@ -70,7 +70,7 @@ export async function overwriteMemory(
   const parameters = parametersOf(draft);
   const [id, content, metadata, time, ttlOf, chunkCount, vector, embeddingVersion, lease] = parameters;
   const preserved = parameters.slice(9);
-  /** The number of the parameter before those. */
+  /** The number of the parameter before the preserved fields. */
   const before = keepContent ? 5 : 9;
   const rows = await database.query<MemoryRow>(
     {
@@ -109,11 +109,11 @@ export async function overwriteMemory(
         ],
   );
   const row = rows[0];
-  if (row === undefined) throw new Error(`memory ${draft.id} vanished while its row was locked`);
+  if (row === undefined) throw new Error(`memory ${draft.id} disappeared while its row was locked`);
   return memoryFromRow(domain, row, draft.content);
 }
 
-/** A memory whose row is locked. Of an expired one the id is free, but the row is in the way. */
+/** A memory whose row is locked. The id of an expired memory is free, but its row has to be deleted first. */
 export interface LockedMemory {
   readonly memory: Memory;
   readonly expired: boolean;
@@ -129,7 +129,7 @@ export async function lockMemory(
   return locked;
 }
 
-/** Locks and reads those memories that are there, in the order of their ids: two callers cannot wait for each other. */
+/** Locks and reads the existing memories, ordered by id, so that two callers cannot deadlock. */
 export async function lockMemories(
   database: Queryable,
   domain: string,
@@ -155,7 +155,7 @@ export async function deleteMemory(database: Queryable, domain: string, id: stri
   ]);
 }
 
-// Values that are made of parameters, in the order of `parametersOf`, of which `n` come before.
+// SQL values of a draft, from parameters in the order of `parametersOf`; `n` is the number of parameters before them.
 const expiresAt = (n = 0) =>
   `coalesce(memory_time($${n + 4}::bigint), now() + $${n + 5}::bigint * interval '1 microsecond')`;
 const ttl = (n = 0) => `$${n + 5}::bigint * interval '1 microsecond'`;
