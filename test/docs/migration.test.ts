@@ -117,7 +117,7 @@ test.each(embeddedServers())(
     await run(backUp);
     expect(await readdir(`${old}-backup`)).toEqual(await readdir(old));
     const said = await run(allAtOnce);
-    expect(said).toContain("4 questions: the same memory at the top of 4;");
+    expect(said).toContain("4 queries: 4 with the same top memory;");
     expect(await contentOf("mem_1750000000002")).toBe(texts[2]);
 
     const fake = `'${process.execPath}' '${root}/qa/fakes/old-mcp-server.ts' sqlite`;
@@ -219,9 +219,7 @@ describe.each(postgresServers())("on $name", ({ create }) => {
     expect(copied).toContain("default: 4 memories read, 4 created\n");
     expect(copied).toContain("default: 4 memories read, 0 created, 4 unchanged\n");
     expect(await databaseOf(target.url, `select id from "health-2_memories"`)).toEqual([{ id: "h" }]);
-    expect(await run(inPlace)).toContain(
-      "default: 4 memories taken over, 0 embeddings kept, 4 to be embedded",
-    );
+    expect(await run(inPlace)).toContain("default: 4 memories adopted, 0 embeddings kept, 4 to be embedded");
     expect(await databaseOf(old.url, "select name from memory_domains order by name")).toEqual([
       { name: "default" },
       { name: "health-2" },

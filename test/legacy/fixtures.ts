@@ -1,7 +1,7 @@
 import { cp, readFile } from "node:fs/promises";
 import { join } from "node:path";
 
-/** Directories that the old system has written, with the truth about each (X.truth.json). */
+/** Data directories of the old server. The known facts about each are in X.truth.json. */
 export const FIXTURES = [
   "clean",
   "small",
@@ -63,7 +63,7 @@ export async function readTruth(fixture: Fixture): Promise<Truth> {
   return JSON.parse(await readFile(join(fixturesDirectory, `${fixture}.truth.json`), "utf8")) as Truth;
 }
 
-/** A copy of its own for a test: SQLite may write where it reads. */
+/** Copies a fixture for a test, because SQLite may write while reading. */
 export async function copyFixture(fixture: Fixture, to: string): Promise<string> {
   const path = join(to, fixture);
   await cp(join(fixturesDirectory, fixture), path, { recursive: true });

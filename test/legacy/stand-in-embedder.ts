@@ -6,8 +6,8 @@ import { json } from "node:stream/consumers";
 const DIMENSIONS = 768;
 
 /**
- * What made the vectors of the fixtures: every word, in lower case, adds to eight places that its hash names, and the last
- * place keeps two texts from being opposite.
+ * Computes a vector as the embedder of the fixtures did. Every lower-case word adds to eight positions that its hash
+ * selects, and the last position keeps two texts from having opposite vectors.
  */
 export function standInEmbedding(text: string): Float32Array {
   const folded = text.normalize("NFKC").toLowerCase();
@@ -15,8 +15,8 @@ export function standInEmbedding(text: string): Float32Array {
   for (const word of folded.match(/[\p{L}\p{Nd}]+/gu) ?? [text]) {
     const hash = createHash("sha256").update(word, "utf8").digest();
     for (let n = 0; n < 8; n++) {
-      const place = hash.readUInt32BE(4 * n);
-      sum[place % DIMENSIONS] = (sum[place % DIMENSIONS] ?? 0) + (place < 2 ** 31 ? 1 : -1);
+      const position = hash.readUInt32BE(4 * n);
+      sum[position % DIMENSIONS] = (sum[position % DIMENSIONS] ?? 0) + (position < 2 ** 31 ? 1 : -1);
     }
   }
   sum[DIMENSIONS - 1] = (sum[DIMENSIONS - 1] ?? 0) + 0.9 * Math.hypot(...sum);
@@ -29,7 +29,7 @@ interface EmbedBody {
   readonly input?: string | string[];
 }
 
-/** An Ollama that has nothing but this embedder, as the model `stand-in`. */
+/** Starts a fake Ollama that serves only this embedder, as the model `stand-in`. */
 export async function startStandInOllama(): Promise<AsyncDisposable & { readonly url: string }> {
   const name = "stand-in:latest";
   const answers: Readonly<Record<string, (body: EmbedBody) => unknown>> = {

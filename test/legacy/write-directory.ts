@@ -2,11 +2,11 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 
-/** A row as the old system would store it; bytes are written as text of these bytes. */
+/** A row as the old server would store it. Bytes are stored as a text with these bytes. */
 export interface Row {
   readonly id: string | Uint8Array | null;
   readonly content: string | Uint8Array;
-  /** Default: the times alone. */
+  /** Defaults to the times alone. */
   readonly metadata?: string | Uint8Array;
   readonly created_at?: number | string;
   readonly updated_at?: number | string;
@@ -16,17 +16,17 @@ export interface Row {
 export interface ChunkRow {
   readonly text_id: string | null;
   readonly content: string;
-  /** Default: those of the n-th row. */
+  /** Defaults to those of the n-th row. */
   readonly created_at?: number;
   readonly updated_at?: number;
-  /** Default: 1, 0, 0 ... */
+  /** Defaults to 1, 0, 0 ... */
   readonly vector?: readonly number[];
 }
 
-/** Created at different times, a second apart. */
+/** Creation time of the first row. Rows are one second apart. */
 export const FIRST_TIME = 1_750_000_000.123456;
 
-/** Makes a data directory as the old system does. */
+/** Writes a data directory as the old server does. */
 export async function writeLegacyDirectory(
   path: string,
   rows: Iterable<Row>,
@@ -56,7 +56,7 @@ export function writeMemories(path: string, rows: Iterable<Row>): void {
   database.close();
 }
 
-/** node:sqlite would cut a text at its NUL. */
+/** Binds a text as bytes, because node:sqlite would truncate it at NUL. */
 function bytesOf(value: string | Uint8Array | null): Uint8Array | null {
   return typeof value === "string" ? Buffer.from(value) : value;
 }
@@ -85,7 +85,7 @@ export async function writeVectors(path: string, chunks: readonly ChunkRow[]): P
 
 const DIMENSIONS = 768;
 
-/** An IndexFlatL2 of these vectors, filled up with zeros. */
+/** Builds an IndexFlatL2 of these vectors, padded with zeros. */
 export function indexOf(vectors: readonly (readonly number[])[], dimensions = DIMENSIONS): Uint8Array {
   const bytes = new DataView(new ArrayBuffer(45 + vectors.length * dimensions * 4));
   new Uint8Array(bytes.buffer).set(Buffer.from("IxF2"));

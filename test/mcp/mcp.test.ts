@@ -26,7 +26,7 @@ beforeAll(async () => {
 });
 afterAll(async () => await ollama?.close());
 
-/** The adapter as a client of the protocol starts it, and that client. */
+/** Starts the adapter as an MCP client does, and connects that client. */
 async function startAdapter(
   args: readonly string[],
   env: Readonly<Record<string, string>>,
@@ -59,7 +59,7 @@ async function startAdapter(
     const text = block?.type === "text" ? block.text : "";
     if (answer.isError === true) throw new Error(text);
     const { result } = answer.structuredContent as { result: unknown };
-    // The same twice.
+    // The text and the structured content are equal.
     expect(typeof result === "string" ? text : JSON.parse(text)).toEqual(result);
     return result;
   };
@@ -74,7 +74,7 @@ async function startAdapter(
         score: number;
       }[],
     stderr: () => stderr,
-    /** What was on standard output and no protocol. */
+    /** Lines on standard output that are not protocol messages. */
     errors,
     pid: transport.pid,
     close: () => client.close(),
@@ -89,7 +89,7 @@ interface Way {
   open(): Promise<{ readonly adapter: Adapter; close(): Promise<void> }>;
 }
 
-/** An engine of its own, and a running server. */
+/** Opens the memories in this process, and through a running server. */
 function waysOf(engine: ServerEngine): Way[] {
   return [
     {
@@ -135,7 +135,7 @@ describe.each(serverEngines().flatMap(waysOf))("$name", ({ open }) => {
   });
   afterAll(async () => await close?.());
 
-  test("has the tools, resources and the prompt of the old server, with its parameters and defaults", async () => {
+  test("has the tools, resources and prompt of the old server, with its parameters and defaults", async () => {
     const { tools } = await adapter.client.listTools();
     const described = tools.map(({ name, inputSchema }) => [
       name,
@@ -164,7 +164,7 @@ describe.each(serverEngines().flatMap(waysOf))("$name", ({ open }) => {
     ]);
   });
 
-  test("stores, finds by meaning and by words, changes and lists domains", async () => {
+  test("stores, searches, updates and lists domains", async () => {
     const { call, search } = adapter;
     const id = await call("store_memory", { content: "The doctor is ill", source: "call", importance: 0.8 });
     expect(id).toMatch(/^mem_/);
@@ -223,7 +223,7 @@ describe.each(serverEngines().flatMap(waysOf))("$name", ({ open }) => {
     );
   });
 
-  test("finds nothing in a domain that is not there, and the newest without a query", async () => {
+  test("finds nothing in a domain that does not exist, and the newest memories without a query", async () => {
     expect(await adapter.search({ query: "doctor", domain: "nowhere" })).toEqual([]);
     const newest = await adapter.search({ query: "", limit: 1 });
     expect(newest).toMatchObject([{ content: "The doctor is back", score: 0 }]);
@@ -264,7 +264,7 @@ describe.each(serverEngines().flatMap(waysOf))("$name", ({ open }) => {
     await expect(adapter.call(name, given)).rejects.toThrow(field);
   });
 
-  test("keeps a text of every kind as it is, and nothing but the protocol is on standard output", async () => {
+  test("stores any text unchanged and writes only the protocol to standard output", async () => {
     const content = "line\r\n\u2028 \u0001 „日本“ 🌱 </script> ".repeat(2_000);
     const id = await adapter.call("store_memory", { content, domain: "texts" });
     expect(await adapter.search({ query: "日本", domain: "texts" })).toMatchObject([{ id, content }]);
@@ -281,7 +281,7 @@ test.each(embeddedServers())(
     await first.close();
     await using second = await startAdapter([], data.env);
     expect(await second.search({ query: "lift" })).toMatchObject([{ id }]);
-    // One process at a time has the directory.
+    // Only one process at a time can open the directory.
     const third = await runProgram(["mcp"], { env: data.env, stdin: "" });
     expect(third).toMatchObject({
       code: 1,
@@ -317,7 +317,7 @@ describe.each(oldVersions)("beside an old server on $version", ({ version, creat
   const oldMemories = () =>
     JSON.parse(readFileSync(join(directory.path, "old.json"), "utf8")) as { id: string; content: string }[];
 
-  test("writes to both under one id, and reads from the side that was asked for", async () => {
+  test("writes to both servers under one id and reads from the selected one", async () => {
     using grpc = openGrpcClient(server.url);
     await using reader = await start("old");
     const id = String(await reader.call("store_memory", { content: "The doctor is ill", source: "call" }));
@@ -343,7 +343,7 @@ describe.each(oldVersions)("beside an old server on $version", ({ version, creat
     expect(await newReader.call("update_memory", { memory_id: "mem_0" })).toBe(false);
   });
 
-  test("succeeds where only the other side fails, and says so in the log", async () => {
+  test("succeeds if only the other side fails, and logs the failure", async () => {
     await using reader = await start("new");
     for (const content of ["refuse", "die", "The lift is out of order"]) {
       const id = await reader.call("store_memory", { content });

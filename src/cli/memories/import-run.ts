@@ -14,8 +14,15 @@ import {
 import { formatCount, formatMemoryCount } from "../output/format-count.ts";
 import type { Progress } from "../output/progress.ts";
 import { parseExportLine } from "./export-line.ts";
-import type { ImportOptions } from "./import.ts";
 import type { Line } from "./read-lines.ts";
+
+export interface ImportOptions {
+  readonly server?: string;
+  readonly domain?: string;
+  readonly ifExists?: "fail" | "replace" | "keep";
+  readonly onError?: "stop" | "continue";
+  readonly fromLine?: string;
+}
 
 /**
  * Bounds of one Import call. The server names at most 1,000 rejections, and the outcome of a call is known only at its

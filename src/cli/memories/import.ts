@@ -6,16 +6,8 @@ import { oneLineMessageOf, wholeNumberFrom } from "../client/parse-options.ts";
 import { serverUrl, withClient } from "../client/server-client.ts";
 import { formatCount } from "../output/format-count.ts";
 import { createProgress } from "../output/progress.ts";
-import { ImportRun } from "./import-run.ts";
+import { type ImportOptions, ImportRun } from "./import-run.ts";
 import { readLines } from "./read-lines.ts";
-
-export interface ImportOptions {
-  readonly server?: string;
-  readonly domain?: string;
-  readonly ifExists?: "fail" | "replace" | "keep";
-  readonly onError?: "stop" | "continue";
-  readonly fromLine?: string;
-}
 
 /** Imports a file that `exportDomain` has written; the path `-` stands for standard input. Returns the exit code. */
 export async function importFile(path: string, options: ImportOptions): Promise<number> {

@@ -1,6 +1,6 @@
 import { type Command, Option } from "commander";
 import type { ExportOptions } from "./export.ts";
-import type { ImportOptions } from "./import.ts";
+import type { ImportOptions } from "./import-run.ts";
 import type { CommonOptions, ListOptions, SearchOptions, StoreOptions } from "./memories.ts";
 
 const SERVER: readonly [string, string] = [

@@ -11,10 +11,10 @@ export interface AdoptTablesOptions extends Omit<AdoptOptions, "concurrently" | 
 }
 
 /**
- * Carries out a plan without problems, in this database: brings the catalogue up to date, then takes over one table after
- * the other. Safe to repeat after any interruption.
+ * Carries out a plan without problems: migrates the database, then adopts one table after the other. If it is
+ * interrupted, you can safely run it again.
  *
- * @throws StartupError, also if another one is at it.
+ * @throws StartupError, for example if another adoption is running.
  */
 export async function adoptTables(
   database: Database,
@@ -27,7 +27,7 @@ export async function adoptTables(
     const [lock] = await session.query<{ locked: boolean }>({
       text: "select pg_try_advisory_lock(hashtextextended('memory-service adopt', 0)) as locked",
     });
-    if (lock?.locked !== true) throw new StartupError("another adopt is at work on this database");
+    if (lock?.locked !== true) throw new StartupError("another adopt command is running on this database");
     const done: AdoptedTable[] = [];
     for (const table of plan.tables) {
       done.push(
@@ -42,7 +42,7 @@ export async function adoptTables(
   });
 }
 
-/** Brings the catalogue up to date in a database that the old server has used. */
+/** Applies the migrations in a database that the old server has used. */
 export async function prepareCatalogue(
   database: Database,
   logger: Logger,
@@ -54,7 +54,7 @@ export async function prepareCatalogue(
   await migrate(database, { directory: sqlDirectory, logger, signal });
 }
 
-/** Ours of the same name has a second parameter; calls with one would still go to the old one. */
+/** Drops the function of the old server, because calls with one argument would resolve to it instead of the new one. */
 async function dropOldFunction(database: Queryable): Promise<void> {
   await database.execute("drop function if exists create_domain_memories_table(text)");
 }

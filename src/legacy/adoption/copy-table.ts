@@ -7,47 +7,48 @@ import {
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { timestampFromMicroseconds } from "../../rpc/messages/fields/time.ts";
 import type { Queryable } from "../../storage/database/database.ts";
+import { quoteIdentifier } from "../quote-identifier.ts";
 import type { PlannedTable } from "./adoption-plan.ts";
-import { normalizedMetadata, quoteIdentifier } from "./legacy-tables.ts";
+import { normalizedMetadata } from "./legacy-tables.ts";
 
-/** What became of the memories of a table. */
+/** Numbers of the memories of a table by outcome. */
 export interface CopiedTable {
   readonly domain: string;
   readonly memories: number;
   created: number;
   replaced: number;
-  /** Were there already, and the same. */
+  /** Exist already and are equal. */
   unchanged: number;
-  /** Were there already, with other content: they stay as they are. */
+  /** Exist already with other content and were not changed. */
   kept: number;
   rejected: number;
-  /** Metadata with numbers that a double cannot hold; their text is kept beside them as `old_metadata_text`. */
+  /** Memories with numbers in their metadata that a double cannot hold; `old_metadata_text` keeps the original text. */
   inexactNumbers: number;
 }
 
 export interface CopyOptions {
-  /** What to do about a memory that differs from one of the same id in the target. */
+  /** What to do if a different memory has the same id in the target. */
   readonly onConflict: "skip" | "replace";
   readonly signal: AbortSignal;
   readonly onProgress?: (copied: number) => void;
   readonly onRejected?: (table: PlannedTable, id: string, reason: string) => void;
 }
 
-const PAGE = 200;
+const PAGE_SIZE = 200;
 
 interface OldRow {
   readonly [column: string]: unknown;
   readonly id: string;
   readonly content: string;
   readonly metadata: string;
-  /** Null: only a hand can have written it. */
+  /** Null only if someone edited the row by hand. */
   readonly created_us: bigint | null;
   readonly updated_us: bigint | null;
 }
 
 /**
- * Copies the memories of a table into the domain, in the order of their ids, a page at a time. The source is read only.
- * Repeating it stores nothing twice.
+ * Copies the memories of a table into its domain, page by page in the order of their ids. The source is only read. A
+ * repeated copy stores nothing twice.
  */
 export async function copyTable(
   source: Queryable,
@@ -72,13 +73,13 @@ export async function copyTable(
         text: `select id, content, (${normalizedMetadata("m")})::text as metadata,
             (extract(epoch from created_at) * 1000000)::bigint as created_us,
             (extract(epoch from updated_at) * 1000000)::bigint as updated_us
-          from ${quoteIdentifier(planned.old.table)} m where id > $1 order by id limit ${PAGE}`,
+          from ${quoteIdentifier(planned.old.table)} m where id > $1 order by id limit ${PAGE_SIZE}`,
       },
       [after],
     );
     const last = rows.at(-1);
     if (last === undefined) {
-      if (sums.memories === 0) await makeDomain(target, planned.domain, signal);
+      if (sums.memories === 0) await ensureDomain(target, planned.domain, signal);
       return sums;
     }
     const records = rows.map((row) => {
@@ -107,8 +108,8 @@ export async function copyTable(
   }
 }
 
-/** One without memories is kept, too. */
-async function makeDomain(target: MemoryClient["raw"], name: string, signal: AbortSignal): Promise<void> {
+/** Creates the domain of an empty table. */
+async function ensureDomain(target: MemoryClient["raw"], name: string, signal: AbortSignal): Promise<void> {
   try {
     await target.domains.getDomain({ name }, { signal });
   } catch (error) {
@@ -134,7 +135,7 @@ function recordFrom(domain: string, row: OldRow, all: JsonObject): MemoryRecord 
   });
 }
 
-/** Metadata as doubles hold them; where that is not what was written, with the text as it was. */
+/** Parses metadata. If a double cannot hold a number, adds the original text as `old_metadata_text`. */
 function readMetadata(text: string): { readonly metadata: JsonObject; readonly exact: boolean } {
   let exact = true;
   const metadata = JSON.parse(text, (_key, value: unknown, context?: { readonly source?: string }) => {
@@ -144,12 +145,12 @@ function readMetadata(text: string): { readonly metadata: JsonObject; readonly e
   return exact ? { metadata, exact } : { metadata: { ...metadata, old_metadata_text: text }, exact };
 }
 
-/** Whether the shortest text of the double has the same digits. */
+/** Whether a double holds the number of the source exactly, judged by its shortest decimal form. */
 function isExact(value: number, source: string): boolean {
   return digitsOf(String(value)) === digitsOf(source);
 }
 
-/** Sign, digits and exponent of a decimal number in one form. */
+/** Normalizes sign, digits and exponent of a decimal number. */
 function digitsOf(text: string): string {
   const [mantissa = "", exponent = "0"] = text.toLowerCase().split("e");
   const [whole = "", fraction = ""] = mantissa.replace("-", "").split(".");

@@ -1,42 +1,42 @@
 import { randomBytes } from "node:crypto";
 import type { Queryable } from "../../storage/database/database.ts";
 
-/** What the tables of a domain are like, as statements that add one thing each to a table that lacks it. */
+/** The schema of the tables of a domain, as statements that each add one part to an existing table. */
 export interface DomainSchema {
-  /** Columns of the table of memories, in order. */
+  /** Columns of the memories table, in order. */
   readonly columns: readonly { readonly name: string; readonly definition: string }[];
-  /** Parts of `alter table` that set how embeddings are stored. */
+  /** Clauses of `alter table` that set how embeddings are stored. */
   readonly storage: readonly string[];
-  /** As `CHECK ((chunk_count >= 1))`. */
+  /** Check constraints, such as `CHECK ((chunk_count >= 1))`. */
   readonly checks: readonly string[];
   readonly triggers: readonly string[];
   readonly indexes: readonly {
     readonly name: string;
-    /** The statement that makes it. */
+    /** The statement that creates the index. */
     readonly statement: string;
     readonly comment: string | undefined;
   }[];
 }
 
 /**
- * Reads the design off a domain that is made for it and taken back: what create_domain_memories_table makes is
- * written down in one place only. The design is that of a domain `name`, whose name need not be free.
+ * Reads the schema that a domain `name` would get. Creates the tables of a temporary domain and rolls back, because only
+ * create_domain_memories_table defines the schema. A domain `name` may already exist.
  */
 export async function readDomainSchema(
   session: Queryable,
   name: string,
   dimensions: number | undefined,
 ): Promise<DomainSchema> {
-  // As long as allowed, or 40 characters less would not tell whether names of indexes fit. With a hyphen every
-  // name is in quotes, as all can be.
-  const model = `a-${randomBytes(19).toString("hex")}`.slice(0, 40);
+  // The maximum length of 40 characters, so that names of indexes are cut as they would be for any domain. The hyphen
+  // forces PostgreSQL to quote every name.
+  const template = `a-${randomBytes(19).toString("hex")}`.slice(0, 40);
   await session.execute("begin");
   try {
     await session.query({ text: "select create_domain_memories_table($1, $2::integer)" }, [
-      model,
+      template,
       dimensions ?? null,
     ]);
-    const table = `"${model}_memories"`;
+    const table = `"${template}_memories"`;
     const query = async <R extends Readonly<Record<string, unknown>>>(text: string) =>
       await session.query<R>({ text }, [table]);
     const columns = await query<{ name: string; definition: string }>(`
@@ -60,7 +60,7 @@ export async function readDomainSchema(
       select c.relname::text as name, pg_get_indexdef(c.oid) as statement, obj_description(c.oid) as comment
       from pg_index i join pg_class c on c.oid = i.indexrelid
       where i.indrelid = to_regclass($1) and not i.indisprimary order by c.relname`);
-    const named = (text: string) => text.replaceAll(model, name);
+    const named = (text: string) => text.replaceAll(template, name);
     return {
       columns,
       storage: storage.map(({ part }) => part),

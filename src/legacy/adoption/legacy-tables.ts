@@ -1,36 +1,32 @@
 import type { Queryable } from "../../storage/database/database.ts";
+import { quoteIdentifier } from "../quote-identifier.ts";
 
-/** A table that the old memory server made in PostgreSQL, or one whose adoption was interrupted. */
+/** A table of the old server in PostgreSQL, or one whose adoption was interrupted. */
 export interface LegacyTable {
-  /** As the catalogue has it. */
+  /** Name of the table. */
   readonly table: string;
-  /** The domain as the old server called it; where PostgreSQL has cut the table's name at 63 bytes, what is left of it. */
+  /** Name of the domain in the old server, or what is left of it if PostgreSQL truncated the table's name to 63 bytes. */
   readonly domain: string;
-  /** Whether the name was cut. */
-  readonly cut: boolean;
-  /** Of its embeddings; undefined if the column says none. */
+  /** Whether the name was truncated. */
+  readonly truncated: boolean;
+  /** Dimensions of the embeddings; undefined if the column does not declare them. */
   readonly dimensions: number | undefined;
-  readonly figures: LegacyTableCounts;
+  readonly counts: LegacyTableCounts;
 }
 
 export interface LegacyTableCounts {
   readonly memories: number;
-  /** Stored while no embedder was there. */
+  /** Memories that were stored while the embedder was unavailable. */
   readonly withoutEmbedding: number;
-  /** All zeros: what the old server stored when its embedder failed. */
+  /** Memories with a zero embedding, which the old server stored when its embedder failed. */
   readonly zeroEmbeddings: number;
-  /** Whose ids no request could name: not 1 to 50 of A-Z, a-z, 0-9 and ._:- */
+  /** Memories whose id is not valid in requests: not 1 to 50 of A-Z, a-z, 0-9 and ._:- */
   readonly oddIds: number;
-  /** Whose metadata is changed: no object, or with another type in source, importance or tags. */
+  /** Memories whose metadata will be changed: not an object, or source, importance or tags have another type. */
   readonly oddMetadata: number;
 }
 
-/** A name of the catalogue in a statement. */
-export function quoteIdentifier(name: string): string {
-  return `"${name.replaceAll('"', '""')}"`;
-}
-
-/** The columns of the old version; ours has them too, and `created_at` must be set there. */
+/** Columns of an old table. A new table has them, too, but there `created_at` is not null. */
 const OLD_COLUMNS = [
   ["id", "varchar"],
   ["content", "text"],
@@ -40,10 +36,7 @@ const OLD_COLUMNS = [
   ["updated_at", "timestamptz"],
 ] as const;
 
-/**
- * Finds the tables of the old version that are not, or not wholly, tables of ours, and counts what is in them: reads each
- * once. Changes nothing.
- */
+/** Finds the tables of the old server that are not, or not completely, adopted. Counts their rows; changes nothing. */
 export async function findLegacyTables(database: Queryable): Promise<LegacyTable[]> {
   const rows = await database.query<{
     name: string;
@@ -76,39 +69,39 @@ export async function findLegacyTables(database: Queryable): Promise<LegacyTable
   const registered = await registeredDomains(database);
   const tables: LegacyTable[] = [];
   for (const { name: table, dimensions, finished } of rows) {
-    const name = oldNameOf(table);
+    const name = parseTableName(table);
     if (finished && registered.has(name.domain)) continue;
     tables.push({
       table,
       ...name,
       dimensions: dimensions > 0 ? dimensions : undefined,
-      figures: await readFigures(database, table),
+      counts: await readCounts(database, table),
     });
   }
   return tables;
 }
 
-/** The names of our domains; none where this is no database of ours yet. */
+/** Returns the names of the existing domains; none if the database has not been migrated yet. */
 export async function registeredDomains(database: Queryable): Promise<Set<string>> {
-  const [catalogue] = await database.query<{ there: boolean }>({
-    text: "select to_regclass('memory_domains') is not null as there",
+  const [catalogue] = await database.query<{ present: boolean }>({
+    text: "select to_regclass('memory_domains') is not null as present",
   });
-  if (catalogue?.there !== true) return new Set();
+  if (catalogue?.present !== true) return new Set();
   const rows = await database.query<{ name: string }>({ text: "select name from memory_domains" });
   return new Set(rows.map(({ name }) => name));
 }
 
-/** PostgreSQL cuts names at 63 bytes: then only a beginning of `_memories` is left, or nothing. */
-function oldNameOf(table: string): { domain: string; cut: boolean } {
+/** Derives the old domain from the name of a table. After truncation to 63 bytes, `_memories` can be incomplete. */
+function parseTableName(table: string): { domain: string; truncated: boolean } {
   const suffix = "_memories";
-  if (table.endsWith(suffix)) return { domain: table.slice(0, -suffix.length), cut: false };
+  if (table.endsWith(suffix)) return { domain: table.slice(0, -suffix.length), truncated: false };
   for (let length = suffix.length - 1; length > 0; length--) {
-    if (table.endsWith(suffix.slice(0, length))) return { domain: table.slice(0, -length), cut: true };
+    if (table.endsWith(suffix.slice(0, length))) return { domain: table.slice(0, -length), truncated: true };
   }
-  return { domain: table, cut: true };
+  return { domain: table, truncated: true };
 }
 
-async function readFigures(database: Queryable, table: string): Promise<LegacyTableCounts> {
+async function readCounts(database: Queryable, table: string): Promise<LegacyTableCounts> {
   const [row] = await database.query<{ [K in keyof LegacyTableCounts]: bigint }>({
     text: `select count(*) as "memories",
         count(*) filter (where embedding is null) as "withoutEmbedding",
@@ -117,7 +110,7 @@ async function readFigures(database: Queryable, table: string): Promise<LegacyTa
         count(*) filter (where ${hasInvalidMetadata("m")}) as "oddMetadata"
       from ${quoteIdentifier(table)} m`,
   });
-  if (row === undefined) throw new Error("a count without a row");
+  if (row === undefined) throw new Error("the count returned no row");
   return {
     memories: Number(row.memories),
     withoutEmbedding: Number(row.withoutEmbedding),
@@ -127,7 +120,7 @@ async function readFigures(database: Queryable, table: string): Promise<LegacyTa
   };
 }
 
-/** Where our service would not find what the metadata say, or refuse to read them. */
+/** SQL condition for metadata that the service would reject or not search. */
 function hasInvalidMetadata(alias: string): string {
   return `(jsonb_typeof(${alias}.metadata) <> 'object'
     or coalesce(jsonb_typeof(${alias}.metadata -> 'source'), 'string') <> 'string'
@@ -137,9 +130,9 @@ function hasInvalidMetadata(alias: string): string {
 }
 
 /**
- * The metadata as our service can hold them, with nothing lost: what is no object becomes `{"old_metadata": ...}`, and
- * a source that is no text, an importance that is no number or tags that are not all texts move to `old_source`,
- * `old_importance`, `old_tags`.
+ * SQL expression for metadata that the service accepts, without loss. A value that is not an object becomes
+ * `{"old_metadata": ...}`. A source that is not a text, an importance that is not a number and tags that are not all texts
+ * move to `old_source`, `old_importance` and `old_tags`.
  */
 export function normalizedMetadata(alias: string): string {
   return `case

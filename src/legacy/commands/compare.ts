@@ -9,6 +9,7 @@ import { formatCount } from "../../cli/output/format-count.ts";
 import { warningLogger } from "../../cli/output/log.ts";
 import { createServiceTools } from "../../mcp/service-tools.ts";
 import { StartupError } from "../../memory/model/errors.ts";
+import { messageOf } from "../../util/error-message.ts";
 import {
   type AnswerComparison,
   type ComparisonSummary,
@@ -32,8 +33,8 @@ export interface CompareOptions {
 }
 
 /**
- * Asks the old data and the service the same questions, and says how far the answers agree. Returns the exit code: 1 if a
- * clear old answer is not at the top of the new one.
+ * Runs the same queries on the old data and on the service, and prints how well the results agree. Returns the exit code:
+ * 1 if the top memory of a clear old result is not the new top memory.
  *
  * @throws StartupError, UsageError
  */
@@ -50,9 +51,9 @@ export async function compare(path: string, options: CompareOptions): Promise<nu
       options.queries === undefined
         ? sampleQueries(source, { count, limit })
         : await readQueries(options.queries, { limit, dimensions });
-    const asked =
+    const queriesWithEmbeddings =
       dimensions > 0 && problem === undefined ? await embedMissing(settings, queries, signal) : queries;
-    const old = await searchLegacy(source, asked, signal);
+    const legacyResults = await searchLegacy(source, queriesWithEmbeddings, signal);
     const service =
       url === undefined
         ? await openLocalClient({ ...config, settings }, warningLogger)
@@ -61,16 +62,16 @@ export async function compare(path: string, options: CompareOptions): Promise<nu
       const comparisons: AnswerComparison[] = [];
       for (const [index, query] of queries.entries()) {
         signal.throwIfAborted();
-        const answer = old[index];
-        if (answer === undefined) throw new Error("a query without an answer");
-        const found = await askService(service.client, query, options);
-        comparisons.push(compareAnswers(query.text, answer, found));
+        const legacyResult = legacyResults[index];
+        if (legacyResult === undefined) throw new Error("a query has no result");
+        const found = await searchService(service.client, query, options);
+        comparisons.push(compareAnswers(query.text, legacyResult, found));
       }
       const summary = summarizeComparisons(comparisons);
       const notes =
         problem === undefined
           ? []
-          : [`the old vectors cannot be used, its search by words answers: ${problem}`];
+          : [`the old vectors cannot be used (${problem}); comparing with its text search`];
       process.stdout.write(
         options.json
           ? `${JSON.stringify({ summary, notes, queries: comparisons }, undefined, 2)}\n`
@@ -89,7 +90,7 @@ export async function compare(path: string, options: CompareOptions): Promise<nu
   }
 }
 
-/** As the old system embedded questions: without the prefixes that some models are asked with. */
+/** Embeds the queries that have no embedding yet, without prefixes, as the old server did. */
 async function embedMissing(
   settings: SettingValues,
   queries: readonly CompareQuery[],
@@ -102,8 +103,7 @@ async function embedMissing(
   const embedder = createUnprefixedEmbedder(settings, warningLogger);
   try {
     const embeddings = await embedder.embed(texts, "query", signal).catch((error: unknown) => {
-      const reason = error instanceof Error ? error.message : String(error);
-      throw new StartupError(`the questions cannot be embedded for the old data: ${reason}`, {
+      throw new StartupError(`cannot embed the queries for the old data: ${messageOf(error)}`, {
         cause: error,
       });
     });
@@ -114,8 +114,8 @@ async function embedMissing(
   }
 }
 
-/** As the tool search_memories of the adapter does it; `--mode semantic` leaves the words out. */
-async function askService(
+/** Searches as the MCP tool search_memories does, or semantically with `--mode semantic`. */
+async function searchService(
   client: MemoryClient,
   { text, limit, useVector }: CompareQuery,
   { domain, mode }: CompareOptions,
@@ -144,22 +144,22 @@ function format(
     const verdict = one.sameTop
       ? "same top"
       : top === undefined
-        ? "old answer empty"
+        ? "old result is empty"
         : top.new === undefined
-          ? "old top not in the new answer"
-          : `old top is now number ${top.new}`;
-    return `${one.clear ? "clear  " : "       "}${`${one.common}/${one.old}`.padStart(8)}  ${verdict.padEnd(29)}  ${shown(one.query)}`;
+          ? "old top is not in the new result"
+          : `old top is now rank ${top.new}`;
+    return `${one.clear ? "clear  " : "       "}${`${one.common}/${one.old}`.padStart(8)}  ${verdict.padEnd(32)}  ${shorten(one.query)}`;
   });
   return `${[
     ...notes,
     ...lines,
     "",
-    `${formatCount(summary.queries)} questions: the same memory at the top of ${formatCount(summary.sameTop)}; of ${formatCount(summary.clear)} with a clear old answer, at that of ${formatCount(summary.clearSameTop)}`,
-    `${(summary.overlap * 100).toFixed(1)} % of the old answers are in the new ones, moved by ${summary.meanRankChange.toFixed(1)} places on average`,
+    `${formatCount(summary.queries)} queries: ${formatCount(summary.sameTop)} with the same top memory; of ${formatCount(summary.clear)} with a clear old result, ${formatCount(summary.clearSameTop)}`,
+    `${(summary.overlap * 100).toFixed(1)} % of the memories in old results are in the new ones, ${summary.meanRankChange.toFixed(1)} ranks away on average`,
   ].join("\n")}\n`;
 }
 
-function shown(query: string): string {
+function shorten(query: string): string {
   const line = query.replace(/[\p{Cc}\s]+/gu, " ");
   return line.length > 60 ? `${line.slice(0, 59)}…` : line;
 }

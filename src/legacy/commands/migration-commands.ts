@@ -1,7 +1,7 @@
 import { type Command, Option } from "commander";
-import type { AdoptCommandOptions } from "./adopt.ts";
+import type { AdoptCommandOptions } from "./adopt-options.ts";
 import type { CompareOptions } from "./compare.ts";
-import type { ImportLegacyOptions } from "./import-legacy.ts";
+import type { ImportLegacyOptions } from "./import-legacy-options.ts";
 
 type SetExitCode = (exitCode: number) => void;
 

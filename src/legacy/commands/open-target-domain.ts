@@ -11,12 +11,12 @@ import { hasCluster } from "../../storage/database/directory-lock.ts";
 import { findPendingWork, sqlDirectory } from "../../storage/migrations/migrations.ts";
 import type { TargetDomain } from "../import/target-domain.ts";
 
-/** How long a server may take to say that it is one. */
-const ASK_TIMEOUT_MS = 3_000;
+/** Maximum time that probing the server takes. */
+const PROBE_TIMEOUT_MS = 3_000;
 
 /**
- * Runs `work` on a domain of the server that was named, else of the one that runs at MEMORY_HOST and MEMORY_PORT, else
- * on the configured database without a server.
+ * Runs `work` on a domain of the given server, or of the server at MEMORY_HOST and MEMORY_PORT. If no server is running,
+ * opens the configured database in this process.
  *
  * @throws StartupError, UsageError
  */
@@ -24,7 +24,7 @@ export async function withTargetDomain<T>(
   options: {
     readonly server?: string | undefined;
     readonly domain?: string | undefined;
-    /** Only to look: a database that is not there, or not brought up to date, is not made, and passes for empty. */
+    /** Write nothing. A database that does not exist or is not migrated counts as empty. */
     readonly readOnly?: boolean;
   },
   work: (target: TargetDomain) => Promise<T>,
@@ -53,7 +53,7 @@ export async function withTargetDomain<T>(
   }
 }
 
-/** Whether the database can be opened without writing to it. */
+/** Whether the database exists and has no pending migrations, so that opening it writes nothing. */
 async function isUpToDate(config: Config): Promise<boolean> {
   if (config.postgres === undefined && !hasCluster(config.settings.MEMORY_DATA_DIR)) return false;
   const database = await openDatabase(config, warningLogger);
@@ -65,19 +65,19 @@ async function isUpToDate(config: Config): Promise<boolean> {
   }
 }
 
-/** The URL of the server at MEMORY_HOST and MEMORY_PORT, if one runs. @throws SettingsError if something else does. */
+/** Returns the URL of the server at MEMORY_HOST and MEMORY_PORT; undefined if none is running. @throws SettingsError */
 export async function runningServer(): Promise<string | undefined> {
   const { settings } = readConfig(process.env);
   if (settings.MEMORY_PORT === 0) return undefined;
-  const answer = await probeServer(settings, ASK_TIMEOUT_MS);
-  switch (answer.kind) {
+  const probe = await probeServer(settings, PROBE_TIMEOUT_MS);
+  switch (probe.kind) {
     case "absent":
       return undefined;
     case "server":
       return await serverUrl(undefined);
     case "unrecognized":
       throw new SettingsError(
-        `what listens at ${answer.url} is no server of this program (${answer.reason}): name the server with --server, or set MEMORY_PORT`,
+        `${probe.url} is not a memory-service that responds (${probe.reason}); name the server with --server, or set MEMORY_PORT`,
       );
   }
 }

@@ -1,32 +1,33 @@
 import type { LegacyAnswer } from "./search-legacy.ts";
 
-/** How two answers to one question differ. */
+/** How the two results of one query differ. */
 export interface AnswerComparison {
   readonly query: string;
   readonly clear: boolean;
   readonly old: number;
   readonly new: number;
-  /** Memories in both. */
+  /** Number of memories in both results. */
   readonly common: number;
-  /** Whether both begin with the same memory; true where both are empty. */
+  /** Whether both results start with the same memory; true if both are empty. */
   readonly sameTop: boolean;
-  /** Of each memory of the old answer, ranks from 1; `new` is undefined where it is not in the new answer. */
+  /** Ranks of each memory of the old result, starting at 1; `new` is undefined if the new result lacks it. */
   readonly ranks: readonly { readonly id: string; readonly old: number; readonly new: number | undefined }[];
 }
 
-/** What all of them say together. */
+/** The summary of all comparisons. */
 export interface ComparisonSummary {
   readonly queries: number;
   readonly sameTop: number;
-  /** Questions whose old answer was clear, and how many of those have the same memory at the top. */
+  /** Queries with a clear old result, and those of them with the same top memory. */
   readonly clear: number;
   readonly clearSameTop: number;
-  /** Share of the old answers' memories that are in the new ones, from 0 to 1. */
+  /** Share of the memories in old results that are also in the new ones, from 0 to 1. */
   readonly overlap: number;
-  /** How far a memory of both answers has moved, on average. */
+  /** Mean difference of the ranks of a memory that is in both results. */
   readonly meanRankChange: number;
 }
 
+/** Compares the two results of one query. */
 export function compareAnswers(query: string, old: LegacyAnswer, found: readonly string[]): AnswerComparison {
   const ranks = old.hits.map(({ id }, index) => {
     const at = found.indexOf(id);
@@ -43,6 +44,7 @@ export function compareAnswers(query: string, old: LegacyAnswer, found: readonly
   };
 }
 
+/** Summarizes comparisons. */
 export function summarizeComparisons(comparisons: readonly AnswerComparison[]): ComparisonSummary {
   const clear = comparisons.filter((one) => one.clear);
   const moves = comparisons.flatMap(({ ranks }) =>

@@ -1,18 +1,19 @@
 import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import { StartupError } from "../../memory/model/errors.ts";
+import { messageOf } from "../../util/error-message.ts";
 import type { LegacySource } from "../readers/open-legacy-source.ts";
 import { MEMORIES } from "../readers/read-database.ts";
 import { decodeText } from "../readers/stored-value.ts";
 
-/** A question for both sides. */
+/** A query to run on both sides. */
 export interface CompareQuery {
   readonly text: string;
-  /** How many memories of each answer are compared. */
+  /** Number of memories to compare in each result. */
   readonly limit: number;
-  /** False: by words, as `use_vector=False` of the old tool. */
+  /** False for text search, as with `use_vector=False` of the old tool. */
   readonly useVector: boolean;
-  /** What the old embedder made of it; undefined: the configured model is asked. */
+  /** Embedding from the old embedder; undefined to use the configured model. */
   readonly embedding: Float32Array | undefined;
 }
 
@@ -30,8 +31,8 @@ const entry = z.union([
 const file = z.union([z.array(entry), z.object({ queries: z.array(entry) })]);
 
 /**
- * Reads questions: lines of text, or JSON, a list of texts and of objects with `query` and, if wanted, `limit`,
- * `use_vector` and `embedding` (a list of numbers; `query_embedding_raw_nonzero`: numbers by their position).
+ * Reads queries from a file: lines of text, or a JSON list of texts and objects. An object has `query` and optionally
+ * `limit`, `use_vector` and `embedding` (a list of numbers) or `query_embedding_raw_nonzero` (numbers by position).
  *
  * @throws StartupError
  */
@@ -40,7 +41,7 @@ export async function readQueries(
   { limit, dimensions }: { readonly limit: number; readonly dimensions: number },
 ): Promise<CompareQuery[]> {
   const text = await readFile(path, "utf8").catch((error: unknown) => {
-    throw new StartupError(`cannot read ${path}: ${error instanceof Error ? error.message : error}`);
+    throw new StartupError(`cannot read ${path}: ${messageOf(error)}`);
   });
   if (!/^\s*[[{]/.test(text)) {
     const lines = text.split(/\r?\n/).filter((line) => line.trim() !== "");
@@ -50,11 +51,13 @@ export async function readQueries(
   try {
     json = JSON.parse(text);
   } catch (error) {
-    throw new StartupError(`${path} is no JSON: ${error instanceof Error ? error.message : error}`);
+    throw new StartupError(`${path} is not JSON: ${messageOf(error)}`);
   }
   const read = file.safeParse(json);
   if (!read.success)
-    throw new StartupError(`${path} holds no queries: ${z.prettifyError(read.error)}`.replaceAll("\n", " "));
+    throw new StartupError(
+      `${path} does not contain queries: ${z.prettifyError(read.error)}`.replaceAll("\n", " "),
+    );
   const entries = Array.isArray(read.data) ? read.data : read.data.queries;
   return entries.map((one) => {
     const query = typeof one === "string" ? { query: one } : one;
@@ -72,10 +75,10 @@ export async function readQueries(
   });
 }
 
-/** Words of a question that is made of a memory. */
+/** Number of words that a query takes from a memory. */
 const SAMPLED_WORDS = 12;
 
-/** The beginnings of memories, evenly spread over the time they were stored. */
+/** Creates queries from the beginnings of memories, evenly spread over the order in which they were stored. */
 export function sampleQueries(
   source: LegacySource,
   { count, limit }: { readonly count: number; readonly limit: number },

@@ -2,34 +2,35 @@ import { StartupError } from "../../memory/model/errors.ts";
 import type { LegacySource } from "../readers/open-legacy-source.ts";
 import { MEMORIES } from "../readers/read-database.ts";
 import { decodeText } from "../readers/stored-value.ts";
+import { dotProduct, normalize } from "../vector-math.ts";
 import type { CompareQuery } from "./compare-queries.ts";
 
-/** A memory of an old answer. */
+/** A memory in a result of the old data. */
 export interface LegacyHit {
   readonly id: string;
-  /** Cosine of the query and its best chunk; undefined: found by words, or the newest. */
+  /** Cosine similarity of the query and the best chunk; undefined for text search. */
   readonly similarity: number | undefined;
 }
 
-/** What the old system answers, from all of its vectors that mean something. */
+/** The result of a query on the old data. */
 export interface LegacyAnswer {
   readonly hits: readonly LegacyHit[];
   /**
-   * Whether the first hit stands out: its similarity lies at least 4 standard deviations above the mean of all memories,
-   * and above the second hit's. Otherwise the old answer is the least bad of many that are alike. True where words
-   * were looked for.
+   * Whether the first hit stands out: its similarity is at least 4 standard deviations above the mean of all memories and
+   * .02 above that of the second hit. Otherwise many memories are about equally similar. For text search, whether there
+   * is exactly one hit.
    */
   readonly clear: boolean;
 }
 
-/** At most so many standard deviations above the mean is what some unrelated memory always reaches. */
+/** Some unrelated memory always comes close to this many standard deviations above the mean. */
 const CLEAR_DEVIATIONS = 4;
 const CLEAR_MARGIN = 0.02;
 
 /**
- * Answers questions as the old system does, but from all rows and not from the nearest only: each memory by its best chunk,
- * without rows of zeros (which pretend a cosine of .5), former texts and memories that are gone. Reads the index once.
- * Without vectors, or without a text, its search by words answers.
+ * Searches the old data as the old server does, but exactly: ranks every memory by its best chunk and ignores zero
+ * vectors (which appear to have a cosine of .5), earlier texts and deleted memories. Reads the index once. Without vectors
+ * or without a text, uses the text search of the old server.
  */
 export async function searchLegacy(
   source: LegacySource,
@@ -42,11 +43,11 @@ export async function searchLegacy(
     if (!usable || !query.useVector || query.text === "" || query.embedding === undefined) return [];
     if (query.embedding.length !== index.dimensions) {
       throw new StartupError(
-        `the old vectors have ${index.dimensions} numbers, the embedding of ${JSON.stringify(query.text)} has ${query.embedding.length}`,
-        { remedy: "set OLLAMA_EMBEDDING_MODEL to the model of the old system" },
+        `the old vectors have ${index.dimensions} dimensions, but the embedding of ${JSON.stringify(query.text)} has ${query.embedding.length}`,
+        { remedy: "set OLLAMA_EMBEDDING_MODEL to the model of the old server" },
       );
     }
-    return [{ position, vector: unit(query.embedding), best: new Map<string, number>() }];
+    return [{ position, vector: normalize(query.embedding), best: new Map<string, number>() }];
   });
   if (usable && byVector.length > 0) {
     const live = source.scratch.prepare(
@@ -56,7 +57,7 @@ export async function searchLegacy(
       signal.throwIfAborted();
       const vector = await index.row(Number(row));
       for (const query of byVector) {
-        const similarity = dot(query.vector, vector);
+        const similarity = dotProduct(query.vector, vector);
         const known = query.best.get(String(key));
         if (known === undefined || similarity > known) query.best.set(String(key), similarity);
       }
@@ -65,7 +66,7 @@ export async function searchLegacy(
   const answers = new Map(byVector.map(({ position, best }) => [position, best]));
   return queries.map((query, position) => {
     const best = answers.get(position);
-    return best !== undefined && best.size > 0 ? nearest(best, query.limit) : byWords(source, query);
+    return best !== undefined && best.size > 0 ? nearest(best, query.limit) : searchText(source, query);
   });
 }
 
@@ -81,8 +82,8 @@ function nearest(best: ReadonlyMap<string, number>, limit: number): LegacyAnswer
   };
 }
 
-/** `content like '%...%'` of SQLite: capitals of ASCII only do not matter, `%` and `_` stand for others; newest first. */
-function byWords(source: LegacySource, { text, limit }: CompareQuery): LegacyAnswer {
+/** Emulates SQLite's `content like '%...%'`, newest first: case-insensitive for ASCII, with the wildcards `%` and `_`. */
+function searchText(source: LegacySource, { text, limit }: CompareQuery): LegacyAnswer {
   const pattern = new RegExp(
     [...foldAscii(text)]
       .map((character) =>
@@ -110,15 +111,4 @@ function byWords(source: LegacySource, { text, limit }: CompareQuery): LegacyAns
 
 function foldAscii(text: string): string {
   return text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
-}
-
-function unit(vector: Float32Array): Float32Array {
-  const length = Math.hypot(...vector);
-  return length === 0 ? vector : vector.map((value) => value / length);
-}
-
-function dot(a: Float32Array, b: Float32Array): number {
-  let sum = 0;
-  for (let n = 0; n < a.length; n++) sum += (a[n] ?? 0) * (b[n] ?? 0);
-  return sum;
 }

@@ -3,26 +3,26 @@ import type { JsonObject, JsonValue } from "../../memory/model/memory.ts";
 import { isSameValue, type StoredValue, valueFromJson, valueToJson } from "../readers/stored-value.ts";
 
 /**
- * The key of a memory's metadata under which it keeps what it cannot say itself about the row it comes from
- * (docs/legacy-import.md).
+ * The metadata key of an imported memory for what its fields do not express about the old row (see
+ * docs/legacy-import.md).
  */
 export const LEGACY_KEY = "legacy_import";
 
-/** What is kept beside an imported memory, so that its old row can be made again bit for bit. */
+/** The record of an import in the metadata of a memory, with which the old row can be restored bit for bit. */
 export interface LegacyRecord {
-  /** The import that brought it, or brought it up to date. */
+  /** The import run that created or last updated the memory. */
   readonly run: string;
-  /** `version` of the memory as it was brought: with another one it has been changed since. */
+  /** `version` of the memory after the import. A different version means that it has been changed since. */
   readonly version: number;
-  /** Of the old row; tells whether that has changed since. */
+  /** Hash of the old row, to detect changes in the source. */
   readonly sha256: string;
   /** Whether the row has the columns of the fork. */
   readonly fork: boolean;
-  /** Values that do not follow from the fields of the memory, by column, as `valueToJson` makes them. */
+  /** Values by column that do not follow from the fields of the memory, as `valueToJson` returns them. */
   readonly columns: JsonObject;
 }
 
-/** Reads the record out of a memory's metadata; undefined if there is none, or something else. */
+/** Reads the record from the metadata of a memory; undefined if there is no valid record. */
 export function readLegacyRecord(metadata: JsonObject): LegacyRecord | undefined {
   const found = Object.hasOwn(metadata, LEGACY_KEY) ? metadata[LEGACY_KEY] : undefined;
   if (!isObject(found)) return undefined;
@@ -36,18 +36,19 @@ export function readLegacyRecord(metadata: JsonObject): LegacyRecord | undefined
     : undefined;
 }
 
-/** Metadata with the record. */
+/** Adds the record to metadata. */
 export function withRecord(metadata: JsonObject, record: LegacyRecord): JsonObject {
   const { fork, ...rest } = record;
   return { ...metadata, [LEGACY_KEY]: { ...rest, ...(fork ? { fork } : {}) } };
 }
 
+/** Removes the record from metadata. */
 export function withoutRecord(metadata: JsonObject): JsonObject {
   const { [LEGACY_KEY]: _, ...rest } = metadata;
   return rest;
 }
 
-/** The columns whose values `derived` does not say. */
+/** Returns the columns of a row whose values differ from those in `derived`. */
 export function columnsToKeep(
   row: Readonly<Record<string, StoredValue>>,
   derived: Readonly<Record<string, StoredValue>>,
@@ -58,7 +59,7 @@ export function columnsToKeep(
   return Object.fromEntries(kept.map(([column, value]) => [column, valueToJson(value)]));
 }
 
-/** The row again. @throws TypeError if the columns are not those of a record. */
+/** Restores a row. @throws TypeError if the columns are not valid. */
 export function rowFrom(
   columns: JsonObject,
   derived: Readonly<Record<string, StoredValue>>,
@@ -67,7 +68,7 @@ export function rowFrom(
   return { ...derived, ...Object.fromEntries(kept) };
 }
 
-/** Levels of metadata that are kept as such: as many as callers may use. */
+/** Maximum nesting of imported metadata, which is that of requests. */
 export const METADATA_LEVELS = LIMITS.metadataDepth;
 
 function isObject(value: JsonValue | undefined): value is JsonObject {

@@ -1,51 +1,54 @@
 import type { Memory } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import type { JsonObject } from "../../memory/model/memory.ts";
-import { type ConvertedRow, renamedId } from "../convert/convert-row.ts";
+import { microsecondsFromTimestamp } from "../../rpc/messages/fields/time.ts";
+import type { ConvertedRow } from "../convert/convert-row.ts";
 import { type LegacyRecord, readLegacyRecord, withoutRecord } from "../convert/legacy-record.ts";
+import { renamedId } from "../convert/row-ids.ts";
 import type { LegacyRow } from "../readers/read-database.ts";
 import { isSameValue, type StoredValue, textValue, valueFromJson } from "../readers/stored-value.ts";
 
-/** What to do about an id that another memory has in the target. */
+/** What to do if a different memory has the same id in the target. */
 export type OnConflict = "skip" | "rename" | "replace";
 
-/** What to do about a row. */
+/** What an import does with a row. */
 export type RowAction =
   | { readonly kind: "create"; readonly id: string; readonly renamed: boolean }
-  /** Brought before, and changed in the source since; or the same but for its times, as what was written to both sides. */
-  | { readonly kind: "update"; readonly id: string; readonly over: Memory }
-  /** Another memory has the id, or this one was changed on both sides. */
-  | { readonly kind: "replace"; readonly id: string; readonly over: Memory }
-  /** Its time is over. */
+  /** Imported before and changed in the source since, or equal except for its times, as after a dual write. */
+  | { readonly kind: "update"; readonly id: string; readonly existing: Memory }
+  /** A different memory has the id, or the memory was changed on both sides. */
+  | { readonly kind: "replace"; readonly id: string; readonly existing: Memory }
+  /** The row has expired. */
   | { readonly kind: "expired" }
-  /** Brought before, or equal to another row of the source in everything. */
+  /** Imported before, or identical to another row of the source. */
   | { readonly kind: "unchanged" }
-  /** Brought before, changed in the target since, and not in the source. */
+  /** Imported before and changed only in the target since. */
   | { readonly kind: "changed-here"; readonly memory: Memory }
   | { readonly kind: "conflict"; readonly memory: Memory; readonly reason: string };
 
-/** Decides about a row; `found`: the memories of the target by id. */
-export function decide(
+/** Chooses the action for a row. `found` holds the memories of the target by id. */
+export function chooseAction(
   row: LegacyRow,
   converted: ConvertedRow,
   found: ReadonlyMap<string, Memory>,
   onConflict: OnConflict,
 ): RowAction {
-  const other = renamedId(row);
+  const alternativeId = renamedId(row);
   const primary = found.get(converted.id);
-  const renamed = found.get(other);
-  // Under another name, if its own was taken once.
+  const renamed = found.get(alternativeId);
+  // An earlier import may have stored the row under the alternative id.
   for (const memory of [primary, renamed]) {
     const record = memory === undefined ? undefined : legacyRecordOf(memory);
     if (memory !== undefined && record !== undefined && isImportedFrom(row, memory, record)) {
-      return chooseReimportAction(converted, memory, record, onConflict, other);
+      return chooseReimportAction(converted, memory, record, onConflict, alternativeId);
     }
   }
   if (primary === undefined) return { kind: "create", id: converted.id, renamed: false };
-  if (saysTheSame(primary, converted)) return { kind: "unchanged" };
-  if (differsInTimesOnly(primary, converted)) return { kind: "update", id: primary.id, over: primary };
-  if (onConflict === "replace") return { kind: "replace", id: primary.id, over: primary };
-  if (onConflict === "rename" && renamed === undefined) return { kind: "create", id: other, renamed: true };
-  return { kind: "conflict", memory: primary, reason: "another memory has its id" };
+  if (isEqual(primary, converted)) return { kind: "unchanged" };
+  if (differsInTimesOnly(primary, converted)) return { kind: "update", id: primary.id, existing: primary };
+  if (onConflict === "replace") return { kind: "replace", id: primary.id, existing: primary };
+  if (onConflict === "rename" && renamed === undefined)
+    return { kind: "create", id: alternativeId, renamed: true };
+  return { kind: "conflict", memory: primary, reason: "a different memory has its id" };
 }
 
 function chooseReimportAction(
@@ -53,24 +56,26 @@ function chooseReimportAction(
   memory: Memory,
   record: LegacyRecord,
   onConflict: OnConflict,
-  other: string,
+  alternativeId: string,
 ): RowAction {
-  const changedHere = memory.version !== BigInt(record.version);
-  const changedThere = record.sha256 !== converted.record.sha256;
-  if (!changedThere) return changedHere ? { kind: "changed-here", memory } : { kind: "unchanged" };
-  if (!changedHere || differsInTimesOnly(memory, converted)) {
-    return { kind: "update", id: memory.id, over: memory };
+  const changedInTarget = memory.version !== BigInt(record.version);
+  const changedInSource = record.sha256 !== converted.record.sha256;
+  if (!changedInSource) return changedInTarget ? { kind: "changed-here", memory } : { kind: "unchanged" };
+  if (!changedInTarget || differsInTimesOnly(memory, converted)) {
+    return { kind: "update", id: memory.id, existing: memory };
   }
-  if (onConflict === "replace") return { kind: "replace", id: memory.id, over: memory };
-  if (onConflict === "rename" && memory.id !== other) return { kind: "create", id: other, renamed: true };
-  return { kind: "conflict", memory, reason: "it was changed on both sides since it was imported" };
+  if (onConflict === "replace") return { kind: "replace", id: memory.id, existing: memory };
+  if (onConflict === "rename" && memory.id !== alternativeId)
+    return { kind: "create", id: alternativeId, renamed: true };
+  return { kind: "conflict", memory, reason: "it was changed on both sides since the import" };
 }
 
+/** Reads the record of the import from a memory. */
 export function legacyRecordOf(memory: Memory): LegacyRecord | undefined {
   return readLegacyRecord((memory.metadata ?? {}) as JsonObject);
 }
 
-/** Whether a memory was made of a row with this row's id. */
+/** Whether a memory was imported from a row with the id of this row. */
 export function isImportedFrom(row: LegacyRow, memory: Memory, record: LegacyRecord): boolean {
   return isSameValue(row.id ?? null, originalId(memory, record));
 }
@@ -80,8 +85,8 @@ function originalId(memory: Memory, { columns }: LegacyRecord): StoredValue {
   return kept === undefined ? textValue(memory.id) : valueFromJson(kept);
 }
 
-/** A memory that has come another way, without a record, and says all that the row says. */
-function saysTheSame(memory: Memory, converted: ConvertedRow): boolean {
+/** Whether a memory without a record, which was stored in another way, equals the converted row. */
+function isEqual(memory: Memory, converted: ConvertedRow): boolean {
   return (
     converted.changes.length === 0 &&
     differsInTimesOnly(memory, converted) &&
@@ -91,7 +96,7 @@ function saysTheSame(memory: Memory, converted: ConvertedRow): boolean {
   );
 }
 
-/** Whether it differs in nothing but in when it was stored and changed, as what the adapter has written to both sides. */
+/** Whether a memory differs from the converted row in its times at most, as after a dual write. */
 function differsInTimesOnly(memory: Memory, converted: ConvertedRow): boolean {
   return (
     memory.content === converted.content &&
@@ -104,7 +109,7 @@ function differsInTimesOnly(memory: Memory, converted: ConvertedRow): boolean {
   );
 }
 
-/** Of a time of the contract. */
-export function microsecondsOf(time: { readonly seconds: bigint; readonly nanos: number } | undefined) {
-  return time === undefined ? undefined : time.seconds * 1_000_000n + BigInt(Math.floor(time.nanos / 1_000));
+/** Converts an optional time of a message. */
+export function microsecondsOf(time: Memory["createTime"]): bigint | undefined {
+  return time === undefined ? undefined : microsecondsFromTimestamp(time);
 }

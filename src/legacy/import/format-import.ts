@@ -1,12 +1,13 @@
+import { formatCount } from "../../cli/output/format-count.ts";
 import type { VectorFindings } from "../readers/inspect-vectors.ts";
-import type { ImportCounts } from "./import-source.ts";
+import type { ImportCounts } from "./import-counts.ts";
 import type { QuarantineCounts } from "./quarantine.ts";
 import type { Verification } from "./verify-source.ts";
 
-/** All that there is to say about an import: the report as JSON. */
+/** The report of an import, which is written as JSON. */
 export interface ImportReport {
   readonly kind: "import" | "dry-run";
-  /** Undefined of a dry run. */
+  /** Undefined for a dry run. */
   readonly run: string | undefined;
   readonly resumed: boolean;
   readonly source: {
@@ -19,12 +20,12 @@ export interface ImportReport {
   readonly target: { readonly name: string; readonly domain: string };
   readonly counts: ImportCounts;
   readonly quarantine: QuarantineCounts;
-  /** What became of the old embeddings, a sentence each. */
+  /** What happened to the old embeddings, as sentences. */
   readonly reuse: readonly string[];
-  /** Memories whose embedding is still to be made. */
+  /** Number of memories that wait for their embedding. */
   readonly pending: number;
   readonly seconds: number;
-  /** Where the files of the run are. */
+  /** Directory of the run. */
   readonly directory: string | undefined;
 }
 
@@ -35,39 +36,45 @@ export interface VerificationReport extends Verification {
   readonly target: { readonly name: string; readonly domain: string };
 }
 
-/** The report for people. */
+/** Formats the report as text. */
 export function formatImport(report: ImportReport): string {
   const { source, target, counts, quarantine, run } = report;
   const dry = report.kind === "dry-run";
   const stored = counts.created + counts.updated + counts.replaced;
   const rate = report.seconds > 0 ? Math.round(stored / report.seconds) : stored;
   const lines = [
-    `${dry ? "dry run" : `import ${run}${report.resumed ? ", which was interrupted" : ""}`}: ${source.path} (${
+    `${dry ? "dry run" : `import ${run}${report.resumed ? " (resumed)" : ""}`}: ${source.path} (${
       source.kind === "export"
-        ? "an export of the fork"
+        ? "export of the fork"
         : source.fork
-          ? "written by the fork"
-          : "of the old system"
+          ? "data directory of the fork"
+          : "data directory of the old server"
     }) into domain "${target.domain}" of ${target.name}`,
     "",
     "found",
     ...found(source.memories, source.vectors),
     ...quarantined(quarantine, dry),
     "",
-    dry ? "would be done" : "done",
+    dry ? "would do" : "done",
     ...list([
       [counts.created, "memories stored"],
-      [counts.renamed, "of them under another id, since theirs is taken"],
-      [counts.updated, "brought up to date: changed in the source since an earlier import"],
-      [counts.replaced, "stored in place of another memory, which is kept in replaced.jsonl"],
-      [counts.unchanged, "left as they are: there already"],
-      [counts.changedHere, "left as they are: changed in the target since an earlier import"],
-      [counts.altered, "with what PostgreSQL or JSON does not hold: replaced, and kept in their record"],
-      [counts.reused, "with the embeddings of the old system"],
-      [counts.expired, "left out: their time is over (in the quarantine)"],
-      [counts.conflicts, "NOT imported: another memory has their id (--on-conflict rename or replace)"],
-      [counts.duplicates, "NOT imported: the domain keeps each content once and has theirs"],
-      [counts.rejected, "NOT imported: refused (see details.jsonl)"],
+      [counts.renamed, "of them under another id because theirs is taken"],
+      [counts.updated, "memories updated, which changed in the source since an earlier import"],
+      [counts.replaced, "memories stored in place of different ones, which are in replaced.jsonl"],
+      [counts.unchanged, "memories unchanged since an earlier import"],
+      [counts.changedHere, "memories kept, which changed in the target since an earlier import"],
+      [
+        counts.altered,
+        "memories altered where PostgreSQL or JSON cannot store them; their record keeps the original",
+      ],
+      [counts.reused, "memories stored with their old embeddings"],
+      [counts.expired, "memories skipped because they have expired (see quarantine.jsonl)"],
+      [
+        counts.conflicts,
+        "NOT imported: a different memory has their id (use --on-conflict rename or replace)",
+      ],
+      [counts.duplicates, "NOT imported: the domain stores each content once and already has theirs"],
+      [counts.rejected, "NOT imported: rejected (see details.jsonl)"],
     ]),
     ...(stored + counts.unchanged + counts.changedHere === 0 ? ["  nothing"] : []),
     ...report.reuse.map((sentence) => `  ${sentence}`),
@@ -76,11 +83,11 @@ export function formatImport(report: ImportReport): string {
     lines.push(
       "",
       report.pending === 0
-        ? `complete in ${report.seconds.toFixed(1)} s (${formatCount(rate)} memories/s), every embedding is made`
-        : `stored in ${report.seconds.toFixed(1)} s (${formatCount(rate)} memories/s); ${formatCount(report.pending)} memories wait for their embedding, which a server makes as soon as it reaches the embedder; until then they are found by their words`,
+        ? `complete in ${report.seconds.toFixed(1)} s (${formatCount(rate)} memories/s); every memory is embedded`
+        : `stored in ${report.seconds.toFixed(1)} s (${formatCount(rate)} memories/s); ${formatCount(report.pending)} memories wait for their embedding, which a server computes as soon as the embedder is available; until then only full-text search finds them`,
       `report and quarantine: ${report.directory}`,
-      `to check: memory-service import-legacy --verify ${source.path}`,
-      `to undo: memory-service import-legacy --rollback ${run}`,
+      `to verify: memory-service import-legacy --verify ${source.path}`,
+      `to roll back: memory-service import-legacy --rollback ${run}`,
     );
   }
   return `${lines.join("\n")}\n`;
@@ -90,71 +97,68 @@ function found(memories: number, vectors: VectorFindings): string[] {
   const { states } = vectors;
   return [
     `  ${formatCount(memories)} memories`,
-    ...(vectors.problem === undefined
-      ? []
-      : [`  none of the old embeddings can be used: ${vectors.problem}`]),
+    ...(vectors.problem === undefined ? [] : [`  no old embedding can be used: ${vectors.problem}`]),
     ...list([
-      [states.ok, `with sound old embeddings (${vectors.dimensions} dimensions)`],
-      [states.zero, "whose old embeddings are all 0 (the embedder was away, or failed), or no numbers"],
-      [states["partly-zero"], "some of whose old embeddings are 0"],
-      [states.missing, "without old embeddings"],
-      [states["no-row"], "whose old embeddings are missing in the index"],
-      [states.unreliable, "whose old embeddings may belong to others"],
-      [vectors.textStale, "whose old embeddings are of a former text"],
-      [vectors.metadataStale, "whose chunks missed a change of metadata only"],
-      [vectors.notMapped, "chunks in use that the old system had lost sight of"],
-      [vectors.zeroRows, "rows of the index are 0"],
+      [states.ok, `memories with valid old embeddings (${vectors.dimensions} dimensions)`],
+      [
+        states.zero,
+        "memories whose old embeddings are all zero or not numbers (the embedder was unavailable)",
+      ],
+      [states["partly-zero"], "memories some of whose old embeddings are zero"],
+      [states.missing, "memories without old embeddings"],
+      [states["no-row"], "memories whose old embeddings are missing from the index"],
+      [states.unreliable, "memories whose old embeddings may belong to other memories"],
+      [vectors.textStale, "memories whose old embeddings belong to an earlier text"],
+      [vectors.metadataStale, "memories whose chunks missed a change of the metadata only"],
+      [vectors.notMapped, "chunks in use that are missing from the old server's map"],
+      [vectors.zeroRows, "rows of the index that are zero"],
     ]),
   ];
 }
 
 function quarantined(counts: QuarantineCounts, dry: boolean): string[] {
   const lines = list([
-    [counts.tombstone, "chunks of former texts (tombstones)"],
-    [counts["orphan-chunk"], "chunks of memories that are gone (orphans)"],
+    [counts.tombstone, "chunks of earlier texts (tombstones)"],
+    [counts["orphan-chunk"], "chunks of memories that no longer exist (orphans)"],
     [counts["stale-chunk"], "chunks that missed a change of their memory"],
-    [counts.unread, "pieces of faiss_metadata.json that could not be read"],
-    [counts.version, "former versions of the fork"],
-    [counts.checkpoint, "checkpoints of the fork"],
-    [counts.expired, "memories whose time is over"],
-    [counts.row, "rows of tables that nobody knows"],
+    [counts.unread, "unreadable parts of faiss_metadata.json"],
+    [counts.version, "earlier versions of memories, from the fork"],
+    [counts.checkpoint, "checkpoints, from the fork"],
+    [counts.expired, "expired memories"],
+    [counts.row, "rows of unknown tables"],
   ]);
   if (lines.length === 0) return [];
   return [
-    `  no live memories${dry ? "" : ", kept in quarantine.jsonl"}:`,
+    `  not live memories${dry ? "" : ", written to quarantine.jsonl"}:`,
     ...lines.map((line) => `  ${line}`),
   ];
 }
 
-/** The verification for people. */
+/** Formats the report of a verification as text. */
 export function formatVerification(report: VerificationReport): string {
   const { memories, equal, expired } = report;
-  const bad = report.missing + report.changed + report.differing + report.extra;
+  const differences = report.missing + report.changed + report.differing + report.extra;
   return `${[
     `verification: ${report.source} against domain "${report.target.domain}" of ${report.target.name}`,
     "",
-    `  ${formatCount(equal)} of ${formatCount(memories - expired)} memories are equal in every byte`,
+    `  ${formatCount(equal)} of ${formatCount(memories - expired)} memories are identical`,
     ...list([
-      [expired, "have expired and are not there"],
+      [expired, "have expired and are not in the target"],
       [report.missing, "are MISSING"],
       [report.differing, "DIFFER from what was imported"],
-      [report.changed, "were CHANGED in the target since they were imported"],
-      [report.extra, "in the target were imported and are NOT in the source"],
-      [report.ready, "have their embedding"],
+      [report.changed, "were CHANGED in the target since the import"],
+      [report.extra, "were imported but are NOT in the source"],
+      [report.ready, "are embedded"],
       [report.pending, "wait for their embedding"],
       [report.empty, "have no text to embed"],
       [report.failed - report.empty, "could not be embedded"],
     ]),
     "",
-    bad === 0 ? "clean" : `${formatCount(bad)} differences, see differences.jsonl`,
+    differences === 0 ? "no differences" : `${formatCount(differences)} differences; see differences.jsonl`,
   ].join("\n")}\n`;
 }
 
-/** Those that there are. */
+/** Formats the counts that are not zero, one per line. */
 function list(entries: readonly (readonly [number, string])[]): string[] {
-  return entries.filter(([count]) => count > 0).map(([count, what]) => `  ${formatCount(count)} ${what}`);
-}
-
-function formatCount(count: number): string {
-  return count.toLocaleString("en-US");
+  return entries.filter(([count]) => count > 0).map(([count, text]) => `  ${formatCount(count)} ${text}`);
 }

@@ -1,99 +1,51 @@
-import { create, type JsonObject } from "@bufbuild/protobuf";
-import {
-  type EmbeddingVersion,
-  type Memory,
-  Memory_Embedding_State,
-  type MemoryRecord,
-  MemoryRecordSchema,
-} from "memory-service-client/memoryservice/v1/memory_pb.js";
-import type { ConvertedRow } from "../convert/convert-row.ts";
-import { convertRow, renamedId, withId } from "../convert/convert-row.ts";
-import { withRecord } from "../convert/legacy-record.ts";
+import type { Memory, MemoryRecord } from "memory-service-client/memoryservice/v1/memory_pb.js";
+import { convertRow } from "../convert/convert-row.ts";
+import { renamedId } from "../convert/row-ids.ts";
 import type { LegacySource } from "../readers/open-legacy-source.ts";
 import { type LegacyRow, MEMORIES } from "../readers/read-database.ts";
-import { decodeText } from "../readers/stored-value.ts";
-import { decide, type OnConflict, type RowAction } from "./choose-action.ts";
-import { findMemories, importRecords, sizeProblem, type TargetDomain, timestampOf } from "./target-domain.ts";
-
-/** What became of the old memories. */
-export interface ImportCounts {
-  created: number;
-  /** Brought before, and changed in the source since. */
-  updated: number;
-  /** Brought before, and the same. */
-  unchanged: number;
-  /** Brought before, and changed in the target since: left as they are. */
-  changedHere: number;
-  /** Of another id, since theirs was taken. Among the created. */
-  renamed: number;
-  /** In place of another memory, which is kept in the directory of the run. */
-  replaced: number;
-  /** Left out, since another memory has their id. */
-  conflicts: number;
-  /** Left out, since their time is over. */
-  expired: number;
-  /** Left out, since the domain keeps each content once and has theirs. */
-  duplicates: number;
-  rejected: number;
-  /** With something that PostgreSQL or JSON does not hold, kept in the record of the import. */
-  altered: number;
-  /** With the embeddings of the old system. */
-  reused: number;
-}
-
-/** Something about one memory that its owner should know. */
-export interface Detail {
-  /** As it was in the source. */
-  readonly id: string;
-  readonly what:
-    | "altered"
-    | "renamed"
-    | "replaced"
-    | "conflict"
-    | "changed-here"
-    | "expired"
-    | "duplicate"
-    | "rejected";
-  readonly detail: string;
-  /** The memory, where that is another id. */
-  readonly memory?: string;
-}
-
-/** Embeddings of the old system for a row; undefined: to be made anew. */
-export type FindEmbedding = (row: LegacyRow, converted: ConvertedRow) => Promise<Float32Array | undefined>;
+import { chooseAction, type OnConflict } from "./choose-action.ts";
+import {
+  countStored,
+  type Detail,
+  type ImportCounts,
+  recordAction,
+  sourceId,
+  zeroCounts,
+} from "./import-counts.ts";
+import {
+  buildRecord,
+  type ImportItem,
+  overwrittenMemory,
+  type ReusedEmbeddings,
+  targetId,
+} from "./import-item.ts";
+import { findMemories, importRecords, sizeProblem, type TargetDomain } from "./target-domain.ts";
 
 export interface ImportOptions {
   readonly onConflict: OnConflict;
   readonly run: string;
-  /** Undefined: nothing is written, neither to the target nor to files. */
+  /** Undefined for a dry run, which writes neither to the target nor to files. */
   readonly journal: Journal | undefined;
-  /** Rows that are imported; default: all. */
+  /** Selects the rows to import. Defaults to all. */
   readonly only?: (row: LegacyRow) => boolean;
-  /** Embeddings to take over, and what made them. */
-  readonly embeddings?: { readonly version: EmbeddingVersion; readonly find: FindEmbedding };
+  readonly embeddings?: ReusedEmbeddings;
   readonly onProgress?: (done: number) => void;
   readonly signal: AbortSignal;
 }
 
-/** What has to be on the disk before the target is changed, and what is worth telling. */
+/** Writes what must be on disk before the target is changed, and the details of the report. */
 export interface Journal {
-  brought(memories: readonly { readonly id: string; readonly version: number }[]): Promise<void>;
-  replaced(memories: readonly Memory[]): Promise<void>;
-  details(details: readonly Detail[]): Promise<void>;
+  appendImported(memories: readonly { readonly id: string; readonly version: number }[]): Promise<void>;
+  appendReplaced(memories: readonly Memory[]): Promise<void>;
+  appendDetails(details: readonly Detail[]): Promise<void>;
 }
 
-/** One step: looked up by one call, stored by two at most. */
-const STEP = { rows: 200, characters: 1024 * 1024 } as const;
-
-interface Item {
-  readonly row: LegacyRow;
-  readonly converted: ConvertedRow;
-  readonly decision: RowAction;
-}
+/** Bounds of a batch, which takes one call to look up and at most two to store. */
+const BATCH = { rows: 200, characters: 1024 * 1024 } as const;
 
 /**
- * Brings the memories of a source into a target. What is there already stays as it is, so that repeating it does what
- * is missing, and no more.
+ * Imports the memories of a source into a target. Memories that exist already are kept, so that a repeated import only
+ * adds what is missing.
  */
 export async function importSource(
   source: LegacySource,
@@ -101,137 +53,89 @@ export async function importSource(
   options: ImportOptions,
 ): Promise<ImportCounts> {
   const { signal, journal } = options;
-  const counts: ImportCounts = {
-    created: 0,
-    updated: 0,
-    unchanged: 0,
-    changedHere: 0,
-    renamed: 0,
-    replaced: 0,
-    conflicts: 0,
-    expired: 0,
-    duplicates: 0,
-    rejected: 0,
-    altered: 0,
-    reused: 0,
-  };
+  const counts = zeroCounts();
   let done = 0;
-  for (const rows of steps(source, options.only)) {
+  for (const rows of batches(source, options.only)) {
     signal.throwIfAborted();
     const details: Detail[] = [];
     const items = await chooseActions(source, rows, target, options);
-    for (const item of items) tell(item, counts, details);
-    const creates = items.filter(({ decision }) => decision.kind === "create");
-    const overwrites = items.filter(({ decision: { kind } }) => kind === "update" || kind === "replace");
+    for (const item of items) recordAction(item, counts, details);
+    const creates = items.filter(({ action }) => action.kind === "create");
+    const overwrites = items.filter(({ action: { kind } }) => kind === "update" || kind === "replace");
     if (journal === undefined) {
-      for (const item of [...creates, ...overwrites]) count(counts, item);
+      for (const item of [...creates, ...overwrites]) countStored(counts, item);
     } else {
-      await journal.replaced(
-        overwrites.flatMap(({ decision }) => ("over" in decision ? [decision.over] : [])),
-      );
-      await store(creates, false, details);
-      await store(overwrites, true, details);
-      await journal.details(details);
+      const batch = { target, journal, counts, details, options };
+      await journal.appendReplaced(overwrites.flatMap((item) => overwrittenMemory(item) ?? []));
+      await storeItems(creates, { ...batch, replace: false });
+      await storeItems(overwrites, { ...batch, replace: true });
+      await journal.appendDetails(details);
     }
     done += rows.length;
     options.onProgress?.(done);
   }
   return counts;
+}
 
-  async function store(items: readonly Item[], replace: boolean, details: Detail[]): Promise<void> {
-    const sent: Item[] = [];
-    const records: MemoryRecord[] = [];
-    for (const item of items) {
-      const record = await recordFrom(item);
-      const problem = sizeProblem(target, record);
-      if (problem === undefined) {
-        sent.push(item);
-        records.push(record);
-      } else {
-        counts.rejected++;
-        details.push({ id: nameOf(item), what: "rejected", detail: problem });
-      }
-    }
-    if (records.length === 0) return;
-    await journal?.brought(
-      records.map(({ memory }) => ({ id: memory?.id ?? "", version: Number(memory?.version) })),
-    );
-    const how = { replace, embeddingVersion: options.embeddings?.version };
-    const report = await importRecords(target, records, how, signal);
-    const failed = new Set<Item>();
-    for (const { index, error } of report.rejections) {
-      const item = sent[Number(index)];
-      if (item === undefined) continue;
+async function storeItems(
+  items: readonly ImportItem[],
+  batch: {
+    readonly target: TargetDomain;
+    readonly journal: Journal;
+    readonly counts: ImportCounts;
+    readonly details: Detail[];
+    readonly options: ImportOptions;
+    readonly replace: boolean;
+  },
+): Promise<void> {
+  const { target, journal, counts, details, options, replace } = batch;
+  const { embeddings, run, signal } = options;
+  const reject = (item: ImportItem, detail: string) => {
+    counts.rejected++;
+    details.push({ id: sourceId(item), what: "rejected", detail });
+  };
+  const sent: ImportItem[] = [];
+  const records: MemoryRecord[] = [];
+  for (const item of items) {
+    const record = await buildRecord(item, { run, domain: target.domain, embeddings });
+    const problem = sizeProblem(target, record);
+    if (problem === undefined) {
+      sent.push(item);
+      records.push(record);
+    } else reject(item, problem);
+  }
+  if (records.length === 0) return;
+  await journal.appendImported(
+    records.map(({ memory }) => ({ id: memory?.id ?? "", version: Number(memory?.version) })),
+  );
+  const response = await importRecords(
+    target,
+    records,
+    { replace, embeddingVersion: embeddings?.version },
+    signal,
+  );
+  const failed = new Set<ImportItem>();
+  for (const { index, error } of response.rejections) {
+    const item = sent[Number(index)];
+    if (item === undefined) continue;
+    failed.add(item);
+    reject(item, error?.message ?? "");
+  }
+  counts.expired += Number(response.expired);
+  if (response.duplicates > 0n) {
+    const found = await findMemories(target, sent.map(targetId), signal);
+    for (const item of sent) {
+      if (failed.has(item) || found.has(targetId(item))) continue;
       failed.add(item);
-      counts.rejected++;
-      details.push({ id: nameOf(item), what: "rejected", detail: error?.message ?? "" });
-    }
-    counts.expired += Number(report.expired);
-    if (report.duplicates > 0n) {
-      const there = await findMemories(target, sent.map(idOf), signal);
-      for (const item of sent) {
-        if (failed.has(item) || there.has(idOf(item))) continue;
-        failed.add(item);
-        counts.duplicates++;
-        const detail = "the domain keeps each content once, and has this one";
-        details.push({ id: nameOf(item), what: "duplicate", detail });
-      }
-    }
-    for (const [index, item] of sent.entries()) {
-      if (failed.has(item)) continue;
-      count(counts, item);
-      if ((records[index]?.chunks.length ?? 0) > 0) counts.reused++;
+      counts.duplicates++;
+      const detail = "the domain stores each content once and already has this one";
+      details.push({ id: sourceId(item), what: "duplicate", detail });
     }
   }
-
-  async function recordFrom({ row, converted, decision }: Item): Promise<MemoryRecord> {
-    const over = "over" in decision ? decision.over : undefined;
-    const version = (over?.version ?? 0n) + 1n;
-    const { id, content, source, importance, tags, metadata, record, ...times } = withId(
-      converted,
-      row,
-      "id" in decision ? decision.id : converted.id,
-    );
-    const vector = await options.embeddings?.find(row, converted);
-    const time = (value: bigint | undefined) => (value === undefined ? undefined : timestampOf(value));
-    return create(MemoryRecordSchema, {
-      memory: {
-        id,
-        domain: target.domain,
-        content,
-        source,
-        ...(importance === undefined ? {} : { importance }),
-        tags: [...tags],
-        metadata: withRecord(metadata, {
-          run: options.run,
-          version: Number(version),
-          ...record,
-        }) as JsonObject,
-        createTime: time(times.createTime),
-        updateTime: time(times.updateTime),
-        expireTime: time(times.expireTime),
-        version,
-        ...(vector === undefined
-          ? {}
-          : {
-              embedding: {
-                state: Memory_Embedding_State.READY,
-                version: options.embeddings?.version.version ?? 0,
-              },
-            }),
-      },
-      chunks:
-        vector === undefined
-          ? []
-          : [
-              {
-                chunkIndex: 0,
-                startOffset: 0,
-                endOffset: Array.from(content).length,
-                embedding: littleEndian(vector),
-              },
-            ],
-    });
+  for (const [index, item] of sent.entries()) {
+    if (failed.has(item)) continue;
+    countStored(counts, item);
+    if ((records[index]?.chunks.length ?? 0) > 0) counts.reused++;
   }
 }
 
@@ -240,7 +144,7 @@ async function chooseActions(
   rows: readonly LegacyRow[],
   target: TargetDomain,
   { onConflict, signal }: ImportOptions,
-): Promise<Item[]> {
+): Promise<ImportItem[]> {
   const converted = rows.map((row) => ({ row, converted: convertRow(row, database.isRepeated(row)) }));
   const ids = converted.flatMap(({ row, converted: { id } }) => [id, renamedId(row)]);
   const found = await findMemories(target, ids, signal);
@@ -248,71 +152,19 @@ async function chooseActions(
   const created = new Set<string>();
   return converted.map((one) => {
     const { expireTime } = one.converted;
-    if (expireTime !== undefined && expireTime <= now) return { ...one, decision: { kind: "expired" } };
-    const decision = decide(one.row, one.converted, found, onConflict);
-    if (decision.kind === "create") {
-      // Rows without a key may be equal in everything, their id included: they are one memory.
-      const name = `${decision.id} ${one.converted.record.sha256}`;
-      if (created.has(name)) return { ...one, decision: { kind: "unchanged" } };
-      created.add(name);
+    if (expireTime !== undefined && expireTime <= now) return { ...one, action: { kind: "expired" } };
+    const action = chooseAction(one.row, one.converted, found, onConflict);
+    if (action.kind === "create") {
+      // Rows without a primary key can be identical, including their id. They are one memory.
+      const identity = `${action.id} ${one.converted.record.sha256}`;
+      if (created.has(identity)) return { ...one, action: { kind: "unchanged" } };
+      created.add(identity);
     }
-    return { ...one, decision };
+    return { ...one, action };
   });
 }
 
-/** Counts what is not stored, and says what there is to say. */
-function tell({ row, converted, decision }: Item, counts: ImportCounts, details: Detail[]): void {
-  const id = decodeText(row.id ?? null).text;
-  switch (decision.kind) {
-    case "expired":
-      counts.expired++;
-      details.push({ id, what: "expired", detail: "its time is over" });
-      return;
-    case "unchanged":
-      counts.unchanged++;
-      return;
-    case "changed-here":
-      counts.changedHere++;
-      details.push({
-        id,
-        what: "changed-here",
-        detail: "left as it is in the target",
-        memory: decision.memory.id,
-      });
-      return;
-    case "conflict":
-      counts.conflicts++;
-      details.push({ id, what: "conflict", detail: decision.reason, memory: decision.memory.id });
-      return;
-    case "create":
-      if (decision.renamed) {
-        details.push({ id, what: "renamed", detail: "another memory has its id", memory: decision.id });
-      }
-      break;
-    case "replace":
-      details.push({
-        id,
-        what: "replaced",
-        detail: "the memory that was there is in replaced.jsonl",
-        memory: decision.id,
-      });
-      break;
-    case "update":
-      break;
-  }
-  for (const detail of converted.changes) details.push({ id, what: "altered", detail });
-}
-
-/** Counts what is stored. */
-function count(counts: ImportCounts, { decision, converted }: Item): void {
-  if (decision.kind === "create") counts.created++;
-  if (decision.kind === "create" && decision.renamed) counts.renamed++;
-  if (decision.kind === "update") counts.updated++;
-  if (decision.kind === "replace") counts.replaced++;
-  if (converted.changes.length > 0) counts.altered++;
-}
-
-function* steps(
+function* batches(
   { database }: LegacySource,
   only: ((row: LegacyRow) => boolean) | undefined,
 ): Generator<LegacyRow[], void, undefined> {
@@ -324,24 +176,10 @@ function* steps(
     for (const value of Object.values(row)) {
       if (value !== null && typeof value === "object") characters += value.bytes.length;
     }
-    if (rows.length < STEP.rows && characters < STEP.characters) continue;
+    if (rows.length < BATCH.rows && characters < BATCH.characters) continue;
     yield rows;
     rows = [];
     characters = 0;
   }
   if (rows.length > 0) yield rows;
-}
-
-function nameOf({ row }: Item): string {
-  return decodeText(row.id ?? null).text;
-}
-
-function idOf({ decision, converted }: Item): string {
-  return "id" in decision ? decision.id : converted.id;
-}
-
-function littleEndian(vector: Float32Array): Uint8Array<ArrayBuffer> {
-  const bytes = new DataView(new ArrayBuffer(vector.length * 4));
-  for (const [n, value] of vector.entries()) bytes.setFloat32(n * 4, value, true);
-  return new Uint8Array(bytes.buffer);
 }

@@ -1,42 +1,42 @@
 import { closeSync, openSync, readSync } from "node:fs";
 import { open, rename } from "node:fs/promises";
 import { join } from "node:path";
-import { expireTimeOf } from "../convert/convert-row.ts";
+import { expireTimeOf } from "../convert/convert-time.ts";
 import { CHUNKS_FILE, ORPHANED } from "../readers/inspect-vectors.ts";
 import type { LegacySource } from "../readers/open-legacy-source.ts";
 import { CHECKPOINTS, type LegacyRow, MEMORIES, VERSIONS } from "../readers/read-database.ts";
 import { decodeText, valueToJson } from "../readers/stored-value.ts";
 
-/** What does not become a memory. */
+/** Kinds of old data that do not become a memory. */
 export type QuarantineKind =
-  /** A former text of a memory, of which only this chunk is left. */
+  /** A chunk of an earlier text of a memory. */
   | "tombstone"
-  /** A chunk of a memory that is not there any more. */
+  /** A chunk of a memory that no longer exists. */
   | "orphan-chunk"
-  /** A chunk that missed an update of its memory: the text that searches went on finding. */
+  /** A chunk that missed an update of its memory, with the text that searches continued to find. */
   | "stale-chunk"
-  /** What follows the damage in the file of chunks, a piece each. */
+  /** A part of the file of chunks after its damage. */
   | "unread"
-  /** Of the fork: a former state of a memory, a checkpoint. */
+  /** An earlier state of a memory, and a checkpoint. Only the fork has them. */
   | "version"
   | "checkpoint"
-  /** Of the fork: a memory whose time is over. */
+  /** An expired memory. Only the fork has them. */
   | "expired"
-  /** A row of a table that nobody knows. */
+  /** A row of an unknown table. */
   | "row";
 
 export type QuarantineCounts = Readonly<Record<QuarantineKind, number>>;
 
-/** Bytes collected before they are written. */
-const BLOCK = 256 * 1024;
-/** Bytes of what could not be read that become one entry. */
-const PIECE = 1024 * 1024;
+/** Number of characters that are collected before they are written. */
+const BLOCK_LENGTH = 256 * 1024;
+/** Maximum number of unreadable bytes in one entry. */
+const MAX_UNREAD_BYTES = 1024 * 1024;
 
 /**
- * Goes through all that is in the old data and is not a live memory. With a path it is written there, one JSON object a
- * line, all or nothing.
+ * Counts everything in the old data that is not a live memory. If a path is given, writes it there atomically, one JSON
+ * object per line.
  *
- * @param now memories that end before are not live; in microseconds
+ * @param now the time in microseconds that decides which memories have expired
  */
 export async function quarantine(
   source: LegacySource,
@@ -64,7 +64,7 @@ export async function quarantine(
     for (const entry of entries(source, now)) {
       counts[entry.kind]++;
       block += `${JSON.stringify(entry)}\n`;
-      if (block.length < BLOCK) continue;
+      if (block.length < BLOCK_LENGTH) continue;
       await file.writeFile(block);
       block = "";
     }
@@ -99,7 +99,7 @@ function* entries(
       memory_id: typeof key === "string" ? JSON.parse(key) : null,
       content: row.content,
       row: row.row,
-      // As it was written, since Python's JSON has what JSON has not.
+      // The original text, because JSON cannot express all of Python's JSON.
       original: row.json,
     };
   };
@@ -122,11 +122,11 @@ function* entries(
 function* unread(path: string, from: number): Generator<Entry, void, undefined> {
   const file = openSync(path, "r");
   try {
-    const buffer = Buffer.alloc(PIECE);
-    for (let at = from; ; at += PIECE) {
-      const bytes = buffer.subarray(0, readSync(file, buffer, 0, PIECE, at));
+    const buffer = Buffer.alloc(MAX_UNREAD_BYTES);
+    for (let at = from; ; at += MAX_UNREAD_BYTES) {
+      const bytes = buffer.subarray(0, readSync(file, buffer, 0, MAX_UNREAD_BYTES, at));
       const content = decodeText({ type: "text", bytes }).text;
-      // Brackets alone say nothing.
+      // Skip a piece that contains only punctuation.
       if (/[^\s,\]}]/.test(content)) {
         yield {
           kind: "unread",
@@ -136,18 +136,18 @@ function* unread(path: string, from: number): Generator<Entry, void, undefined> 
           original: valueToJson({ type: "blob", bytes }),
         };
       }
-      if (bytes.length < PIECE) return;
+      if (bytes.length < MAX_UNREAD_BYTES) return;
     }
   } finally {
     closeSync(file);
   }
 }
 
-function rowEntry(kind: QuarantineKind, row: LegacyRow, more: Readonly<Record<string, unknown>>): Entry {
+function rowEntry(kind: QuarantineKind, row: LegacyRow, extra: Readonly<Record<string, unknown>>): Entry {
   const { memory_id, id = null, content } = row;
   return {
     kind,
-    ...more,
+    ...extra,
     ...(kind === "version" || kind === "expired" ? { memory_id: decodeText(memory_id ?? id).text } : {}),
     ...(content === undefined ? {} : { content: decodeText(content).text }),
     original: Object.fromEntries(Object.entries(row).map(([column, value]) => [column, valueToJson(value)])),

@@ -5,107 +5,38 @@ import {
   type MemoryRecord,
 } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import { StartupError } from "../../memory/model/errors.ts";
-import { convertRow, renamedId } from "../convert/convert-row.ts";
+import { convertRow } from "../convert/convert-row.ts";
+import { renamedId } from "../convert/row-ids.ts";
 import { keyOfId } from "../readers/inspect-vectors.ts";
 import type { LegacySource } from "../readers/open-legacy-source.ts";
 import { type LegacyRow, MEMORIES } from "../readers/read-database.ts";
-import { decodeText } from "../readers/stored-value.ts";
+import { cosineSimilarity, normalize } from "../vector-math.ts";
 import { isImportedFrom, legacyRecordOf } from "./choose-action.ts";
-import type { ImportOptions } from "./import-source.ts";
+import type { ReusedEmbeddings } from "./import-item.ts";
+import { describeOther, type ReuseCandidates } from "./reuse-candidates.ts";
 import { findMemories, type TargetDomain } from "./target-domain.ts";
+import { MAX_EMBEDDER_DOWNTIME_MS } from "./wait-for-embeddings.ts";
 
-/** Old embeddings of so many memories are compared with new ones before any is taken over. */
-const SAMPLE = 16;
-/** Of those, so many are of the last rows: two servers on one directory leave the wrong vector there. */
+/** Number of old embeddings that are compared with new ones before any is reused. */
+const SAMPLE_SIZE = 16;
+/** Number of samples from the last rows, where two servers on one directory leave wrong vectors. */
 const SAMPLE_LAST = 4;
-/** Cosine similarity from which on two embeddings of a text are the same; different versions of Ollama differ by less. */
-const SAME = 0.999;
-const POLL_MS = 300;
-/** An embedder that is away for so long is not waited for. */
-const PATIENCE_MS = 15_000;
+/** Minimum cosine similarity of equal embeddings. Versions of Ollama differ by less. */
+const MIN_SIMILARITY = 0.999;
+const POLL_INTERVAL_MS = 300;
 
-/** Old embeddings that may be good, and why the others are not. */
-export interface ReuseCandidates {
-  readonly count: number;
-  /** Of the others, how many for which reason. */
-  readonly others: readonly (readonly [number, string])[];
-}
-
-/** What is taken over, and why, a sentence each. */
+/** The embeddings to reuse, and the reasons as sentences. */
 export interface Reuse {
-  /** Undefined: nothing. */
-  readonly embeddings: ImportOptions["embeddings"];
+  /** Undefined if no embedding is reused. */
+  readonly embeddings: ReusedEmbeddings | undefined;
   readonly sentences: readonly string[];
 }
 
 /**
- * Looks for memories whose old embedding is of exactly their text: one live chunk, in sync, not 0, that covers it whole.
- * Notes them in the table `candidate` of the scratch database.
+ * Decides whether to reuse the candidates. Imports and embeds a sample of them. Every old embedding of the sample must
+ * match the one that the model computes today.
  *
- * @throws StartupError if none of the old embeddings can be used.
- */
-export function findCandidates({ database, scratch, vectors }: LegacySource): ReuseCandidates {
-  const { problem, chunks } = vectors.findings;
-  if (problem !== undefined || vectors.index === undefined || chunks === 0) {
-    const why = problem ?? "there are none";
-    throw new StartupError(
-      `the old embeddings cannot be taken over: ${why}; leave out --reuse-vectors, and all are made anew`,
-    );
-  }
-  scratch.exec("create table candidate (key text primary key, row integer, length integer)");
-  const insert = scratch.prepare("insert into candidate (key, row, length) values (?, ?, ?)");
-  const chunksOf = scratch.prepare("select row, content from chunk where key = ? order by row limit 2");
-  const stateOf = scratch.prepare("select state, stale from memory where key = ?");
-  const others = new Map<string, number>();
-  let count = 0;
-  for (const row of database.rows(MEMORIES)) {
-    const { id = null, content = null } = row;
-    const key = keyOfId(id);
-    const { state, stale } = stateOf.get(key) ?? {};
-    const [chunk, another] = chunksOf.all(key);
-    const { text, exact } = decodeText(content);
-    const reason = database.isRepeated(row)
-      ? "several memories have this id"
-      : state !== "ok"
-        ? (STATES[String(state)] ?? "there is none")
-        : stale !== null
-          ? "it missed a change of the memory"
-          : another !== undefined || chunk?.content !== text || !exact
-            ? "the old system had cut the text, or left out a part"
-            : undefined;
-    if (reason !== undefined) others.set(reason, (others.get(reason) ?? 0) + 1);
-    else {
-      insert.run(key, Number(chunk?.row), text.length);
-      count++;
-    }
-  }
-  return { count, others: [...others].map(([reason, memories]) => [memories, reason] as const) };
-}
-
-/** For a dry run, a sentence each. */
-export function describeCandidates({ count, others }: ReuseCandidates): string[] {
-  return [
-    `${count} old embeddings may be taken over, if a sample of them is what the model makes now`,
-    ...others.map(describeOther),
-  ];
-}
-
-function describeOther([count, reason]: ReuseCandidates["others"][number]): string {
-  return `${count} embeddings are made anew: ${reason}`;
-}
-
-const STATES: Readonly<Record<string, string>> = {
-  zero: "it is 0",
-  "partly-zero": "it is 0 in part",
-  missing: "there is none",
-  "no-row": "there is none",
-};
-
-/**
- * Decides whether the candidates are taken over: a sample of them is imported and embedded, and all of the old embeddings
- * of the sample have to be those that the model makes now.
- *
- * @param importOnly imports some rows, as everything will be
+ * @param importOnly imports the selected rows in the same way as the others
  */
 export async function decideReuse(
   source: LegacySource,
@@ -115,9 +46,9 @@ export async function decideReuse(
   signal: AbortSignal,
 ): Promise<Reuse> {
   const { index } = source.vectors;
-  const anew = candidates.others.map(describeOther);
+  const others = candidates.others.map(describeOther);
   if (index === undefined || candidates.count === 0) {
-    return { embeddings: undefined, sentences: ["no old embedding can be taken over", ...anew] };
+    return { embeddings: undefined, sentences: ["no old embedding can be reused", ...others] };
   }
   await assertDimensions(index.dimensions, target, signal);
   const sample = sampleOf(source);
@@ -131,26 +62,26 @@ export async function decideReuse(
     const row = sample.get(ids.get(memory?.id ?? "") ?? "");
     const [chunk, another] = chunks;
     if (row === undefined || chunk === undefined) continue;
-    // The model takes it in pieces: of a text so long, or longer, the old embedding is not what it would make.
+    // The model splits a text of this length into chunks, so that the old embedding does not correspond to one of them.
     if (another !== undefined) continue;
-    similarities.push(cosine(await index.row(row), floats(chunk.embedding)));
+    similarities.push(cosineSimilarity(await index.row(row), floats(chunk.embedding)));
     longest = Math.max(longest, memory?.content.length ?? 0);
   }
-  const agreeing = similarities.filter((similarity) => similarity >= SAME).length;
-  const compared = `${agreeing} of ${similarities.length} that were compared are those that ${version?.model ?? "the model"} makes now`;
+  const agreeing = similarities.filter((similarity) => similarity >= MIN_SIMILARITY).length;
+  const compared = `${agreeing} of ${similarities.length} compared embeddings match what ${version?.model ?? "the model"} computes today`;
   if (version === undefined || agreeing === 0 || agreeing < similarities.length) {
-    const why =
+    const reason =
       similarities.length === 0
-        ? "the embedder gave nothing to compare with"
+        ? "the embedder returned nothing to compare with"
         : agreeing === 0
-          ? `${compared}: they are of another model, or were made without the prefixes that it is asked with`
-          : `${compared}, so that nobody knows about the others`;
+          ? `${compared}; they come from another model, or were computed without its prefixes`
+          : `${compared}, so that the others are uncertain`;
     return {
       embeddings: undefined,
       sentences: [
-        `no old embedding is taken over: ${why}`,
-        `${candidates.count} embeddings are made anew for that`,
-        ...anew,
+        `no old embedding is reused: ${reason}`,
+        `${candidates.count} memories are re-embedded for that reason`,
+        ...others,
       ],
     };
   }
@@ -160,10 +91,10 @@ export async function decideReuse(
       version,
       find: async ({ id = null }) => {
         const found = rowOf.get(keyOfId(id), longest);
-        return found === undefined ? undefined : normalised(await index.row(Number(found.row)));
+        return found === undefined ? undefined : normalize(await index.row(Number(found.row)));
       },
     },
-    sentences: [`old embeddings are taken over: ${compared}`, ...anew],
+    sentences: [`old embeddings are reused: ${compared}`, ...others],
   };
 }
 
@@ -175,37 +106,37 @@ async function assertDimensions(
   const used = await versionInUse(target, signal);
   if (used === undefined) {
     throw new StartupError(
-      "the old embeddings cannot be compared with new ones: the embedder is away; start it, or leave out --reuse-vectors",
+      "cannot compare the old embeddings with new ones: the embedder is unavailable; start it or omit --reuse-vectors",
     );
   }
   if (used.dimensions !== dimensions) {
     throw new StartupError(
-      `the old embeddings have ${dimensions} dimensions, and ${used.model} makes ${used.dimensions}: leave out --reuse-vectors, and all are made anew`,
+      `the old embeddings have ${dimensions} dimensions, but ${used.model} computes ${used.dimensions}; omit --reuse-vectors to re-embed every memory`,
     );
   }
 }
 
-/** What the domain embeds with, or would; undefined: the embedder is away for a while already. */
+/** Returns the embedding version of the domain; undefined if the embedder stays unavailable. */
 async function versionInUse(
   target: TargetDomain,
   signal: AbortSignal,
 ): Promise<EmbeddingVersion | undefined> {
-  for (let waited = 0; ; waited += POLL_MS) {
+  for (let waitedMs = 0; ; waitedMs += POLL_INTERVAL_MS) {
     const { embedder } = await target.client.server.getServerInfo({}, { signal });
     const found = await target.client.domains
       .getDomain({ name: target.domain }, { signal })
       .catch(() => undefined);
     const version = found?.domain?.embeddingVersion ?? embedder?.version;
     if (version !== undefined && embedder?.available === true) return version;
-    if (waited > PATIENCE_MS) return undefined;
-    await sleep(POLL_MS, undefined, { signal });
+    if (waitedMs > MAX_EMBEDDER_DOWNTIME_MS) return undefined;
+    await sleep(POLL_INTERVAL_MS, undefined, { signal });
   }
 }
 
-/** Keys and rows: the last ones, the longest text, and others from all over. */
+/** Selects a sample, as rows by key: the last rows, the longest text, and others that are spread evenly. */
 function sampleOf({ scratch }: LegacySource): Map<string, number> {
-  // Not as parameters, which would be no whole numbers.
-  const spread = SAMPLE - SAMPLE_LAST - 1;
+  // Not passed as parameters, which SQLite would receive as floating-point numbers.
+  const spread = SAMPLE_SIZE - SAMPLE_LAST - 1;
   const rows = scratch
     .prepare(
       `select key, row from (
@@ -218,7 +149,7 @@ function sampleOf({ scratch }: LegacySource): Map<string, number> {
   return new Map(rows.map(({ key, row }) => [String(key), Number(row)]));
 }
 
-/** The memories that were made of the sample, by id. */
+/** Finds the memories that were imported from the sample. Returns their keys by id. */
 async function idsOf(
   { database }: LegacySource,
   target: TargetDomain,
@@ -242,17 +173,18 @@ async function idsOf(
   return ids;
 }
 
+/** Waits until the memories are embedded, and exports them with their embeddings. */
 async function exportEmbedded(target: TargetDomain, ids: readonly string[], signal: AbortSignal) {
   const records: MemoryRecord[] = [];
   let version: EmbeddingVersion | undefined;
   if (ids.length === 0) return { version, records };
-  for (let away = 0; away <= PATIENCE_MS; ) {
+  for (let downtimeMs = 0; downtimeMs <= MAX_EMBEDDER_DOWNTIME_MS; ) {
     const found = await findMemories(target, ids, signal);
     const states = [...found.values()].map(({ embedding }) => embedding?.state);
     if (!states.includes(Memory_Embedding_State.PENDING)) break;
     const { embedder } = await target.client.server.getServerInfo({}, { signal });
-    away = embedder?.available === true ? 0 : away + POLL_MS;
-    await sleep(POLL_MS, undefined, { signal });
+    downtimeMs = embedder?.available === true ? 0 : downtimeMs + POLL_INTERVAL_MS;
+    await sleep(POLL_INTERVAL_MS, undefined, { signal });
   }
   const exported = target.client.memories.export(
     {
@@ -272,15 +204,4 @@ async function exportEmbedded(target: TargetDomain, ids: readonly string[], sign
 function floats(bytes: Uint8Array): Float32Array {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return Float32Array.from({ length: bytes.length / 4 }, (_, n) => view.getFloat32(n * 4, true));
-}
-
-function cosine(a: Float32Array, b: Float32Array): number {
-  let product = 0;
-  for (const [n, value] of a.entries()) product += value * (b[n] ?? 0);
-  return product / (Math.hypot(...a) * Math.hypot(...b));
-}
-
-function normalised(vector: Float32Array): Float32Array {
-  const length = Math.hypot(...vector);
-  return vector.map((value) => value / length);
 }

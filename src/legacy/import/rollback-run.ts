@@ -18,62 +18,63 @@ import {
   type TargetDomain,
 } from "./target-domain.ts";
 
-/** What a rollback did. */
+/** Numbers of memories by outcome of a rollback. */
 export interface Rollback {
   removed: number;
-  /** Memories that the run had replaced, and that are there again. */
+  /** Memories that the run had replaced and that were restored. */
   restored: number;
-  /** Left alone, since somebody has changed them since. */
+  /** Kept because they were changed after the import. */
   changed: number;
-  /** Brought by the run, and gone already. */
+  /** Imported by the run and already deleted. */
   gone: number;
   failed: number;
 }
 
-const STEP = 200;
+const BATCH_SIZE = 200;
 
 /**
- * Removes what a run has brought and nobody has changed since, and puts back what it had replaced. Repeating it is safe.
+ * Removes the memories that a run imported and that have not been changed since, and restores those that it replaced. You
+ * can safely repeat a rollback.
  *
- * @param directory that of the run; without it replaced memories cannot be put back, and changed ones that have lost
- *   the record of the import cannot be told.
+ * @param directory the directory of the run. Without it, replaced memories cannot be restored, and changed memories that
+ *   have lost the record of the import cannot be reported.
  */
 export async function rollbackRun(
   run: string,
   target: TargetDomain,
   directory: Pick<RunDirectory, "path"> | undefined,
-  how: {
-    readonly onLeft: (id: string, why: string) => Promise<void>;
+  options: {
+    readonly onKept: (id: string, reason: string) => Promise<void>;
     readonly onProgress?: (done: number) => void;
     readonly signal: AbortSignal;
   },
 ): Promise<Rollback> {
-  const { signal } = how;
+  const { signal } = options;
   const result: Rollback = { removed: 0, restored: 0, changed: 0, gone: 0, failed: 0 };
   const replaced = directory === undefined ? new Map() : await readReplaced(directory.path, run);
-  /** What was dealt with, so that the journal adds only what the target does not tell. */
+  /** Ids of the memories that still have their record, so that the journal adds only the others. */
   const seen = new Set<string>();
   let done = 0;
 
-  for await (const step of batches(listMemories(target, importedBy(run), signal, View.SNIPPET))) {
-    for (const memory of step) {
+  for await (const batch of batches(listMemories(target, importedBy(run), signal, View.SNIPPET))) {
+    for (const memory of batch) {
       seen.add(memory.id);
-      await takeBack(memory);
-      how.onProgress?.(++done);
+      await removeImported(memory);
+      options.onProgress?.(++done);
     }
   }
   if (directory !== undefined) {
-    for await (const step of batches(readBrought(directory.path, seen))) {
-      const found = await findMemories(target, step, signal);
-      for (const id of step) {
+    for await (const batch of batches(readImportedIds(directory.path, seen))) {
+      const found = await findMemories(target, batch, signal);
+      for (const id of batch) {
         const memory = found.get(id);
         const record = memory === undefined ? undefined : legacyRecordOf(memory);
         if (memory === undefined) {
-          // Removed by a rollback that was interrupted before it could put back what had been there.
+          // An earlier rollback removed it and was interrupted before it restored the replaced memory.
           if (replaced.has(id)) await restore(id);
           else result.gone++;
         } else if (record === undefined && !isReplaced(memory))
-          await leave(id, "changed since, and without its record");
+          await keep(id, "it was changed and has lost the record of the import");
       }
     }
   }
@@ -83,10 +84,13 @@ export async function rollbackRun(
     return replaced.get(memory.id)?.memory?.version === memory.version;
   }
 
-  async function takeBack(memory: Memory): Promise<void> {
+  async function removeImported(memory: Memory): Promise<void> {
     const record = legacyRecordOf(memory);
     if (record === undefined || memory.version !== BigInt(record.version)) {
-      await leave(memory.id, `changed since: was version ${record?.version}, is ${memory.version}`);
+      await keep(
+        memory.id,
+        `it was changed: version ${record?.version} after the import, now version ${memory.version}`,
+      );
       return;
     }
     try {
@@ -97,7 +101,7 @@ export async function rollbackRun(
     } catch (error) {
       const { reason } = memoryServiceErrorFrom(error);
       if (reason === "MEMORY_NOT_FOUND") result.gone++;
-      else if (reason === "VERSION_MISMATCH") await leave(memory.id, "changed just now");
+      else if (reason === "VERSION_MISMATCH") await keep(memory.id, "it was changed during the rollback");
       else throw error;
       return;
     }
@@ -112,23 +116,26 @@ export async function rollbackRun(
     if (report.created + report.unchanged > 0n) result.restored++;
     else {
       result.failed++;
-      const why =
-        report.expired > 0n ? "it has expired" : (report.rejections[0]?.error?.message ?? "refused");
-      await how.onLeft(id, `what was there before cannot be put back: ${why}`);
+      const reason =
+        report.expired > 0n ? "it has expired" : (report.rejections[0]?.error?.message ?? "rejected");
+      await options.onKept(id, `the replaced memory cannot be restored: ${reason}`);
     }
   }
 
-  async function leave(id: string, why: string): Promise<void> {
-    // Whether it is there at all may have changed since it was listed.
+  async function keep(id: string, reason: string): Promise<void> {
+    // It may have been deleted since it was listed.
     if ((await getMemory(target, id, signal)) === undefined) result.gone++;
     else {
       result.changed++;
-      await how.onLeft(id, why);
+      await options.onKept(id, reason);
     }
   }
 }
 
-/** What the run replaced, as it was before the run: of several lines about one memory the first that is not of the run. */
+/**
+ * Reads the memories that the run replaced, as they were before it. If a memory has several lines, the first one that the
+ * run did not write itself counts.
+ */
 async function readReplaced(path: string, run: string): Promise<Map<string, MemoryRecord>> {
   const replaced = new Map<string, MemoryRecord>();
   for await (const line of readRunLines(join(path, "replaced.jsonl"))) {
@@ -141,7 +148,7 @@ async function readReplaced(path: string, run: string): Promise<Map<string, Memo
   return replaced;
 }
 
-async function* readBrought(path: string, seen: Set<string>): AsyncGenerator<string, void, undefined> {
+async function* readImportedIds(path: string, seen: Set<string>): AsyncGenerator<string, void, undefined> {
   for await (const line of readRunLines(join(path, "brought.jsonl"))) {
     if (typeof line !== "object" || line === null || !("id" in line) || typeof line.id !== "string") continue;
     if (seen.has(line.id)) continue;
@@ -154,7 +161,7 @@ async function* batches<T>(values: AsyncIterable<T>): AsyncGenerator<T[], void, 
   let batch: T[] = [];
   for await (const value of values) {
     batch.push(value);
-    if (batch.length < STEP) continue;
+    if (batch.length < BATCH_SIZE) continue;
     yield batch;
     batch = [];
   }

@@ -4,9 +4,10 @@ import { open, readdir, readFile, rename, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { createInterface } from "node:readline/promises";
 import { StartupError } from "../../memory/model/errors.ts";
+import { messageOf } from "../../util/error-message.ts";
 import { makeDirectory } from "../../util/make-directory.ts";
 
-/** What a run is, so that it can go on after an interruption, and be rolled back. */
+/** The state of an import run, with which it can be resumed and rolled back. */
 export interface RunState {
   readonly run: string;
   readonly source: string;
@@ -16,61 +17,63 @@ export interface RunState {
   readonly complete: boolean;
 }
 
-/** The files of a run. */
+/** The directory of an import run. */
 export interface RunDirectory {
   readonly path: string;
   readonly state: RunState;
-  /** Whether it goes on with a run that was interrupted. */
+  /** Whether this resumes an interrupted run. */
   readonly resumed: boolean;
-  /** Adds lines to a file, and has them on the disk when it resolves. */
+  /** Appends lines to a file. They are on disk when the promise resolves. */
   append(file: RunFile, lines: readonly unknown[]): Promise<void>;
-  /** Writes a whole file, or nothing. */
+  /** Writes a file atomically. */
   write(file: string, text: string): Promise<void>;
   /** Marks the run as complete. */
   complete(): Promise<void>;
 }
 
-/** brought: ids with their versions, before they are stored; replaced: records of what was there before. */
+/**
+ * brought: ids and versions of memories, written before they are stored. replaced: records of the memories that were
+ * overwritten. details: what the user should know about single memories.
+ */
 export type RunFile = "brought.jsonl" | "replaced.jsonl" | "details.jsonl";
 
 const STATE_FILE = "run.json";
 const PREFIX = "import-legacy-";
 
-/** As `20261123T014500Z-3f9a`: sorts by time, and no two are equal. */
+/** Creates a unique id that sorts by time, such as `20261123T014500Z-3f9a`. */
 function newRunId(): string {
   const time = new Date().toISOString().replace(/\.\d+|[-:]/g, "");
   return `${time}-${randomBytes(2).toString("hex")}`;
 }
 
 /**
- * Opens the directory of a run: one that was interrupted while it imported the same source into the same target, else
- * a new one.
+ * Opens the directory of an interrupted run with the same source and target, or creates a directory for a new run.
  *
- * @param given as the user names it; undefined: `import-legacy-RUN` where the user is.
- * @throws StartupError if it cannot be written, or belongs to something else.
+ * @param given the path from the user. Defaults to `import-legacy-RUN` in the current directory.
+ * @throws StartupError if the directory cannot be written or belongs to another run.
  */
 export async function openRunDirectory(
   given: string | undefined,
-  what: Pick<RunState, "source" | "target" | "domain">,
+  identity: Pick<RunState, "source" | "target" | "domain">,
 ): Promise<RunDirectory> {
   try {
-    const found = await findInterrupted(given, what);
+    const found = await findInterrupted(given, identity);
     if (found !== undefined) return directoryOf(found.path, found.state, true);
-    const state = { run: newRunId(), ...what, startTime: new Date().toISOString(), complete: false };
+    const state = { run: newRunId(), ...identity, startTime: new Date().toISOString(), complete: false };
     const path = resolve(given ?? `${PREFIX}${state.run}`);
     makeDirectory(path);
-    await writeWhole(join(path, STATE_FILE), json(state));
+    await writeAtomically(join(path, STATE_FILE), json(state));
     return directoryOf(path, state, false);
   } catch (error) {
     if (error instanceof StartupError) throw error;
     throw new StartupError(
-      `cannot write the report of the import: ${error instanceof Error ? error.message : error}; name another place with --report`,
+      `cannot write the report of the import: ${messageOf(error)}; use a different directory with --report`,
       { cause: error },
     );
   }
 }
 
-/** The directory of a run that is there; undefined: it is not. */
+/** Opens the directory of a run; undefined if it does not exist. */
 export async function findRunDirectory(
   given: string | undefined,
   run: string,
@@ -82,23 +85,23 @@ export async function findRunDirectory(
 
 async function findInterrupted(
   given: string | undefined,
-  what: Pick<RunState, "source" | "target" | "domain">,
+  identity: Pick<RunState, "source" | "target" | "domain">,
 ): Promise<{ path: string; state: RunState } | undefined> {
-  const isSame = (state: RunState) =>
-    state.source === what.source && state.target === what.target && state.domain === what.domain;
+  const isSameImport = (state: RunState) =>
+    state.source === identity.source && state.target === identity.target && state.domain === identity.domain;
   if (given !== undefined) {
     const path = resolve(given);
     const state = await readState(path);
     if (state === undefined) {
       if ((await readdir(path).catch(() => [])).length === 0) return undefined;
       throw new StartupError(
-        `${path} is not empty: --report takes a new directory, or that of an interrupted import`,
+        `${path} is not empty; --report requires a new directory or that of an interrupted import`,
       );
     }
-    if (!isSame(state) || state.complete) {
-      const why = state.complete ? "is complete" : `was of ${state.source} into ${state.target}`;
+    if (!isSameImport(state) || state.complete) {
+      const why = state.complete ? "is complete" : `imported ${state.source} into ${state.target}`;
       throw new StartupError(
-        `${path} belongs to import ${state.run}, which ${why}: name another place with --report`,
+        `${path} belongs to import ${state.run}, which ${why}; use a different directory with --report`,
       );
     }
     return { path, state };
@@ -106,7 +109,7 @@ async function findInterrupted(
   const names = (await readdir(".")).filter((name) => name.startsWith(PREFIX)).sort();
   for (const name of names.reverse()) {
     const state = await readState(resolve(name));
-    if (state !== undefined && !state.complete && isSame(state)) return { path: resolve(name), state };
+    if (state !== undefined && !state.complete && isSameImport(state)) return { path: resolve(name), state };
   }
   return undefined;
 }
@@ -128,19 +131,19 @@ function directoryOf(path: string, state: RunState, resumed: boolean): RunDirect
     async append(name, lines) {
       if (lines.length === 0) return;
       await using file = await open(join(path, name), "a");
-      // A crash may have cut the last line: the next must not become a part of it.
-      const torn = (await stat(join(path, name))).size > 0 && !(await endsWithLine(join(path, name)));
+      // A crash may have truncated the last line. Start a new line, so that the next one is not appended to it.
+      const isTruncated = (await stat(join(path, name))).size > 0 && !(await endsWithLine(join(path, name)));
       await file.appendFile(
-        `${torn ? "\n" : ""}${lines.map((line) => `${JSON.stringify(line)}\n`).join("")}`,
+        `${isTruncated ? "\n" : ""}${lines.map((line) => `${JSON.stringify(line)}\n`).join("")}`,
       );
       await file.sync();
     },
-    write: (name, text) => writeWhole(join(path, name), text),
-    complete: () => writeWhole(join(path, STATE_FILE), json({ ...state, complete: true })),
+    write: (name, text) => writeAtomically(join(path, name), text),
+    complete: () => writeAtomically(join(path, STATE_FILE), json({ ...state, complete: true })),
   };
 }
 
-/** The lines of a file that can be read; none if there is no such file. */
+/** Reads the lines of a file and skips those that are not JSON; none if the file does not exist. */
 export async function* readRunLines(path: string): AsyncGenerator<unknown, void, undefined> {
   if ((await stat(path).catch(() => undefined)) === undefined) return;
   for await (const line of createInterface({
@@ -150,7 +153,7 @@ export async function* readRunLines(path: string): AsyncGenerator<unknown, void,
     try {
       yield JSON.parse(line);
     } catch {
-      // Cut by a crash, and written once more after it.
+      // A crash truncated this line; it was written again after the restart.
     }
   }
 }
@@ -162,7 +165,7 @@ async function endsWithLine(path: string): Promise<boolean> {
   return buffer[0] === 0x0a;
 }
 
-async function writeWhole(path: string, text: string): Promise<void> {
+async function writeAtomically(path: string, text: string): Promise<void> {
   const draft = `${path}.new`;
   {
     await using file = await open(draft, "w");

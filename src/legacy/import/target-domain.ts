@@ -1,5 +1,4 @@
 import { type MessageInitShape, toBinary } from "@bufbuild/protobuf";
-import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { Code, type MemoryClient, memoryServiceErrorFrom } from "memory-service-client";
 import type { FilterSchema } from "memory-service-client/memoryservice/v1/filter_pb.js";
 import {
@@ -19,25 +18,25 @@ import {
 import { LIMITS } from "../../memory/model/limits.ts";
 import { LEGACY_KEY } from "../convert/legacy-record.ts";
 
-/** Where memories go: a domain of a running server, or of one within this process. */
+/** The domain to import into, of a running server or of one in this process. */
 export interface TargetDomain {
   readonly client: MemoryClient["raw"];
-  /** Never empty. */
+  /** Name of the domain, never empty. */
   readonly domain: string;
-  /** For people: `the server at http://127.0.0.1:50051`. */
+  /** Name of the target for display, such as `the server at http://127.0.0.1:50051`. */
   readonly name: string;
-  /** Messages to a server are bounded. */
+  /** Whether the target is a running server, which limits the size of messages. */
   readonly remote: boolean;
-  /** There is no database yet, and none is to be made: nothing is asked. */
+  /** The database does not exist yet and must not be created, so that no calls are made. */
   readonly empty?: boolean;
 }
 
 type Filter = MessageInitShape<typeof FilterSchema>;
 
-/** Of a message beside its record. */
+/** Bytes that a message has in addition to its record. */
 const ENVELOPE_BYTES = 64;
 
-/** The memories that have these ids; none if there is no such domain. */
+/** Finds the memories with these ids; none if the domain does not exist. */
 export async function findMemories(
   target: TargetDomain,
   ids: readonly string[],
@@ -51,7 +50,7 @@ export async function findMemories(
     try {
       for await (const memory of listMemories(target, filter, signal)) found.set(memory.id, memory);
     } catch (error) {
-      // A memory of its own may be larger than a page; read alone, it is not bounded.
+      // The page is too large for a message. A single memory is not bounded, so get them one by one.
       if (memoryServiceErrorFrom(error).reason !== "RESPONSE_TOO_LARGE") throw error;
       for (const id of values) {
         const memory = await getMemory(target, id, signal);
@@ -62,6 +61,7 @@ export async function findMemories(
   return found;
 }
 
+/** Gets a memory; undefined if it does not exist. */
 export async function getMemory(
   { client, domain }: TargetDomain,
   id: string,
@@ -75,7 +75,7 @@ export async function getMemory(
   }
 }
 
-/** All that match, oldest first; none if there is no such domain. */
+/** Lists the memories that match the filter, oldest first; none if the domain does not exist. */
 export async function* listMemories(
   { client, domain }: TargetDomain,
   filter: Filter,
@@ -99,7 +99,7 @@ export async function* listMemories(
   } while (pageToken !== "");
 }
 
-/** Those that imports of old data have brought; only those of one run, if it is given. */
+/** Creates a filter for imported memories, optionally of one run only. */
 export function importedBy(run: string | undefined): Filter {
   return {
     condition: {
@@ -115,7 +115,7 @@ export function importedBy(run: string | undefined): Filter {
   };
 }
 
-/** Stores records; what cannot be stored is told in the answer. */
+/** Stores records. The response names those that were rejected. */
 export async function importRecords(
   { client, domain }: TargetDomain,
   records: readonly MemoryRecord[],
@@ -139,21 +139,24 @@ export async function importRecords(
   return await client.memories.import(messages(), { signal });
 }
 
-/** Why a record cannot be sent to a server, in words; undefined: it can. */
+/** Returns why a record is too large to send to the target; undefined if it is not. */
 export function sizeProblem({ remote }: TargetDomain, record: MemoryRecord): string | undefined {
-  if (!remote || (record.memory?.content.length ?? 0) * 3 + metadataBound(record) < LIMITS.messageBytes / 2)
+  if (
+    !remote ||
+    (record.memory?.content.length ?? 0) * 3 + maxMetadataBytes(record) < LIMITS.messageBytes / 2
+  )
     return undefined;
   const bytes = toBinary(MemoryRecordSchema, record).length + ENVELOPE_BYTES;
   return bytes <= LIMITS.messageBytes
     ? undefined
-    : `has ${bytes} bytes as a message, of which a server takes ${LIMITS.messageBytes}: stop the server and import without it`;
+    : `it has ${bytes} bytes as a message, but a server accepts at most ${LIMITS.messageBytes}; stop the server and import without it`;
 }
 
-function metadataBound({ memory }: MemoryRecord): number {
+function maxMetadataBytes({ memory }: MemoryRecord): number {
   return JSON.stringify(memory?.metadata ?? {}).length * 3;
 }
 
-/** How many of the memories that imports brought wait for their embedding, at least; 0: none. */
+/** Returns a lower bound on the number of imported memories that wait for their embedding; 0 if none does. */
 export async function countPending(target: TargetDomain, signal: AbortSignal): Promise<number> {
   const pending: Filter = {
     condition: { case: "embeddingState", value: Memory_Embedding_State.PENDING },
@@ -171,11 +174,4 @@ export async function countPending(target: TargetDomain, signal: AbortSignal): P
     if (memoryServiceErrorFrom(error).reason === "DOMAIN_NOT_FOUND") return 0;
     throw error;
   }
-}
-
-/** Microseconds as the contract writes them. */
-export function timestampOf(time: bigint) {
-  const second = 1_000_000n;
-  const rest = ((time % second) + second) % second;
-  return { ...timestampFromDate(new Date(0)), seconds: (time - rest) / second, nanos: Number(rest) * 1_000 };
 }

@@ -3,49 +3,50 @@ import { copyFile, open, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { StartupError } from "../../memory/model/errors.ts";
+import { messageOf } from "../../util/error-message.ts";
 
 export const DATABASE_FILE = "memory.db";
 
 const SQLITE_HEADER = "SQLite format 3\0";
-/** Of a journal's header, those that are zero once it is done with. */
+/** Length of a journal's header. SQLite fills the header with zeros after the transaction. */
 const JOURNAL_HEADER_BYTES = 28;
 const SQLITE_BUSY = 5;
-/** Of the files beside a database, those that are a part of it. */
-const BESIDE = ["-journal", "-wal"];
+/** Suffixes of the files that belong to a database. */
+const COMPANION_SUFFIXES = ["-journal", "-wal"];
 
 /**
- * Copies the old database with what a crash has left beside it into `scratch`, where SQLite may finish or roll back
- * what was interrupted; the original is only read. Returns the path of the copy.
+ * Copies the old database, with its journal or write-ahead log, into `scratch`. In the copy, SQLite can complete or roll
+ * back an interrupted write; the original is only read. Returns the path of the copy.
  *
- * @throws StartupError if there is none, it is no SQLite database, or a running server is writing to it.
+ * @throws StartupError if the database does not exist, is not a SQLite database or is being written to.
  */
 export async function copyDatabase(directory: string, scratch: string): Promise<string> {
-  const named = join(directory, DATABASE_FILE);
-  await assertSqlite(directory, named);
-  // What a crash has left is beside the file itself, not beside a link to it.
-  const original = await realpath(named);
+  const path = join(directory, DATABASE_FILE);
+  await assertSqlite(directory, path);
+  // The journal is next to the file itself, not next to a symbolic link to it.
+  const original = await realpath(path);
   const copy = join(scratch, DATABASE_FILE);
-  // The lock goes with the first file descriptor that is closed, which is that of the copy: just late enough.
+  // POSIX drops the lock when any descriptor of the file is closed; the copy closes the first one, which is late enough.
   const unlock = await lockForReading(original);
   try {
-    const before = await changeTimes(original);
+    const before = await modificationTimes(original);
     await copyFile(original, copy, constants.COPYFILE_FICLONE);
-    for (const suffix of BESIDE) {
-      await copyFile(`${original}${suffix}`, `${copy}${suffix}`).catch(unlessAbsent);
+    for (const suffix of COMPANION_SUFFIXES) {
+      await copyFile(`${original}${suffix}`, `${copy}${suffix}`).catch(rethrowUnlessAbsent);
     }
-    if ((await changeTimes(original)) !== before) throw beingWritten(original);
+    if ((await modificationTimes(original)) !== before) throw lockedError(original);
   } catch (error) {
-    throw error instanceof StartupError ? error : unreadable(original, error);
+    throw error instanceof StartupError ? error : unreadableError(original, error);
   } finally {
     unlock();
   }
   return copy;
 }
 
-/** When the database and what is beside it were last written, so that files of two moments are not taken for one. */
-async function changeTimes(original: string): Promise<string> {
-  const times = ["", ...BESIDE].map(async (suffix) => {
-    const found = await stat(`${original}${suffix}`, { bigint: true }).catch(unlessAbsent);
+/** Returns the modification times of the database files, to detect a write during the copy. */
+async function modificationTimes(original: string): Promise<string> {
+  const times = ["", ...COMPANION_SUFFIXES].map(async (suffix) => {
+    const found = await stat(`${original}${suffix}`, { bigint: true }).catch(rethrowUnlessAbsent);
     return found?.mtimeNs;
   });
   return (await Promise.all(times)).join();
@@ -53,39 +54,44 @@ async function changeTimes(original: string): Promise<string> {
 
 async function assertSqlite(directory: string, path: string): Promise<void> {
   const found = await stat(directory).catch((error: unknown) => {
-    if (isAbsent(error)) throw new StartupError(`there is no directory ${directory}`);
-    throw unreadable(directory, error);
+    if (isAbsent(error)) throw new StartupError(`the directory ${directory} does not exist`);
+    throw unreadableError(directory, error);
   });
   if (!found.isDirectory()) {
-    throw new StartupError(`${directory} is no directory: give the one that has ${DATABASE_FILE} in it`);
+    throw new StartupError(
+      `${directory} is not a directory; pass the directory that contains ${DATABASE_FILE}`,
+    );
   }
   const database = await stat(path).catch((error: unknown) => {
     if (isAbsent(error)) {
       throw new StartupError(
-        `there is no ${DATABASE_FILE} in ${directory}: give the directory that MCP_DATA_DIR named, or where the old server was started`,
+        `${directory} does not contain ${DATABASE_FILE}; pass the directory that MCP_DATA_DIR named, or in which the old server was started`,
       );
     }
-    throw unreadable(path, error);
+    throw unreadableError(path, error);
   });
-  // A pipe would keep its reader waiting for ever.
-  if (!database.isFile()) throw new StartupError(`${path} is no file: restore it from a backup`);
+  // Reading a pipe would block forever.
+  if (!database.isFile()) throw new StartupError(`${path} is not a file; restore it from a backup`);
   const header = await readHeader(path, SQLITE_HEADER.length).catch((error: unknown) => {
-    throw unreadable(path, error);
+    throw unreadableError(path, error);
   });
-  if (header.length === 0) throw new StartupError(`${path} is empty: nothing was ever stored in it`);
+  if (header.length === 0)
+    throw new StartupError(`${path} is empty; the old server never stored anything in it`);
   if (header.toString("latin1") !== SQLITE_HEADER) {
     throw new StartupError(
-      `${path} is no SQLite database, or an encrypted one: restore it from a backup, or decrypt it first`,
+      `${path} is not a SQLite database, or it is encrypted; restore it from a backup or decrypt it first`,
     );
   }
 }
 
 /**
- * Keeps writers out while the copy is made. Returns the way to let them in again. What a crash has left half done
- * cannot be read without finishing it: there, no lock is needed, since nobody runs.
+ * Locks out writers during the copy. Returns a function that releases the lock.
+ *
+ * A database with an interrupted write cannot be read without completing the write. It needs no lock, because no server
+ * is running.
  */
 async function lockForReading(path: string): Promise<() => void> {
-  // Readers of a write-ahead log make files beside it: there, only a write while it is copied is noticed.
+  // Reading in WAL mode creates files next to the database; there, only the modification times reveal a write.
   const [writeVersion] = (await readHeader(path, 19)).subarray(18);
   if (writeVersion === 2) return () => {};
   const database = new DatabaseSync(path, { readOnly: true });
@@ -94,13 +100,13 @@ async function lockForReading(path: string): Promise<() => void> {
     database.prepare("select count(*) from sqlite_schema").get();
   } catch (error) {
     database.close();
-    if (sqliteCode(error) === SQLITE_BUSY) throw beingWritten(path);
+    if (sqliteCode(error) === SQLITE_BUSY) throw lockedError(path);
     return () => {};
   }
-  // It could be read although there is a journal: somebody is at work on it, or ended before it wrote anything.
+  // Readable although there is a journal: a writer is active, or it crashed before it wrote to the database.
   if ((await hasJournal(path)) && isLocked(path)) {
     database.close();
-    throw beingWritten(path);
+    throw lockedError(path);
   }
   return () => database.close();
 }
@@ -110,7 +116,7 @@ async function hasJournal(path: string): Promise<boolean> {
   return header.some((byte) => byte !== 0);
 }
 
-/** Tries to take the lock of a writer, and writes nothing. */
+/** Whether another process holds the writer's lock. Writes nothing. */
 function isLocked(path: string): boolean {
   const database = new DatabaseSync(path);
   try {
@@ -129,9 +135,9 @@ async function readHeader(path: string, bytes: number): Promise<Buffer> {
   return buffer.subarray(0, bytesRead);
 }
 
-function beingWritten(path: string): StartupError {
+function lockedError(path: string): StartupError {
   return new StartupError(
-    `${path} is locked: stop the old server (or whatever else writes to it) and try again`,
+    `${path} is locked; stop the old server, or any other program that writes to it, and run the command again`,
   );
 }
 
@@ -143,12 +149,10 @@ function isAbsent(error: unknown): boolean {
   return error instanceof Error && "code" in error && error.code === "ENOENT";
 }
 
-function unlessAbsent(error: unknown): void {
+function rethrowUnlessAbsent(error: unknown): void {
   if (!isAbsent(error)) throw error;
 }
 
-function unreadable(path: string, error: unknown): StartupError {
-  return new StartupError(`cannot read ${path}: ${error instanceof Error ? error.message : error}`, {
-    cause: error,
-  });
+function unreadableError(path: string, error: unknown): StartupError {
+  return new StartupError(`cannot read ${path}: ${messageOf(error)}`, { cause: error });
 }

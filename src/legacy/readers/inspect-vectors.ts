@@ -11,55 +11,55 @@ import { decodeText, type StoredValue } from "./stored-value.ts";
 const INDEX_FILE = "faiss_index.bin";
 export const CHUNKS_FILE = "faiss_metadata.json";
 
-/** How good the old vectors of a memory are. */
+/** The state of the old vectors of a memory. */
 export type VectorState =
-  /** Each chunk has one. */
+  /** Every chunk has a vector. */
   | "ok"
-  /** The embedder was away: all are 0, or some are. */
+  /** All vectors, or some of them, are zero because the embedder was unavailable. */
   | "zero"
   | "partly-zero"
-  /** There are none. */
+  /** The memory has no vectors. */
   | "missing"
-  /** Some chunks have a row that the index does not have. */
+  /** The index lacks the rows of some chunks. */
   | "no-row"
-  /** Rows and chunks have shifted against each other: nobody knows whose vectors they are. */
+  /** Rows and chunks are out of step, so that the vectors cannot be assigned to memories. */
   | "unreliable";
 
-/** What was found beside the texts. */
+/** The findings about the vectors of a data directory. */
 export interface VectorFindings {
-  /** Why none of the old vectors can be used; undefined: they can. */
+  /** Why no old vector can be used; undefined if they can. */
   readonly problem: string | undefined;
   readonly dimensions: number;
   readonly rows: number;
-  /** Entries that could be read. */
+  /** Number of chunks that could be read. */
   readonly chunks: number;
   readonly states: Readonly<Record<VectorState, number>>;
-  /** Memories whose chunks missed an update of the text, or of the metadata only. */
+  /** Memories whose chunks missed an update of the text, or only of the metadata. */
   readonly textStale: number;
   readonly metadataStale: number;
-  /** Chunks of former texts. */
+  /** Chunks of earlier texts. */
   readonly tombstones: number;
-  /** Of those, how many can be told whose they were. */
+  /** Tombstones whose memory is known. */
   readonly tombstonesLinked: number;
-  /** Chunks of memories that are not there any more. */
+  /** Chunks of memories that no longer exist. */
   readonly orphans: number;
-  /** Chunks in use that the old system had lost sight of. */
+  /** Chunks that are in use but missing from the old server's map. */
   readonly notMapped: number;
   readonly zeroRows: number;
 }
 
-/** The findings, and what they were made of in the tables `memory` and `chunk` of the scratch database. */
+/** The result of an inspection. The tables `memory` and `chunk` of the scratch database hold its details. */
 export interface VectorInspection {
   readonly findings: VectorFindings;
-  /** Undefined if there is none, or it cannot be used. To be closed. */
+  /** The open index, which the caller closes; undefined if it is absent or unusable. */
   readonly index: FaissIndex | undefined;
-  /** The byte of the file of chunks from which on it could not be read; undefined: there is none. */
+  /** The byte at which the file of chunks became unreadable; undefined if it was read completely. */
   readonly unreadFrom: number | undefined;
 }
 
 /**
- * Looks at the vectors of a directory, one chunk after the other, and notes in the scratch database what it finds:
- * however many there are, little of them is in memory at once.
+ * Inspects the vectors of a data directory and records the findings in the scratch database. It reads one chunk and one
+ * vector at a time, so that memory use is constant.
  */
 export async function inspectVectors(
   database: LegacyDatabase,
@@ -92,7 +92,7 @@ export async function inspectVectors(
     signal.throwIfAborted();
     const vector = await index?.row(row);
     const isZero = vector?.every((value) => value === 0) === true;
-    // What is no number is as good as nothing, too.
+    // A vector with NaN or infinity is as useless as a zero vector.
     if (!isZero && vector?.every(Number.isFinite) === true) continue;
     if (isZero) zeroRows++;
     scratch.prepare("update chunk set zero = 1 where row = ?").run(row);
@@ -101,7 +101,7 @@ export async function inspectVectors(
   recordStates(database, scratch, { usable: problems.length === 0 ? (index?.rows ?? 0) : 0, shifted });
   if (shifted) {
     problems.push(
-      `${INDEX_FILE} has ${index.rows} rows for ${chunks.chunks} chunks: a crash between its files has shifted them`,
+      `${INDEX_FILE} has ${index.rows} rows for ${chunks.chunks} chunks; a crash between the writes of the two files shifted them`,
     );
   }
 
@@ -136,10 +136,10 @@ export async function inspectVectors(
   };
 }
 
-/** Whose memory is gone. */
+/** SQL condition for chunks whose memory no longer exists. */
 export const ORPHANED = "key is not null and not exists (select 1 from memory m where m.key = c.key)";
 
-/** How memory and chunk find each other: ids may be anything, as JSON they are text that SQLite holds. */
+/** Returns the key that joins memories and chunks: the id as JSON, because an id can be any value. */
 export function keyOfId(id: StoredValue): string {
   return JSON.stringify(decodeText(id).text);
 }
@@ -171,7 +171,7 @@ async function recordChunks(
   let unreadFrom: number | undefined;
   const path = join(directory, CHUNKS_FILE);
   if ((await stat(path).catch(() => undefined))?.isFile() === false)
-    return { chunks, problem: "cannot be read (it is no file)" };
+    return { chunks, problem: "cannot be read (it is not a file)" };
   scratch.exec("begin");
   try {
     for await (const member of readJsonMembers(path, signal)) {
@@ -199,7 +199,7 @@ async function recordChunks(
       }
     }
   } catch (error) {
-    // Of the file system, as that it is a directory.
+    // Only errors of the file system. The caller handles a missing file.
     if (!(error instanceof Error && "syscall" in error && "code" in error)) throw error;
     if (error.code !== "ENOENT") problem ??= `cannot be read (${error.message})`;
   }
@@ -225,8 +225,8 @@ function recordStates(
         from chunk c where c.key = m.key)`,
     )
     .run({ usable, shifted: shifted ? 1 : 0 });
-  // The exact test: what the chunks say of the last update lies before that of the row. Also without an index: they may
-  // have a former text that nothing else has.
+  // Chunks are stale if their update time is before that of the row. This holds without an index, too: such chunks may
+  // contain an earlier text that exists nowhere else.
   scratch.exec(
     `update memory as m set stale = 'metadata' where exists (
       select 1 from chunk c where c.key = m.key and c.meta_updated_at < m.updated_at)`,

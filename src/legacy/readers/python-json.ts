@@ -1,31 +1,31 @@
 import type { JsonValue } from "../../memory/model/memory.ts";
 
-/** What a value of Python's JSON became something else for, since neither JSON nor PostgreSQL holds it. */
+/** Why a value of Python's JSON was changed: neither JSON nor PostgreSQL can store it. */
 export type JsonChange =
-  /** NaN, Infinity and -Infinity are kept as strings of those names. */
+  /** NaN, Infinity and -Infinity become strings. */
   | "not-a-number"
-  /** Whole numbers that a double does not hold are kept as strings of their digits. */
+  /** An integer that a double cannot hold becomes a string of its digits. */
   | "big-integer"
-  /** NUL is kept as U+FFFD. */
+  /** NUL becomes U+FFFD. */
   | "nul"
-  /** Half of a surrogate pair is kept as U+FFFD. */
+  /** An unpaired surrogate becomes U+FFFD. */
   | "half-surrogate"
-  /** Of several values under one key the last is kept, as Python does. */
+  /** Of several values under one key, the last is kept, as in Python. */
   | "duplicate-key"
-  /** What lies deeper is kept as its JSON text. */
+  /** A value that is nested too deeply becomes its JSON text. */
   | "too-deep";
 
 export interface PythonJson {
-  /** As it can be stored. Objects may have a key `__proto__` of their own. */
+  /** The value that can be stored. Objects may have an own key `__proto__`. */
   readonly value: JsonValue;
   readonly changes: ReadonlySet<JsonChange>;
-  /** The same JSON as Python's `json.dumps` writes it: ASCII, `", "` and `": "`; numbers as they were written. */
+  /** The JSON as `json.dumps` writes it: in ASCII, with `", "` and `": "`. Numbers keep their notation. */
   readonly text: string;
-  /** Of an object: the texts of its members. */
+  /** If the value is an object, the texts of its members by key. */
   readonly members: ReadonlyMap<string, string>;
 }
 
-/** Deeper texts are not read: Python writes none that are so deep, and the stack of a thread holds no 2,000. */
+/** Maximum nesting of the source. Python writes less, and the stack of a thread overflows before 2,000 levels. */
 const MAX_LEVELS = 1_000;
 
 const SPACE = /[ \t\n\r]*/y;
@@ -51,88 +51,107 @@ interface Node {
 }
 
 /**
- * Reads JSON as Python's `json` writes and reads it: with NaN, infinities, whole numbers of any length, half surrogate
- * pairs, and keys that repeat.
+ * Parses JSON as Python's `json` module reads and writes it: with NaN, infinities, integers of any size, unpaired
+ * surrogates and repeated keys.
  *
- * @param maxDepth levels of objects and lists that `value` may have; a flat object has one.
+ * @param maxDepth maximum nesting of `value`; a flat object has depth 1.
  * @throws SyntaxError
  */
 export function parsePythonJson(source: string, maxDepth: number): PythonJson {
-  const changes = new Set<JsonChange>();
-  const outermost = new Map<string, string>();
-  let at = 0;
-  const root = readValue(1);
-  skipSpace();
-  if (at < source.length) throw unexpected();
-  return { ...root, changes, members: outermost };
+  return new Parser(source, maxDepth).parse();
+}
 
-  function readValue(level: number): Node {
-    skipSpace();
-    const first = source[at];
-    if (first === "{" || first === "[") {
-      if (level > MAX_LEVELS) throw new SyntaxError(`more than ${MAX_LEVELS} levels`);
-      const start = at;
-      const kept = level > maxDepth ? new Set(changes) : undefined;
-      const node = first === "{" ? readObject(level) : readList(level);
-      if (kept === undefined) return node;
-      // Only as text: what happened within is not a change of its own.
-      changes.clear();
-      for (const change of kept) changes.add(change);
-      changes.add("too-deep");
-      return { value: wellFormed(source.slice(start, at)), text: node.text };
-    }
+class Parser {
+  readonly #source: string;
+  readonly #maxDepth: number;
+  readonly #changes = new Set<JsonChange>();
+  readonly #members = new Map<string, string>();
+  #at = 0;
+
+  constructor(source: string, maxDepth: number) {
+    this.#source = source;
+    this.#maxDepth = maxDepth;
+  }
+
+  parse(): PythonJson {
+    const root = this.#readValue(1);
+    this.#skipSpace();
+    if (this.#at < this.#source.length) throw this.#unexpected();
+    return { ...root, changes: this.#changes, members: this.#members };
+  }
+
+  #readValue(level: number): Node {
+    this.#skipSpace();
+    const first = this.#source[this.#at];
+    if (first === "{" || first === "[") return this.#readContainer(first, level);
     if (first === '"') {
-      const string = readString();
-      return { value: storable(string), text: pythonString(string) };
+      const string = this.#readString();
+      return { value: this.#storable(string), text: pythonString(string) };
     }
-    const word = take(WORD)?.[0];
+    const word = this.#take(WORD)?.[0];
     if (word === "true" || word === "false") return { value: word === "true", text: word };
     if (word === "null") return { value: null, text: word };
     if (word !== undefined) {
-      changes.add("not-a-number");
+      this.#changes.add("not-a-number");
       return { value: word, text: word };
     }
-    const number = take(NUMBER);
-    if (number === undefined) throw unexpected();
+    return this.#readNumber();
+  }
+
+  #readContainer(first: "{" | "[", level: number): Node {
+    if (level > MAX_LEVELS) throw new SyntaxError(`more than ${MAX_LEVELS} levels`);
+    const start = this.#at;
+    const changesBefore = level > this.#maxDepth ? new Set(this.#changes) : undefined;
+    const node = first === "{" ? this.#readObject(level) : this.#readList(level);
+    if (changesBefore === undefined) return node;
+    // The value is kept as text, so that changes within it do not count.
+    this.#changes.clear();
+    for (const change of changesBefore) this.#changes.add(change);
+    this.#changes.add("too-deep");
+    return { value: this.#wellFormed(this.#source.slice(start, this.#at)), text: node.text };
+  }
+
+  #readNumber(): Node {
+    const number = this.#take(NUMBER);
+    if (number === undefined) throw this.#unexpected();
     const [text, fraction, exponent] = number;
     const whole = fraction === undefined && exponent === undefined;
-    // PostgreSQL knows no -0.
+    // Adding 0 turns -0 into 0; PostgreSQL has no -0.
     const value = Number(text) + 0;
     const fits =
       Number.isFinite(value) && (!whole || Number.isSafeInteger(value) || BigInt(text) === BigInt(value));
     if (!fits) {
-      changes.add("big-integer");
+      this.#changes.add("big-integer");
       return { value: text, text };
     }
     return { value, text };
   }
 
-  function readObject(level: number): Node {
+  #readObject(level: number): Node {
     const entries = new Map<string, Node>();
     const members: string[] = [];
-    at++;
-    skipSpace();
-    if (source[at] === "}") {
-      at++;
+    this.#at++;
+    this.#skipSpace();
+    if (this.#source[this.#at] === "}") {
+      this.#at++;
       return { value: {}, text: "{}" };
     }
-    for (;;) {
-      skipSpace();
-      if (source[at] !== '"') throw unexpected();
-      const key = readString();
-      skipSpace();
-      if (source[at++] !== ":") throw unexpected(at - 1);
-      const node = readValue(level + 1);
+    do {
+      this.#skipSpace();
+      if (this.#source[this.#at] !== '"') throw this.#unexpected();
+      const key = this.#readString();
+      this.#skipSpace();
+      if (this.#source[this.#at++] !== ":") throw this.#unexpected(this.#at - 1);
+      const node = this.#readValue(level + 1);
       members.push(`${pythonString(key)}: ${node.text}`);
-      if (level === 1) outermost.set(key, node.text);
-      const name = storable(key);
-      if (entries.has(name)) changes.add("duplicate-key");
+      if (level === 1) this.#members.set(key, node.text);
+      const name = this.#storable(key);
+      if (entries.has(name)) this.#changes.add("duplicate-key");
       entries.set(name, node);
-      if (endsWith("}")) break;
-    }
+    } while (!this.#endsWith("}"));
     const value: Record<string, JsonValue> = {};
     for (const [key, node] of entries) {
-      // An assignment to __proto__ would not make a key.
+      // An assignment to __proto__ would not create a key.
       Object.defineProperty(value, key, {
         value: node.value,
         enumerable: true,
@@ -143,85 +162,86 @@ export function parsePythonJson(source: string, maxDepth: number): PythonJson {
     return { value, text: `{${members.join(", ")}}` };
   }
 
-  function readList(level: number): Node {
+  #readList(level: number): Node {
     const nodes: Node[] = [];
-    at++;
-    skipSpace();
-    if (source[at] === "]") {
-      at++;
+    this.#at++;
+    this.#skipSpace();
+    if (this.#source[this.#at] === "]") {
+      this.#at++;
       return { value: [], text: "[]" };
     }
-    do nodes.push(readValue(level + 1));
-    while (!endsWith("]"));
+    do nodes.push(this.#readValue(level + 1));
+    while (!this.#endsWith("]"));
     return {
       value: nodes.map(({ value }) => value),
       text: `[${nodes.map(({ text }) => text).join(", ")}]`,
     };
   }
 
-  /** After an element: false if another one follows. */
-  function endsWith(closing: string): boolean {
-    skipSpace();
-    const next = source[at++];
+  /** Reads the separator after an element. Returns true for the closing bracket, false for a comma. */
+  #endsWith(closing: string): boolean {
+    this.#skipSpace();
+    const next = this.#source[this.#at++];
     if (next === closing) return true;
     if (next === ",") return false;
-    throw unexpected(at - 1);
+    throw this.#unexpected(this.#at - 1);
   }
 
-  function readString(): string {
-    at++;
+  #readString(): string {
+    this.#at++;
     let text = "";
     for (;;) {
-      text += take(PLAIN)?.[0] ?? "";
-      const next = source[at++];
+      text += this.#take(PLAIN)?.[0] ?? "";
+      const next = this.#source[this.#at++];
       if (next === '"') return text;
-      if (next !== "\\") throw unexpected(at - 1);
-      const escaped = source[at++] ?? "";
+      if (next !== "\\") throw this.#unexpected(this.#at - 1);
+      const escaped = this.#source[this.#at++] ?? "";
       if (escaped === "u") {
-        const hex = take(HEX)?.[0];
-        if (hex === undefined) throw unexpected();
+        const hex = this.#take(HEX)?.[0];
+        if (hex === undefined) throw this.#unexpected();
         text += String.fromCharCode(Number.parseInt(hex, 16));
       } else {
         const plain = ESCAPES[escaped];
-        if (plain === undefined) throw unexpected(at - 1);
+        if (plain === undefined) throw this.#unexpected(this.#at - 1);
         text += plain;
       }
     }
   }
 
-  function storable(text: string): string {
-    if (text.includes("\0")) changes.add("nul");
-    return wellFormed(text.replaceAll("\0", "\ufffd"));
+  #storable(text: string): string {
+    if (text.includes("\0")) this.#changes.add("nul");
+    return this.#wellFormed(text.replaceAll("\0", "\ufffd"));
   }
 
-  function wellFormed(text: string): string {
+  #wellFormed(text: string): string {
     if (text.isWellFormed()) return text;
-    changes.add("half-surrogate");
+    this.#changes.add("half-surrogate");
     return text.toWellFormed();
   }
 
-  function skipSpace(): void {
-    take(SPACE);
+  #skipSpace(): void {
+    this.#take(SPACE);
   }
 
-  function take(pattern: RegExp): RegExpExecArray | undefined {
-    pattern.lastIndex = at;
-    const found = pattern.exec(source);
+  /** Matches a sticky pattern at the current position and advances past the match. */
+  #take(pattern: RegExp): RegExpExecArray | undefined {
+    pattern.lastIndex = this.#at;
+    const found = pattern.exec(this.#source);
     if (found === null) return undefined;
-    at = pattern.lastIndex;
+    this.#at = pattern.lastIndex;
     return found;
   }
 
-  function unexpected(position = at): SyntaxError {
+  #unexpected(position = this.#at): SyntaxError {
     return new SyntaxError(
-      position >= source.length
-        ? "the JSON ends too early"
-        : `unexpected ${JSON.stringify(source[position])} at position ${position} of the JSON`,
+      position >= this.#source.length
+        ? "the JSON ends prematurely"
+        : `unexpected ${JSON.stringify(this.#source[position])} at position ${position} of the JSON`,
     );
   }
 }
 
-/** A value as `json.dumps` writes it, every number as a float. */
+/** Formats a value as `json.dumps` does, with every number as a float. */
 export function pythonJson(value: JsonValue): string {
   if (value === null || typeof value === "boolean") return String(value);
   if (typeof value === "number") return pythonFloat(value);
@@ -231,7 +251,7 @@ export function pythonJson(value: JsonValue): string {
   return `{${members.join(", ")}}`;
 }
 
-/** A string as `json.dumps` writes it: ASCII only. */
+/** Formats a string as `json.dumps` does, in ASCII. */
 function pythonString(text: string): string {
   return JSON.stringify(text).replace(
     /[\u007f-\uffff]/g,
@@ -239,7 +259,7 @@ function pythonString(text: string): string {
   );
 }
 
-/** A float as Python's `repr` writes it: 1.0, 1e+16, 1e-05. */
+/** Formats a float as Python's `repr` does, such as 1.0, 1e+16 or 1e-05. */
 export function pythonFloat(value: number): string {
   if (!Number.isFinite(value)) return String(value);
   if (Object.is(value, -0)) return "-0.0";

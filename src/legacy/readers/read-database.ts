@@ -1,51 +1,52 @@
 import { DatabaseSync } from "node:sqlite";
 import { StartupError } from "../../memory/model/errors.ts";
+import { messageOf } from "../../util/error-message.ts";
+import { quoteIdentifier } from "../quote-identifier.ts";
 import type { StoredValue } from "./stored-value.ts";
 
-/** A row of the old database: its values by column. */
+/** A row of the old database, as values by column. */
 export type LegacyRow = Readonly<Record<string, StoredValue>>;
 
 export interface LegacyDatabase {
-  /** Of the table `memories`, in the order of the table. */
+  /** Columns of the table `memories`, in the order of the table. */
   readonly columns: readonly string[];
-  /** Other tables that hold something: those of the fork, and any more. */
+  /** Other tables that are not empty, of the fork or unknown. */
   readonly otherTables: readonly string[];
   count(table: string): number;
-  /** Whether other rows of `memories` have the id of this one, too: nothing keeps a table without a key from that. */
+  /** Whether other rows of `memories` have the same id, which is possible in a table without a primary key. */
   isRepeated(row: LegacyRow): boolean;
-  /** In the order of storing. */
+  /** Iterates over the rows, in the order in which they were stored. */
   rows(table: string): Generator<LegacyRow, void, undefined>;
   close(): void;
 }
 
 export const MEMORIES = "memories";
-/** Of the fork. */
+/** Tables that only the fork has. */
 export const VERSIONS = "memory_versions";
 export const CHECKPOINTS = "checkpoints";
 
-/** What every version of the old system has. */
+/** Columns that every version of the old server has. */
 const COLUMNS = ["id", "content", "metadata", "created_at", "updated_at"] as const;
 
 /**
- * Opens a copy of the old database, after which an interrupted write is rolled back or finished, and checks it.
+ * Opens a copy of the old database and checks it. Opening completes or rolls back an interrupted write.
  *
  * @param name the path of the original, for messages
- * @throws StartupError if it is damaged, encrypted, or of another schema.
+ * @throws StartupError if the database is damaged, encrypted or has a different schema.
  */
 export function openLegacyDatabase(copy: string, name: string): LegacyDatabase {
   let database: DatabaseSync | undefined;
   try {
     database = new DatabaseSync(copy);
     const check = database.prepare("pragma quick_check(1)").get()?.quick_check;
-    // After a line that names the schema.
+    // The reason follows a line that names the schema.
     if (check !== "ok") throw new Error(String(check).split("\n").at(-1));
     return readerOf(database, name);
   } catch (error) {
     database?.close();
     if (error instanceof StartupError) throw error;
-    const reason = error instanceof Error ? error.message : String(error);
     throw new StartupError(
-      `${name} is damaged (${reason}): restore it from a backup, or recover what is left with "sqlite3 ${name} .recover"`,
+      `${name} is damaged (${messageOf(error)}); restore it from a backup, or recover its data with "sqlite3 ${name} .recover"`,
       { cause: error },
     );
   }
@@ -55,12 +56,12 @@ function readerOf(database: DatabaseSync, name: string): LegacyDatabase {
   const encoding = String(database.prepare("pragma encoding").get()?.encoding);
   if (encoding !== "UTF-8") {
     throw new StartupError(
-      `${name} keeps its text as ${encoding}: the old system wrote UTF-8, this is not its file`,
+      `${name} stores text as ${encoding}, but the old server wrote UTF-8; it is not a database of the old server`,
     );
   }
   const tables = database
     .prepare(
-      // What virtual tables show is in other tables, and the module that shows it may not be there.
+      // Virtual tables are skipped: their module may be missing, and their data is in other tables.
       `select name from sqlite_schema where type = 'table' and name not like 'sqlite\\_%' escape '\\'
         and (rootpage > 0 or name = ?)`,
     )
@@ -75,7 +76,7 @@ function readerOf(database: DatabaseSync, name: string): LegacyDatabase {
   const lacking = COLUMNS.filter((column) => !columns.includes(column));
   if (lacking.length > 0) {
     const lacks = columns.length === 0 ? `no table ${MEMORIES}` : `no column ${lacking.join(", ")}`;
-    throw new StartupError(`${name} has ${lacks}: it is not a database of the old system`);
+    throw new StartupError(`${name} has ${lacks}; it is not a database of the old server`);
   }
 
   const count = (table: string) =>
@@ -123,10 +124,10 @@ function storedValue(type: string, value: unknown): StoredValue {
   if (type === "null" || value === null || value === undefined) return null;
   if (value instanceof Uint8Array) return { type: type === "blob" ? "blob" : "text", bytes: value };
   if (typeof value === "bigint" || typeof value === "number") return value;
-  throw new TypeError(`an unexpected ${typeof value} of SQLite`);
+  throw new TypeError(`unexpected ${typeof value} from SQLite`);
 }
 
-/** Text as bytes: it may have a NUL, or be no UTF-8. */
+/** Selects a text as bytes, because it may contain NUL or invalid UTF-8. */
 function rawValue(column: string): string {
   return `case when typeof(${column}) in ('text', 'blob') then cast(${column} as blob) else ${column} end`;
 }
@@ -136,8 +137,4 @@ function keyOfValue(value: StoredValue): string {
   if (typeof value === "bigint") return `integer ${value}`;
   if (typeof value === "number") return `real ${value}`;
   return `${value.type} ${Buffer.from(value.bytes).toString("latin1")}`;
-}
-
-function quoteIdentifier(name: string): string {
-  return `"${name.replaceAll('"', '""')}"`;
 }

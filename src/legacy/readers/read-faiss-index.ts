@@ -1,39 +1,41 @@
 import { type FileHandle, open, stat } from "node:fs/promises";
+import { messageOf } from "../../util/error-message.ts";
 
-/** The vectors of a FAISS file, read row by row: memory stays constant. */
+/** The vectors of a FAISS index. They are read row by row, so that memory use is constant. */
 export interface FaissIndex {
   readonly dimensions: number;
   readonly rows: number;
-  /** @throws RangeError if there is no such row. */
+  /** Reads the vector of a row. @throws RangeError if the index has no such row. */
   row(number: number): Promise<Float32Array>;
   close(): Promise<void>;
 }
 
-/** What became of opening it. */
+/** The result of opening an index. */
 export type OpenedIndex =
   | { readonly kind: "index"; readonly index: FaissIndex }
   | { readonly kind: "absent" }
-  /** `reason`: in words, after "the index". */
+  /** `reason` is a predicate that follows the name of the file. */
   | { readonly kind: "unusable"; readonly reason: string };
 
-/** "IxF2", the only type that the old system has written: all vectors as they are, compared by squared distance. */
+/** The only index type that the old server wrote: uncompressed vectors, compared by squared distance. */
 const FLAT_L2 = "IxF2";
 const HEADER_BYTES = 45;
 const METRIC_L2 = 1;
 
 /**
- * Opens an `IndexFlatL2` as FAISS writes it, little-endian: type, int32 dimensions, int64 rows, two int64 that mean
- * nothing, uint8 trained, int32 metric, uint64 count of floats, and the floats.
+ * Opens an `IndexFlatL2` of FAISS. The file is little-endian: type, int32 dimensions, int64 rows, two unused int64, uint8
+ * trained, int32 metric, uint64 number of floats, and the floats.
  */
 export async function openFaissIndex(path: string): Promise<OpenedIndex> {
   let file: FileHandle;
   try {
-    // Neither a directory, nor a pipe, which would keep the reader waiting for ever.
-    if (!(await stat(path)).isFile()) return { kind: "unusable", reason: "cannot be read (it is no file)" };
+    // Reading a pipe would block forever.
+    if (!(await stat(path)).isFile())
+      return { kind: "unusable", reason: "cannot be read (it is not a file)" };
     file = await open(path, "r");
   } catch (error) {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") return { kind: "absent" };
-    return { kind: "unusable", reason: `cannot be read (${error instanceof Error ? error.message : error})` };
+    return { kind: "unusable", reason: `cannot be read (${messageOf(error)})` };
   }
   try {
     const header = new DataView(new ArrayBuffer(HEADER_BYTES));
@@ -60,21 +62,23 @@ export async function openFaissIndex(path: string): Promise<OpenedIndex> {
 }
 
 function headerProblem(header: DataView, bytesRead: number, size: number): string | undefined {
-  if (bytesRead < HEADER_BYTES) return `is cut: it has ${size} bytes, its head alone takes ${HEADER_BYTES}`;
+  if (bytesRead < HEADER_BYTES)
+    return `is truncated: it has ${size} bytes, but its header takes ${HEADER_BYTES}`;
   const type = Buffer.from(header.buffer, 0, 4).toString("latin1");
   if (type !== FLAT_L2) {
-    return `is of the type ${JSON.stringify(type)}, and only ${FLAT_L2} (IndexFlatL2) is known`;
+    return `has the type ${JSON.stringify(type)}; only ${FLAT_L2} (IndexFlatL2) is supported`;
   }
   const metric = header.getInt32(33, true);
-  if (metric !== METRIC_L2) return `compares by metric ${metric}, and only ${METRIC_L2} (L2) is known`;
+  if (metric !== METRIC_L2) return `uses metric ${metric}; only ${METRIC_L2} (L2) is supported`;
   const dimensions = header.getInt32(4, true);
   const rows = header.getBigInt64(8, true);
   const floats = header.getBigUint64(37, true);
   if (dimensions < 1 || rows < 0n || floats !== rows * BigInt(dimensions)) {
-    return `contradicts itself: ${rows} rows of ${dimensions} dimensions, ${floats} numbers`;
+    return `is inconsistent: ${rows} rows of ${dimensions} dimensions, but ${floats} numbers`;
   }
   const expected = BigInt(HEADER_BYTES) + floats * 4n;
-  if (BigInt(size) !== expected) return `is cut or damaged: it has ${size} bytes, should have ${expected}`;
+  if (BigInt(size) !== expected)
+    return `is truncated or damaged: it has ${size} bytes instead of ${expected}`;
   return undefined;
 }
 

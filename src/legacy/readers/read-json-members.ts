@@ -1,23 +1,23 @@
 import { createReadStream } from "node:fs";
 
-/** A part of a JSON file whose outermost value is an object. */
+/** A part of a JSON file whose top-level value is an object. */
 export type Member =
-  /** `key` leads to a list, or an object; this is the next element of it, under `name` in an object. */
+  /** The next element of the list or object under `key`; `name` is its key in an object. */
   | {
       readonly kind: "element";
       readonly key: string;
       readonly name: string | undefined;
       readonly json: string;
     }
-  /** `key` leads to something else. */
+  /** The value under `key`, if it is neither a list nor an object. */
   | { readonly kind: "value"; readonly key: string; readonly json: string }
   /**
-   * The last one: the file is complete and nothing follows, or what is wrong with it, in words after "the file", and the
-   * byte from which on nothing was read.
+   * The last member. `problem` is undefined if the file is complete. Otherwise it is a predicate that follows the name of
+   * the file, and `unreadFrom` is the byte at which reading stopped.
    */
   | { readonly kind: "end"; readonly problem: string | undefined; readonly unreadFrom?: number };
 
-/** Of one element; beyond it the file is taken for damaged. */
+/** Maximum size of an element; a file with a larger one counts as damaged. */
 const MAX_ELEMENT_BYTES = 256 * 1024 * 1024;
 
 const QUOTE = 0x22;
@@ -31,49 +31,49 @@ const COLON = 0x3a;
 const isSpace = (byte: number) => byte === 0x20 || (byte >= 0x09 && byte <= 0x0d);
 
 /**
- * Reads a JSON file element by element, however long it is, as far as it is sound. Elements are cut out, not checked:
- * that is up to whoever parses them.
+ * Reads a JSON file of any size element by element, up to the first damage. The elements are only delimited; the caller
+ * parses and validates them.
  */
 export async function* readJsonMembers(
   path: string,
   signal?: AbortSignal,
 ): AsyncGenerator<Member, void, undefined> {
   const bytes = createReader(path, signal);
-  /** Behind the last value that was read. */
+  /** Position after the last value that was read. */
   let readTo = 0;
   const damaged = (what: string): Member => ({ kind: "end", problem: what, unreadFrom: readTo });
   try {
-    if ((await bytes.nextSolid()) !== OPEN_OBJECT) {
-      yield damaged(bytes.count() === 0 ? "is empty" : "does not begin with an object of JSON");
+    if ((await bytes.nextNonSpace()) !== OPEN_OBJECT) {
+      yield damaged(bytes.count() === 0 ? "is empty" : "does not start with a JSON object");
       return;
     }
-    let next = await bytes.nextSolid();
+    let next = await bytes.nextNonSpace();
     while (next !== CLOSE_OBJECT) {
       const key = await readKey(next);
-      next = await bytes.nextSolid();
+      next = await bytes.nextNonSpace();
       if (next === OPEN_LIST || next === OPEN_OBJECT) {
         const closing = next === OPEN_LIST ? CLOSE_LIST : CLOSE_OBJECT;
-        next = await bytes.nextSolid();
+        next = await bytes.nextNonSpace();
         while (next !== closing) {
           const name = closing === CLOSE_OBJECT ? await readKey(next) : undefined;
-          const { json, after } = await readValue(name === undefined ? next : await bytes.nextSolid());
+          const { json, after } = await readValue(name === undefined ? next : await bytes.nextNonSpace());
           yield { kind: "element", key, name, json };
           readTo = bytes.count() - 1;
-          next = await separated(after, closing);
+          next = await readSeparator(after, closing);
         }
-        next = await separated(await bytes.nextSolid(), CLOSE_OBJECT);
+        next = await readSeparator(await bytes.nextNonSpace(), CLOSE_OBJECT);
       } else {
         const { json, after } = await readValue(next);
         yield { kind: "value", key, json };
         readTo = bytes.count() - 1;
-        next = await separated(after, CLOSE_OBJECT);
+        next = await readSeparator(after, CLOSE_OBJECT);
       }
     }
     readTo = bytes.count();
-    const rest = await bytes.nextSolid().catch(() => undefined);
-    yield rest === undefined ? { kind: "end", problem: undefined } : damaged("goes on after its end");
+    const rest = await bytes.nextNonSpace().catch(() => undefined);
+    yield rest === undefined ? { kind: "end", problem: undefined } : damaged("has data after its end");
   } catch (error) {
-    if (!(error instanceof Damage)) throw error;
+    if (!(error instanceof DamageError)) throw error;
     yield damaged(error.message);
   } finally {
     bytes.close();
@@ -90,14 +90,14 @@ export async function* readJsonMembers(
     }
   }
 
-  /** After an element: what comes after its comma, or the closing bracket. */
-  async function separated(byte: number, closing: number): Promise<number> {
+  /** Returns the closing bracket after an element, or the first byte after its comma. */
+  async function readSeparator(byte: number, closing: number): Promise<number> {
     if (byte === closing) return byte;
     if (byte !== COMMA) throw unexpected();
-    return await bytes.nextSolid();
+    return await bytes.nextNonSpace();
   }
 
-  /** Reads on to the end of the value, and the first byte after it that is no space. */
+  /** Reads to the end of the value. Returns its JSON and the first byte after it that is not white space. */
   async function readValue(first: number): Promise<{ json: string; after: number }> {
     const collected = bytes.collect();
     let depth = 0;
@@ -116,26 +116,27 @@ export async function* readJsonMembers(
       else if (byte === CLOSE_LIST || byte === CLOSE_OBJECT) depth--;
       if (depth === 0 && !quoted && !isScalar) {
         const json = collected.end();
-        return { json, after: await bytes.nextSolid() };
+        return { json, after: await bytes.nextNonSpace() };
       }
       const read = bytes.next();
       byte = read ?? (await bytes.refilled(read));
       const ends = byte === COMMA || byte === CLOSE_LIST || byte === CLOSE_OBJECT || isSpace(byte);
       if (isScalar && ends) {
         const json = collected.end(1);
-        return { json, after: isSpace(byte) ? await bytes.nextSolid() : byte };
+        return { json, after: isSpace(byte) ? await bytes.nextNonSpace() : byte };
       }
     }
   }
 
-  function unexpected(): Damage {
-    return new Damage(`is no JSON from byte ${bytes.count()} on`);
+  function unexpected(): DamageError {
+    return new DamageError(`is not JSON from byte ${bytes.count()} on`);
   }
 }
 
-class Damage extends Error {}
+/** The file is damaged at the current position. */
+class DamageError extends Error {}
 
-/** Bytes one by one; collects those of a value. */
+/** Creates a reader that returns a file byte by byte and collects the bytes of a value. */
 function createReader(path: string, signal: AbortSignal | undefined) {
   const stream = createReadStream(path, { highWaterMark: 256 * 1024, signal });
   const blocks = stream.iterator() as AsyncIterator<Buffer>;
@@ -153,29 +154,31 @@ function createReader(path: string, signal: AbortSignal | undefined) {
       partBytes += block.length - partStart;
       partStart = 0;
       if (partBytes > MAX_ELEMENT_BYTES)
-        throw new Damage(`has an element of more than ${MAX_ELEMENT_BYTES} bytes`);
+        throw new DamageError(`has an element of more than ${MAX_ELEMENT_BYTES} bytes`);
     }
     passed += block.length;
     const { done, value } = await blocks.next();
     at = 0;
     block = Buffer.alloc(0);
-    if (done === true) throw new Damage("ends too early");
+    if (done === true) throw new DamageError("ends prematurely");
     block = value;
-    // The mark that some editors put in front of UTF-8.
+    // Skip the byte order mark that some editors write.
     if (passed === 0 && block[0] === 0xef && block[1] === 0xbb && block[2] === 0xbf) at = 3;
   }
 
   const reader = {
-    /** Undefined: only after `refilled`. Waiting for every byte would take most of the time. */
+    /** Returns the next byte, or undefined if the block is used up; awaiting every byte would be slow. */
     next(): number | undefined {
       return at < block.length ? block[at++] : undefined;
     },
+    /** Returns the byte if it is defined, otherwise the first byte of the next block. */
     async refilled(byte: number | undefined): Promise<number> {
       if (byte !== undefined) return byte;
       while (at >= block.length) await refill();
       return block[at++] ?? 0;
     },
-    async nextSolid(): Promise<number> {
+    /** Returns the next byte that is not white space. */
+    async nextNonSpace(): Promise<number> {
       for (;;) {
         while (at < block.length) {
           const byte = block[at++] ?? 0;
@@ -184,7 +187,7 @@ function createReader(path: string, signal: AbortSignal | undefined) {
         await refill();
       }
     },
-    /** From the byte just read on. `end(n)`: without the last n bytes read. */
+    /** Collects bytes, starting with the one just read. `end(n)` returns them without the last n bytes. */
     collect() {
       parts = [];
       partBytes = 0;
@@ -197,7 +200,7 @@ function createReader(path: string, signal: AbortSignal | undefined) {
           try {
             return decoder.decode(all);
           } catch {
-            throw new Damage(`is not UTF-8 before byte ${reader.count()}`);
+            throw new DamageError(`is not UTF-8 before byte ${reader.count()}`);
           }
         },
       };

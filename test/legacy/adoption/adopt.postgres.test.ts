@@ -29,11 +29,11 @@ beforeAll(async () => {
 });
 afterAll(async () => await ollama?.close());
 
-/** As the old server had it from its embedder: of no particular length, without prefix. */
+/** An embedding as the old server stored it: not normalized and without a prefix. */
 const rawEmbedding = (text: string, model?: string) =>
   ollama.embedding(text, model).map((value) => value * 4);
 
-/** Two tables with names that are fine, and three with names that are not. */
+/** Two tables with valid names and three with invalid ones. */
 function oldDomains(): Record<string, OldMemory[]> {
   const plain = Array.from({ length: 450 }, (_, n) => ({
     id: `mem_${1_750_000_000_000 + n}`,
@@ -86,7 +86,7 @@ const run = async (database: Database, onStep?: (step: string) => void, keepAsVe
     onStep: (table, step) => onStep?.(`${table.domain}: ${step}`),
   });
 
-/** What the catalogue knows of a domain's tables, without the name. */
+/** Describes the tables of a domain, without its name. */
 async function describeTables(database: Database, name: string) {
   const rows = await database.query({
     text: `select 'column' as kind, c.relname || '.' || a.attnum || a.attname as name,
@@ -123,7 +123,7 @@ const rowsOf = async (database: Database, name: string) =>
 describe.each(databaseEngines(empty).filter(({ engine }) => engine === "postgres"))(
   "on $name",
   ({ open }) => {
-    test("makes domains of old tables that are like new ones, with everything in them", async () => {
+    test("turns old tables into domains like new ones, with all their data", async () => {
       const database = await open();
       try {
         await makeOldDomains(database, oldDomains());
@@ -132,11 +132,11 @@ describe.each(databaseEngines(empty).filter(({ engine }) => engine === "postgres
             /^"Garden_memories" cannot become the domain "Garden" .*--map 'Garden=new-name'$/,
           ),
           expect.stringContaining(`--map 'a"b 🌱=new-name'`),
-          expect.stringMatching(/^"d{60}_me" has lost the end of its name .*=new-name'$/),
+          expect.stringMatching(/^"d{60}_me" has a name that PostgreSQL truncated .*=new-name'$/),
         ]);
         const plan = await planOf(database);
         expect(plan.problems).toEqual([]);
-        expect(plan.tables.map(({ old, domain }) => [domain, old.figures])).toContainEqual([
+        expect(plan.tables.map(({ old, domain }) => [domain, old.counts])).toContainEqual([
           "odd",
           { memories: 7, withoutEmbedding: 6, zeroEmbeddings: 1, oddIds: 1, oddMetadata: 2 },
         ]);
@@ -206,7 +206,7 @@ describe.each(databaseEngines(empty).filter(({ engine }) => engine === "postgres
       }
     });
 
-    test("goes on after an interruption before any of its steps, while others write", async () => {
+    test("resumes after an interruption before any step, while others write", async () => {
       const { garden = [], Garden = [] } = oldDomains();
       const domains = { garden, Garden };
       const whole = await open();
@@ -226,14 +226,14 @@ describe.each(databaseEngines(empty).filter(({ engine }) => engine === "postgres
             if (step === stop) throw new Error(`stopped before ${step}`);
           });
           await expect(stopped, stop).rejects.toThrow("stopped before");
-          // What the old server does meanwhile.
+          // The old server writes in the meantime.
           if (stop === "garden: fill columns") {
             await database.query({
               text: "insert into garden_memories (id, content, metadata) values ('mem_2', 'meanwhile', '{}')",
             });
             await database.query({ text: "delete from garden_memories where id = 'mem_2'" });
           }
-          // What a killed "create index concurrently" leaves.
+          // The result of an interrupted "create index concurrently".
           if (stop === "garden: build garden_memories_text_idx") {
             await database.execute(`update pg_index set indisvalid = false
               where indexrelid = 'garden_memories_metadata_idx'::regclass`);
@@ -253,7 +253,7 @@ describe.each(databaseEngines(empty).filter(({ engine }) => engine === "postgres
       }
     });
 
-    test("waits for whoever uses a table, and does not make others wait", async () => {
+    test("waits for users of a table without blocking others", async () => {
       const database = await open({ poolSize: 8 });
       try {
         await makeOldDomains(database, { garden: oldDomains().garden ?? [] });
@@ -265,10 +265,10 @@ describe.each(databaseEngines(empty).filter(({ engine }) => engine === "postgres
             if (step === "garden: add columns") tried.resolve();
           });
           await tried.promise;
-          // Queues behind the waiting statement, which gives way after two seconds.
+          // Queues behind the waiting statement, which times out after two seconds.
           reads.push(database.query({ text: "select count(*) from garden_memories" }));
           await Promise.all(reads);
-          // Not awaited here: it waits for the end of this transaction.
+          // Not awaited here, because it waits for the end of this transaction.
           return { adopting };
         });
         expect(await adopting).toMatchObject([{ domain: "garden", memories: 450 }]);
@@ -277,13 +277,13 @@ describe.each(databaseEngines(empty).filter(({ engine }) => engine === "postgres
       }
     });
 
-    test("cannot give two tables one name, nor the name of a domain that is there", async () => {
+    test("rejects two tables with one name, and the name of an existing domain", async () => {
       const database = await open();
       try {
         await makeOldDomains(database, { garden: [], Garden: [] });
         const both = new Map([["Garden", "garden"]]);
         expect((await planOf(database, { map: both, skip: new Set() })).problems).toEqual([
-          '"garden_memories" and "Garden_memories" would both become the domain "garden": map one of them to another name',
+          '"garden_memories" and "Garden_memories" would both become the domain "garden"; map one of them to another name',
         ]);
         const skipping = await planOf(database, { map: new Map(), skip: new Set(["Garden"]) });
         expect(skipping).toMatchObject({ problems: [], tables: [{ domain: "garden" }] });
@@ -295,7 +295,7 @@ describe.each(databaseEngines(empty).filter(({ engine }) => engine === "postgres
           logger: silentLogger,
         });
         expect((await planOf(database, { map: both, skip: new Set() })).problems).toEqual([
-          '"Garden_memories" cannot become the domain "garden", which exists',
+          '"Garden_memories" cannot become the domain "garden", which already exists',
         ]);
       } finally {
         await database.close();
@@ -324,7 +324,7 @@ describe.each(postgresServers())("the command on $name", ({ create }) => {
     }
   };
 
-  test("shows the plan, carries it out, and a server finds everything then by meaning, too", async () => {
+  test("shows the plan, carries it out, and semantic search finds everything", async () => {
     await using data = await create();
     await withDatabase(data.url, async (database) => {
       const texts = ["The doctor is ill", "Parking costs two euros", long];
@@ -370,7 +370,7 @@ describe.each(postgresServers())("the command on $name", ({ create }) => {
     }, 30_000);
   });
 
-  test("keeps the old embeddings on request, where they are what the model makes", async () => {
+  test("keeps the old embeddings on request if they match the model", async () => {
     const env = { OLLAMA_EMBEDDING_MODEL: "all-minilm" };
     await using data = await create();
     const texts = ["The doctor is ill", "Parking costs two euros", ""];
@@ -417,11 +417,11 @@ describe.each(postgresServers())("the command on $name", ({ create }) => {
     });
     expect(await json(["--normalise", "--yes"], { ...strange.env, ...env })).toMatchObject({
       code: 1,
-      stderr: expect.stringContaining("is not what all-minilm makes of it today"),
+      stderr: expect.stringContaining("does not match what all-minilm computes today"),
     });
   });
 
-  test("copies into an embedded database, and repeats that without storing anything twice", async () => {
+  test("copies into an embedded database, and a repeated copy stores nothing twice", async () => {
     await using source = await create();
     await using target = await createDataDirectory();
     await withDatabase(source.url, async (database) => {
@@ -489,12 +489,12 @@ describe.each(postgresServers())("the command on $name", ({ create }) => {
   }
 });
 
-// What the old server itself wrote, where it is at hand.
+// A dump of the old server itself, if it is available.
 const dump = fileURLToPath(
   new URL("../../../../shared/fixtures/legacy/postgres-head.dump.sql", import.meta.url),
 );
 describe.each(existsSync(dump) ? databaseEngines(empty).filter(({ engine }) => engine === "postgres") : [])(
-  "a dump of the old version on $name",
+  "a dump of the old server on $name",
   ({ open }) => {
     test("becomes domains", async () => {
       const database = await open();

@@ -64,19 +64,19 @@ async function linesOf(path: string): Promise<Record<string, unknown>[]> {
     .map((line) => JSON.parse(line) as Record<string, unknown>);
 }
 
-test("a dry run says what is there, and writes nothing", async () => {
+test("a dry run shows what was found and writes nothing", async () => {
   const path = await copyFixture("small", directory.path);
   const before = await fingerprint(path);
   const { code, stdout, stderr } = await importLegacy([path, "--dry-run"], "dry");
   expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
   for (const line of [
     "197 memories",
-    "150 with sound old embeddings (768 dimensions)",
-    "25 whose old embeddings are all 0",
-    "21 without old embeddings",
-    "3 whose old embeddings are of a former text",
-    "26 chunks of former texts (tombstones)",
-    "would be done\n  197 memories stored",
+    "150 memories with valid old embeddings (768 dimensions)",
+    "25 memories whose old embeddings are all zero",
+    "21 memories without old embeddings",
+    "3 memories whose old embeddings belong to an earlier text",
+    "26 chunks of earlier texts (tombstones)",
+    "would do\n  197 memories stored",
   ]) {
     expect(stdout).toContain(line);
   }
@@ -89,8 +89,8 @@ test("imports, verifies and rolls back, each with a report", async () => {
   const report = newPath();
   const imported = await importLegacy([small, "--report", report, "--json"], "whole");
   expect(imported.code, imported.stderr).toBe(0);
-  const told = JSON.parse(imported.stdout) as { run: string };
-  expect(told).toMatchObject({
+  const printed = JSON.parse(imported.stdout) as { run: string };
+  expect(printed).toMatchObject({
     kind: "import",
     resumed: false,
     source: { memories: 197, vectors: { states: { ok: 150, zero: 25, missing: 21 }, tombstones: 26 } },
@@ -105,33 +105,35 @@ test("imports, verifies and rolls back, each with a report", async () => {
     "report.txt",
     "run.json",
   ]);
-  expect(JSON.parse(await readFile(join(report, "report.json"), "utf8"))).toEqual(told);
-  expect(await readFile(join(report, "report.txt"), "utf8")).toContain(`import ${told.run}: ${small}`);
+  expect(JSON.parse(await readFile(join(report, "report.json"), "utf8"))).toEqual(printed);
+  expect(await readFile(join(report, "report.txt"), "utf8")).toContain(`import ${printed.run}: ${small}`);
   expect(await linesOf(join(report, "quarantine.jsonl"))).toHaveLength(30);
 
   const verification = newPath();
   const verified = await importLegacy([small, "--verify", "--report", verification], "whole");
   expect(verified.code, verified.stderr).toBe(0);
-  expect(verified.stdout).toContain("197 of 197 memories are equal in every byte");
-  expect(verified.stdout).toContain("196 have their embedding\n  1 have no text to embed");
+  expect(verified.stdout).toContain("197 of 197 memories are identical");
+  expect(verified.stdout).toContain("196 are embedded\n  1 have no text to embed");
   expect((await readdir(verification)).sort()).toEqual([
     "differences.jsonl",
     "verification.json",
     "verification.txt",
   ]);
 
-  const back = await importLegacy(["--rollback", told.run, "--report", report], "whole");
+  const back = await importLegacy(["--rollback", printed.run, "--report", report], "whole");
   expect(back.code, back.stderr).toBe(0);
   expect(back.stdout).toMatch(/^rollback of import .*: 197 memories removed\n$/);
   const unknown = await importLegacy(["--rollback", "20250101T000000Z-0000", "--report", report], "whole");
   expect(unknown.code).toBe(2);
-  expect(unknown.stderr).toContain('there is nothing of an import 20250101T000000Z-0000 in domain "whole"');
+  expect(unknown.stderr).toContain(
+    "has no memories of an import 20250101T000000Z-0000; name the domain with --domain",
+  );
   const missing = await importLegacy([small, "--verify", "--report", verification], "whole");
   expect(missing.code).toBe(1);
   expect(missing.stdout).toContain("197 are MISSING");
 });
 
-test("a rollback leaves what was changed since, and puts back what was there before", async () => {
+test("a rollback keeps memories that were changed since and restores those that were replaced", async () => {
   using grpc = openGrpcClient(server.url);
   const store = (id: string, content: string) => grpc.client.store({ domain: "back", id, content });
   await store("taken", "mine");
@@ -147,7 +149,7 @@ test("a rollback leaves what was changed since, and puts back what was there bef
     memory: { domain: "back", id: "changed", content: "changed since" },
     updateMask: { paths: ["content"] },
   });
-  // Its record is gone, so that only the journal knows that the run has brought it.
+  // Removes the record, so that only the journal shows that the run imported the memory.
   await grpc.client.update({
     memory: { domain: "back", id: "bare", metadata: {} },
     updateMask: { paths: ["metadata"] },
@@ -157,9 +159,13 @@ test("a rollback leaves what was changed since, and puts back what was there bef
 
   const { code, stdout, stderr } = await importLegacy(["--rollback", run, "--report", first], "back");
   expect(code).toBe(1);
-  expect(stdout).toContain("1 memory removed, 1 put back as they were before, 1 were gone already, 2 left");
-  expect(stderr).toMatch(/memory "changed" is left: changed since: was version 1, is 2/);
-  expect(stderr).toMatch(/memory "bare" is left: changed since, and without its record/);
+  expect(stdout).toContain(
+    "1 memory removed, 1 restored, 1 already deleted, 2 kept because they were changed",
+  );
+  expect(stderr).toMatch(
+    /memory "changed" is kept: it was changed: version 1 after the import, now version 2/,
+  );
+  expect(stderr).toMatch(/memory "bare" is kept: it was changed and has lost the record of the import/);
   const { memories } = await grpc.client.list({ domain: "back" });
   expect(Object.fromEntries(memories.map(({ id, content }) => [id, content]))).toEqual({
     taken: "mine",
@@ -168,7 +174,7 @@ test("a rollback leaves what was changed since, and puts back what was there bef
   });
 });
 
-test("a second run brings what has changed, and its rollback what was there before it", async () => {
+test("a second run imports what has changed, and its rollback restores the state before it", async () => {
   const path = await writeLegacyDirectory(newPath(), [{ id: "a", content: "first" }]);
   const [one, two] = [newPath(), newPath()];
   expect((await importLegacy([path, "--report", one], "twice")).code).toBe(0);
@@ -185,75 +191,75 @@ test("a second run brings what has changed, and its rollback what was there befo
     (await grpc.client.list({ domain: "twice" })).memories.map(({ content }) => content).sort();
   expect(await contents()).toEqual(["new", "second"]);
   expect((await importLegacy(["--rollback", run, "--report", two], "twice")).stdout).toContain(
-    "1 memory removed, 1 put back as they were before",
+    "1 memory removed, 1 restored",
   );
   expect(await contents()).toEqual(["first"]);
 });
 
-describe("refuses in one sentence, and writes nothing", () => {
+describe("fails with one sentence and writes nothing", () => {
   test.each<[string, () => Promise<string[]>, RegExp]>([
     [
-      "a directory that is not there",
+      "a directory that does not exist",
       async () => ["/nowhere"],
-      /^memory-service: there is no directory \/nowhere\n$/,
+      /^memory-service: the directory \/nowhere does not exist\n$/,
     ],
     [
-      "one without a database",
+      "a directory without a database",
       async () => {
         const path = newPath();
         await mkdir(path);
         return [path];
       },
-      /^memory-service: there is no memory\.db in .*: give the directory that MCP_DATA_DIR named, or where the old server was started\n$/,
+      /^memory-service: .* does not contain memory\.db; pass the directory that MCP_DATA_DIR named, or in which the old server was started\n$/,
     ],
     [
-      "what is no SQLite",
+      "a file that is not a SQLite database",
       async () => {
         const path = newPath();
         await mkdir(path);
         await writeFile(join(path, "memory.db"), "x".repeat(10_000));
         return [path];
       },
-      /^memory-service: .*memory\.db is no SQLite database, or an encrypted one: restore it from a backup, or decrypt it first\n$/,
+      /^memory-service: .*memory\.db is not a SQLite database, or it is encrypted; restore it from a backup or decrypt it first\n$/,
     ],
     [
-      "an export that is cut",
+      "a truncated export",
       async () => {
         const path = `${newPath()}.json`;
         const whole = await readFile(join(fixturesDirectory, "fork-agency.export.json"));
         await writeFile(path, whole.subarray(0, 9_000));
         return [path];
       },
-      /^memory-service: .*\.json ends too early: it is no complete export of the old system, export again\n$/,
+      /^memory-service: .*\.json ends prematurely; it is not a complete export of the old server, export again\n$/,
     ],
     [
-      "JSON that is no export",
+      "JSON that is not an export",
       async () => {
         const path = `${newPath()}.json`;
         await writeFile(path, '{"version": 2, "memories": []}');
         return [path];
       },
-      /^memory-service: .*\.json is of version 2: only exports of version 1 of the fork are known\n$/,
+      /^memory-service: .*\.json has version 2; only exports of the fork with version 1 are supported\n$/,
     ],
     [
-      "a place for the report that is taken",
+      "a directory for the report that is not empty",
       async () => [small, "--report", fixturesDirectory],
-      /^memory-service: .*fixtures\/legacy is not empty: --report takes a new directory, or that of an interrupted import\n$/,
+      /^memory-service: .*fixtures\/legacy is not empty; --report requires a new directory or that of an interrupted import\n$/,
     ],
     [
-      "a place for the report that cannot be written",
+      "a directory for the report that is not writable",
       async () => [small, "--report", join(small, "memory.db", "report")],
-      /^memory-service: cannot write the report of the import: .*; name another place with --report\n$/,
+      /^memory-service: cannot write the report of the import: .*; use a different directory with --report\n$/,
     ],
     [
-      "a file in the place of the report of a verification",
+      "a file as the directory for the report of a verification",
       async () => [small, "--verify", "--report", join(small, "memory.db")],
-      /^memory-service: cannot write the report: .*; name another place with --report\n$/,
+      /^memory-service: cannot write the report: .*; use a different directory with --report\n$/,
     ],
     [
-      "a place for the report where no directory can be made",
+      "a directory for the report that cannot be created",
       async () => [small, "--report", "/proc/nowhere/report"],
-      /^memory-service: cannot write the report of the import: .*; name another place with --report\n$/,
+      /^memory-service: cannot write the report of the import: .*; use a different directory with --report\n$/,
     ],
   ])("%s", async (_, args, sentence) => {
     const { code, stdout, stderr } = await importLegacy(await args(), "refused");
@@ -263,7 +269,7 @@ describe("refuses in one sentence, and writes nothing", () => {
   });
 });
 
-test("imports without a server into the database of the settings, from a place that nobody may write to", async () => {
+test("imports without a server into the configured database, from a read-only directory", async () => {
   const path = await copyFixture("orphan-chunks-deleted-rows", newPath());
   await chmod(path, 0o500);
   await using own = await createDataDirectory();
@@ -272,14 +278,14 @@ test("imports without a server into the database of the settings, from a place t
   await chmod(path, 0o700);
   expect(imported.code, imported.stderr).toBe(0);
   expect(imported.stdout).toContain(`into domain "default" of the directory ${own.directory}`);
-  expect(imported.stdout).toContain("2 chunks of memories that are gone (orphans)");
-  expect(imported.stdout).toContain("every embedding is made");
+  expect(imported.stdout).toContain("2 chunks of memories that no longer exist (orphans)");
+  expect(imported.stdout).toContain("every memory is embedded");
   const verified = await runProgram(["import-legacy", path, "--verify", "--report", newPath()], { env });
-  expect(verified.stdout).toContain("10 of 10 memories are equal in every byte");
+  expect(verified.stdout).toContain("10 of 10 memories are identical");
   expect(verified.code).toBe(0);
 });
 
-test("does not say that embeddings are made that it does not wait for", async () => {
+test("reports pending embeddings with --no-wait", async () => {
   const path = await copyFixture("orphan-chunks-deleted-rows", newPath());
   await using own = await createDataDirectory();
   const env = { ...own.env, OLLAMA_API_URL: "http://127.0.0.1:9" };

@@ -32,8 +32,8 @@ const question = (text: string, limit = 5, useVector = true) => ({
   embedding: useVector ? standInEmbedding(text) : undefined,
 });
 
-describe("the old data", () => {
-  test("answer with each memory whose vectors are sound, and with no other", async () => {
+describe("search in the old data", () => {
+  test("finds exactly the memories with valid vectors", async () => {
     const source = await openLegacySource(await copyFixture("small", directory.path), signal);
     try {
       const truth = await readTruth("small");
@@ -57,7 +57,7 @@ describe("the old data", () => {
       for (const [index, { id }] of sound.entries()) {
         const hits = answers[index]?.hits ?? [];
         const best = hits.filter(({ similarity = 0 }) => similarity > 0.9999).map((hit) => hit.id);
-        // Texts that are equal, and those without any word, have equal vectors.
+        // Equal texts, and texts without any word, have equal vectors.
         if (best.length < 5) expect(best, contents.get(id)).toContain(id);
         expect(hits.filter((hit) => silentIds.has(hit.id))).toEqual([]);
       }
@@ -66,7 +66,7 @@ describe("the old data", () => {
     }
   });
 
-  test("answer by words where vectors are not asked for, or are not there", async () => {
+  test("searches the text if vectors are not requested or are missing", async () => {
     const clean = await openLegacySource(await copyFixture("clean", directory.path), signal);
     const bare = await openLegacySource(await copyFixture("no-vectors", directory.path), signal);
     try {
@@ -89,7 +89,7 @@ describe("the old data", () => {
       expect(found?.hits.length).toBeGreaterThan(0);
       await expect(
         searchLegacy(clean, [{ ...question("x"), embedding: new Float32Array(3).fill(1) }], signal),
-      ).rejects.toThrow("the old vectors have 768 numbers");
+      ).rejects.toThrow("the old vectors have 768 dimensions");
     } finally {
       await clean.close();
       await bare.close();
@@ -97,7 +97,7 @@ describe("the old data", () => {
   });
 });
 
-test("questions come from lines, from JSON, and from what is stored", async () => {
+test("reads queries from lines and JSON, and takes samples of stored memories", async () => {
   const read = async (text: string) => {
     const path = join(directory.path, "queries");
     await writeFile(path, text);
@@ -117,14 +117,14 @@ test("questions come from lines, from JSON, and from what is stored", async () =
   expect(
     await read('{"queries": [{"query": "a", "query_embedding_raw_nonzero": {"2": 4}}], "note": ""}'),
   ).toEqual([{ text: "a", ...plain, embedding: Float32Array.of(0, 0, 4) }]);
-  await expect(read("[")).rejects.toThrow("is no JSON");
-  await expect(read('[{"text": "a"}]')).rejects.toThrow("holds no queries");
+  await expect(read("[")).rejects.toThrow("is not JSON");
+  await expect(read('[{"text": "a"}]')).rejects.toThrow("does not contain queries");
   await expect(readQueries(join(directory.path, "nowhere"), { limit: 1, dimensions: 1 })).rejects.toThrow(
     "cannot read",
   );
 });
 
-test("answers are compared by what they have in common and by what comes first", () => {
+test("compares results by their common memories and their top memory", () => {
   const hits = ["a", "b", "c"].map((id) => ({ id, similarity: 1 }));
   const moved = compareAnswers("q", { hits, clear: true }, ["b", "x", "a"]);
   expect(moved).toMatchObject({ common: 2, sameTop: false });
@@ -159,7 +159,7 @@ const queries = [
   ...["grünkohl", "xylophone", "under_score", "meeting"].map((query) => ({ query, use_vector: false })),
 ];
 
-test("a service with the same memories gives every clear answer of the old data", async () => {
+test("a service with the same memories returns every clear top memory of the old data", async () => {
   await using ollama = await startStandInOllama();
   await using data = await createDataDirectory();
   const env = { ...data.env, OLLAMA_API_URL: ollama.url, OLLAMA_EMBEDDING_MODEL: "stand-in" };
@@ -188,7 +188,7 @@ test("a service with the same memories gives every clear answer of the old data"
   await vi.waitFor(
     async () => {
       const { memories } = await grpc.client.list({ pageSize: 1_000 });
-      // Both chunks of a text of nothing but the letter w have the same embedding, which is taken for a fault.
+      // Both chunks of a text that repeats one letter have the same embedding, which the embedder rejects as a fault.
       expect(memories.filter(({ embedding }) => embedding?.state !== State.READY).length).toBeLessThan(3);
     },
     { timeout: 60_000, interval: 500 },
@@ -206,12 +206,12 @@ test("a service with the same memories gives every clear answer of the old data"
   await grpc.client.delete({ id: hybrid.queries[0].ranks[0].id });
   const { code, stdout } = await runProgram([...args, "--queries", file], { env });
   expect(code).toBe(1);
-  expect(stdout).toMatch(/^clear +\d\/5 +old top not in the new answer +database with vectors$/m);
-  expect(stdout).toContain("14 questions: the same memory at the top of ");
+  expect(stdout).toMatch(/^clear +\d\/5 +old top is not in the new result +database with vectors$/m);
+  expect(stdout).toContain("14 queries: ");
   expect(await readFile(file, "utf8")).toBe(JSON.stringify(queries));
 });
 
-test("says in one sentence what is wrong with the directory", async () => {
+test("reports a wrong directory in one sentence", async () => {
   const { code, stdout, stderr } = await runProgram(["compare", directory.path]);
   expect([code, stdout]).toEqual([1, ""]);
   expect(stderr).toMatch(/^memory-service: .*memory\.db.*\n$/);

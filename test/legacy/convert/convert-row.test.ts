@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { convertRow, hashRow, originalRow, renamedId } from "../../../src/legacy/convert/convert-row.ts";
+import { convertRow, originalRow } from "../../../src/legacy/convert/convert-row.ts";
+import { hashRow, renamedId } from "../../../src/legacy/convert/row-ids.ts";
 import { openLegacySource } from "../../../src/legacy/readers/open-legacy-source.ts";
 import type { LegacyRow } from "../../../src/legacy/readers/read-database.ts";
 import { type StoredValue, textValue } from "../../../src/legacy/readers/stored-value.ts";
@@ -26,7 +27,7 @@ const row = (changes: Readonly<Record<string, StoredValue | string>> = {}): Lega
   );
 };
 
-/** Bytes as text: a Buffer is no other value than a Uint8Array. */
+/** Shows bytes as text, so that a Buffer equals a Uint8Array. */
 const plain = (value: LegacyRow) =>
   Object.fromEntries(
     Object.entries(value).map(([column, one]) => [
@@ -35,7 +36,7 @@ const plain = (value: LegacyRow) =>
     ]),
   );
 
-/** As the database keeps metadata: keys in an order of its own, no -0. */
+/** Changes metadata as PostgreSQL does: it reorders keys and has no -0. */
 function kept<T>(value: T): T {
   return JSON.parse(
     JSON.stringify(value, (_, inner: unknown) =>
@@ -53,7 +54,7 @@ function restored(original: LegacyRow): LegacyRow {
   return originalRow({ ...fields, metadata: kept(fields.metadata) }, kept(record));
 }
 
-describe("a row becomes a memory and can be made again, bit for bit", () => {
+describe("a row becomes a memory and can be restored, bit for bit", () => {
   test.each([...FIXTURES, "fork-agency.export.json"])("all of %s", async (fixture) => {
     const source = await openLegacySource(join(fixturesDirectory, fixture), never);
     try {
@@ -124,14 +125,14 @@ describe("a row becomes a memory and can be made again, bit for bit", () => {
     const { id, content, source, tags, metadata: json, importance } = convertRow(original);
     expect(id).toMatch(MEMORY_ID);
     expect(renamedId(original)).toMatch(MEMORY_ID);
-    // What the service takes.
+    // The converted fields are valid for the service.
     const all = JSON.stringify([content, source, tags, json]);
     expect(all).not.toMatch(/\\u0000|\\ud[89a-f]/);
     expect(importance ?? 0).toSatisfy(Number.isFinite);
     for (const key of ["source", "importance", "tags"]) expect(Object.hasOwn(json, key)).toBe(false);
   });
 
-  test("typical ones need no more than two numbers for that", () => {
+  test("the record of a typical row has only two columns", () => {
     const typical = row({
       metadata:
         '{"tags": ["a"], "source": "chat", "importance": 0.8, "created_at": 1749522937.4564712, "updated_at": 1749522938.25}',
@@ -167,40 +168,43 @@ test.each<[StoredValue | string, bigint | undefined]>([
   expect(convertRow(row({ created_at: time })).createTime).toBe(microseconds);
 });
 
-test.each([["never"], [Number.POSITIVE_INFINITY], [1e300]])("tells of an end that is no time: %s", (end) => {
-  const { expireTime, changes } = convertRow(row({ tags: "[]", expires_at: end }));
-  expect(expireTime).toBeUndefined();
-  expect(changes).toEqual(["expires_at is no time of the years 1 to 9999: the memory does not end"]);
-});
+test.each([["never"], [Number.POSITIVE_INFINITY], [1e300]])(
+  "reports an expiry that is not a time: %s",
+  (end) => {
+    const { expireTime, changes } = convertRow(row({ tags: "[]", expires_at: end }));
+    expect(expireTime).toBeUndefined();
+    expect(changes).toEqual(["expires_at is not a time in the years 1 to 9999; the memory does not expire"]);
+  },
+);
 
-test("takes the time of the update where neither the row nor its id says when it was stored", () => {
+test("uses the update time if neither the row nor its id has a creation time", () => {
   const converted = convertRow(row({ id: "mine", created_at: "yesterday", updated_at: 1749522938.25 }));
   expect(converted.createTime).toBe(1_749_522_938_250_000n);
   expect(converted.updateTime).toBe(1_749_522_938_250_000n);
 });
 
-test("tells ids apart that are the same bytes, as a text and as a blob", () => {
+test("distinguishes a text and a blob with the same bytes as ids", () => {
   const bytes = Buffer.from("mein Gedächtnis/1");
   const ids = (["text", "blob"] as const).map((type) => convertRow(row({ id: { type, bytes } })).id);
   expect(new Set(ids).size).toBe(2);
 });
 
-test("names every change, and nothing where nothing had to change", () => {
+test("describes every change, and none if nothing had to change", () => {
   expect(convertRow(row()).changes).toEqual([]);
   expect(
     convertRow(row({ id: "a b", content: "\0", metadata: '{"a": NaN, "b": 9007199254740993}' })).changes,
   ).toEqual([
-    "id is none that the service takes, another one is made of it",
-    "content has what PostgreSQL does not hold, kept as U+FFFD",
-    "metadata has NaN or an infinite number, kept as text",
-    "metadata has a number that a double does not hold, kept as text",
+    "the id is not valid; a new id is derived from it",
+    "content contains what PostgreSQL cannot store, which becomes U+FFFD",
+    "metadata contains NaN or an infinite number, which becomes a text",
+    "metadata contains a number that a double cannot hold, which becomes a text",
   ]);
   const metadata = {
     type: "text",
     bytes: Uint8Array.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d]),
   } as const;
   expect(convertRow(row({ metadata, tags: "[]", expires_at: "soon" })).changes).toEqual([
-    "metadata has bytes that are no UTF-8, kept as U+FFFD",
-    "expires_at is no time of the years 1 to 9999: the memory does not end",
+    "metadata contains invalid UTF-8, which becomes U+FFFD",
+    "expires_at is not a time in the years 1 to 9999; the memory does not expire",
   ]);
 });

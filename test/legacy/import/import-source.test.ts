@@ -10,7 +10,8 @@ import { readConfig } from "../../../src/app/config.ts";
 import { type LocalClient, openLocalClient } from "../../../src/app/open-local-client.ts";
 import { LEGACY_KEY } from "../../../src/legacy/convert/legacy-record.ts";
 import type { OnConflict } from "../../../src/legacy/import/choose-action.ts";
-import { type Detail, importSource, type Journal } from "../../../src/legacy/import/import-source.ts";
+import type { Detail } from "../../../src/legacy/import/import-counts.ts";
+import { importSource, type Journal } from "../../../src/legacy/import/import-source.ts";
 import { quarantine } from "../../../src/legacy/import/quarantine.ts";
 import { findMemories, importRecords, type TargetDomain } from "../../../src/legacy/import/target-domain.ts";
 import { type Difference, verifySource } from "../../../src/legacy/import/verify-source.ts";
@@ -56,20 +57,25 @@ describe.each(serverEngines())("old data on $name", (engine) => {
   });
   const newPath = () => join(directory.path, `directory${directories++}`);
 
-  /** Imports a path; says what a command would. */
-  async function bring(path: string, target: TargetDomain, run = "run1", onConflict: OnConflict = "skip") {
+  /** Imports a path and returns what the command would report. */
+  async function importInto(
+    path: string,
+    target: TargetDomain,
+    run = "run1",
+    onConflict: OnConflict = "skip",
+  ) {
     const details: Detail[] = [];
     const replaced: Memory[] = [];
     const journal: Journal = {
-      brought: async () => {},
-      replaced: async (memories) => void replaced.push(...memories),
-      details: async (more) => void details.push(...more),
+      appendImported: async () => {},
+      appendReplaced: async (memories) => void replaced.push(...memories),
+      appendDetails: async (more) => void details.push(...more),
     };
     const source = await openLegacySource(path, never);
     try {
       const counts = await importSource(source, target, { onConflict, run, journal, signal: never });
-      const told = Object.fromEntries(Object.entries(counts).filter(([, count]) => count > 0));
-      return { counts: told, details, replaced };
+      const nonZero = Object.fromEntries(Object.entries(counts).filter(([, count]) => count > 0));
+      return { counts: nonZero, details, replaced };
     } finally {
       await source.close();
     }
@@ -89,14 +95,14 @@ describe.each(serverEngines())("old data on $name", (engine) => {
     }
   }
 
-  test.each(FIXTURES)("everything of %s is brought, once, and is the same in every byte", async (fixture) => {
+  test.each(FIXTURES)("imports everything of %s once and identically", async (fixture) => {
     const path = join(fixturesDirectory, fixture);
     const truth = await readTruth(fixture);
     const target = targetOf(fixture);
     const alive = truth.memories.filter(({ expires_at }) => !isOver(expires_at));
     const expired = truth.memories.length - alive.length;
     const rest = expired === 0 ? {} : { expired };
-    const first = await bring(path, target);
+    const first = await importInto(path, target);
     expect(first.counts).toEqual({ created: alive.length, ...rest });
     expect(first.details.map(({ what }) => what)).toEqual(Array(expired).fill("expired"));
     expect(await waitForEmbeddings(target, () => {}, never)).toBe(0);
@@ -121,14 +127,14 @@ describe.each(serverEngines())("old data on $name", (engine) => {
     expect(result).toMatchObject({ equal: alive.length, expired, pending: 0 });
     expect(result.failed).toBe(result.empty);
 
-    const again = await bring(path, target, "run2");
+    const again = await importInto(path, target, "run2");
     expect(again).toMatchObject({ counts: { unchanged: alive.length, ...rest }, replaced: [] });
   });
 
-  test("an export of the fork says the same as its directory", async () => {
+  test("an export of the fork equals its data directory", async () => {
     const target = targetOf("fork-export");
     const path = join(fixturesDirectory, "fork-agency.export.json");
-    expect((await bring(path, target)).counts).toEqual({ created: 11, expired: 1 });
+    expect((await importInto(path, target)).counts).toEqual({ created: 11, expired: 1 });
     expect((await verify(path, target)).differences).toEqual([]);
     const { memories } = await readTruth("fork-agency");
     const ids = memories.flatMap(({ id, expires_at }) => (isOver(expires_at) ? [] : [id]));
@@ -147,20 +153,20 @@ describe.each(serverEngines())("old data on $name", (engine) => {
     }
   });
 
-  test("what PostgreSQL and JSON do not hold comes back byte for byte", async () => {
+  test("restores byte for byte what PostgreSQL and JSON cannot store", async () => {
     const path = await writeLegacyDirectory(newPath(), adversarial);
     const target = targetOf("adversarial");
-    const { counts, details } = await bring(path, target);
+    const { counts, details } = await importInto(path, target);
     expect(counts).toEqual({ created: adversarial.length, altered: ALTERED });
     expect(new Set(details.map(({ what }) => what))).toEqual(new Set(["altered"]));
     expect(await waitForEmbeddings(target, () => {}, never)).toBe(0);
     const { result, differences } = await verify(path, target);
     expect(differences).toEqual([]);
     expect(result).toMatchObject({ equal: adversarial.length, failed: 2, empty: 2 });
-    expect((await bring(path, target)).counts).toEqual({ unchanged: adversarial.length });
+    expect((await importInto(path, target)).counts).toEqual({ unchanged: adversarial.length });
   });
 
-  test("several memories with one id are all brought, once", async () => {
+  test("imports several memories with the same id once each", async () => {
     const path = newPath();
     await mkdir(path);
     const database = new DatabaseSync(join(path, "memory.db"));
@@ -170,17 +176,17 @@ describe.each(serverEngines())("old data on $name", (engine) => {
         ('equal', 'in everything', '{}', 1.5, 1.5), ('equal', 'in everything', '{}', 1.5, 1.5)`);
     database.close();
     const target = targetOf("repeated");
-    expect((await bring(path, target)).counts).toEqual({ created: 6, altered: 5, unchanged: 1 });
+    expect((await importInto(path, target)).counts).toEqual({ created: 6, altered: 5, unchanged: 1 });
     const { result, differences } = await verify(path, target);
     expect({ result, differences }).toMatchObject({ result: { equal: 7 }, differences: [] });
-    expect((await bring(path, target)).counts).toEqual({ unchanged: 7 });
+    expect((await importInto(path, target)).counts).toEqual({ unchanged: 7 });
   });
 
-  test("only what has changed since is brought again, and what was changed here stays", async () => {
+  test("imports only what has changed, and keeps memories that were changed in the target", async () => {
     const rows = ["a", "b", "c", "d"].map((id) => ({ id, content: `content of ${id}` }));
     const path = await writeLegacyDirectory(newPath(), rows);
     const target = targetOf("incremental");
-    await bring(path, target);
+    await importInto(path, target);
     await local.client.raw.memories.update({
       memory: { domain: "incremental", id: "c", content: "changed here" },
       updateMask: { paths: ["content"] },
@@ -193,14 +199,19 @@ describe.each(serverEngines())("old data on $name", (engine) => {
     await changeRow(path, "d", "changed there");
     writeMemories(path, [{ id: "e", content: "new there", created_at: 1_750_000_100.5 }]);
 
-    const { counts, details, replaced } = await bring(path, target, "run2");
+    const { counts, details, replaced } = await importInto(path, target, "run2");
     expect(counts).toEqual({ created: 1, updated: 1, unchanged: 1, changedHere: 1, conflicts: 1 });
     expect(details).toEqual([
-      { id: "c", what: "changed-here", detail: "left as it is in the target", memory: "c" },
+      {
+        id: "c",
+        what: "changed-here",
+        detail: "it was changed in the target and is kept there",
+        memory: "c",
+      },
       {
         id: "d",
         what: "conflict",
-        detail: "it was changed on both sides since it was imported",
+        detail: "it was changed on both sides since the import",
         memory: "d",
       },
     ]);
@@ -232,37 +243,37 @@ describe.each(serverEngines())("old data on $name", (engine) => {
       { id: "taken", content: "theirs" },
       { id: "free", content: "free" },
     ]);
-    const { counts, replaced } = await bring(path, target, "run1", onConflict);
+    const { counts, replaced } = await importInto(path, target, "run1", onConflict);
     expect(counts).toEqual(expected);
     expect(replaced.map(({ content }) => content)).toEqual(onConflict === "replace" ? ["mine"] : []);
     const { memories } = await local.client.raw.memories.list({ domain: target.domain });
     expect(memories.map(({ content }) => content).sort()).toEqual(["free", ...contents].sort());
-    // Repeating it does nothing more.
-    expect((await bring(path, target, "run2", onConflict)).counts).toEqual(
+    // A repeated import changes nothing.
+    expect((await importInto(path, target, "run2", onConflict)).counts).toEqual(
       onConflict === "skip" ? { unchanged: 1, conflicts: 1 } : { unchanged: 2 },
     );
     const { result } = await verify(path, target);
     expect(result).toMatchObject(onConflict === "skip" ? { equal: 1, missing: 1 } : { equal: 2, missing: 0 });
   });
 
-  test("a memory that was exported and imported another way is no conflict", async () => {
+  test("an equal memory that was stored in another way is not a conflict", async () => {
     const path = await writeLegacyDirectory(newPath(), [{ id: "m", content: "the same" }]);
     const target = targetOf("other-way");
-    await bring(path, target);
+    await importInto(path, target);
     const memory = (await findMemories(target, ["m"], never)).get("m");
     if (memory === undefined) throw new Error("it is not there");
     await local.client.raw.memories.delete({ domain: target.domain, id: "m" });
     const record = create(MemoryRecordSchema, { memory: { ...memory, metadata: {} } });
     await importRecords(target, [record], { replace: false }, never);
-    expect((await bring(path, target)).counts).toEqual({ unchanged: 1 });
+    expect((await importInto(path, target)).counts).toEqual({ unchanged: 1 });
     expect((await verify(path, target)).differences).toEqual([]);
   });
 
-  test("says what is missing, changed or too much", async () => {
+  test("reports missing, changed and extra memories", async () => {
     const rows = ["a", "b", "c"].map((id) => ({ id, content: `content of ${id}` }));
     const path = await writeLegacyDirectory(newPath(), rows);
     const target = targetOf("differences");
-    await bring(path, target);
+    await importInto(path, target);
     const { memories } = local.client.raw;
     await memories.delete({ domain: target.domain, id: "a" });
     await memories.update({
@@ -270,7 +281,7 @@ describe.each(serverEngines())("old data on $name", (engine) => {
       updateMask: { paths: ["tags"] },
     });
     const other = await writeLegacyDirectory(newPath(), [{ id: "x", content: "of another directory" }]);
-    await bring(other, target);
+    await importInto(other, target);
     const { result, differences } = await verify(path, target);
     expect(differences.map(({ id, what }) => [id, what])).toEqual([
       ["a", "missing"],
@@ -280,34 +291,34 @@ describe.each(serverEngines())("old data on $name", (engine) => {
     expect(result).toMatchObject({ memories: 3, equal: 1, missing: 1, changed: 1, differing: 0, extra: 1 });
   });
 
-  test("a domain that keeps each content once says which memories it has not taken", async () => {
+  test("names the memories that a domain rejects as duplicates", async () => {
     const target = targetOf("once");
     await local.client.raw.domains.createDomain({ name: "once", deduplicateContent: true });
     const path = await writeLegacyDirectory(newPath(), [
       { id: "a", content: "the same" },
       { id: "b", content: "the same" },
     ]);
-    const { counts, details } = await bring(path, target);
+    const { counts, details } = await importInto(path, target);
     expect(counts).toEqual({ created: 1, duplicates: 1 });
     expect(details).toMatchObject([{ id: "b", what: "duplicate" }]);
   });
 
-  // Last: embedding it would slow down what comes after it.
-  test("a text of 5 MB is brought, too, where messages are not bounded", async () => {
+  // The last test, because embedding the text slows down later ones.
+  test("imports a text of 5 MB into a target without a limit on messages", async () => {
     const content = Array.from({ length: 600_000 }, (_, n) => `word${n}`).join(" ");
     const path = await writeLegacyDirectory(newPath(), [{ id: "large", content }]);
     const target = targetOf("large");
-    const remote = await bring(path, { ...target, remote: true });
+    const remote = await importInto(path, { ...target, remote: true });
     expect(remote.counts).toEqual({ rejected: 1 });
     expect(remote.details[0]?.detail).toMatch(
-      /^has \d{7} bytes as a message, of which a server takes 4194304: /,
+      /^it has \d{7} bytes as a message, but a server accepts at most 4194304; /,
     );
-    expect((await bring(path, target)).counts).toEqual({ created: 1 });
+    expect((await importInto(path, target)).counts).toEqual({ created: 1 });
     expect((await verify(path, target)).differences).toEqual([]);
   });
 });
 
-describe("what is no live memory goes to the quarantine", () => {
+describe("writes to the quarantine what is not a live memory", () => {
   test.each([
     ["small", { tombstone: 26, "stale-chunk": 4 }],
     ["clean", { tombstone: 15 }],
@@ -344,7 +355,7 @@ describe("what is no live memory goes to the quarantine", () => {
 const text = (...bytes: number[]) => Uint8Array.from(bytes);
 const metadata = (json: string) => `{${json}, "created_at": 1750000000.5, "updated_at": 1750000000.5}`;
 
-/** Rows that only library callers and accidents make, with what must be said of them. */
+/** Rows that only direct callers of the library or accidents produce. */
 const adversarial: readonly Row[] = [
   { id: "empty", content: "" },
   { id: "white", content: " \n\t" },

@@ -5,7 +5,8 @@ import { type FakeOllama, startFakeOllama } from "../../../qa/fakes/ollama/index
 import { readConfig } from "../../../src/app/config.ts";
 import { type LocalClient, openLocalClient } from "../../../src/app/open-local-client.ts";
 import { importSource } from "../../../src/legacy/import/import-source.ts";
-import { decideReuse, findCandidates } from "../../../src/legacy/import/reuse-embeddings.ts";
+import { findCandidates } from "../../../src/legacy/import/reuse-candidates.ts";
+import { decideReuse } from "../../../src/legacy/import/reuse-embeddings.ts";
 import type { TargetDomain } from "../../../src/legacy/import/target-domain.ts";
 import { verifySource } from "../../../src/legacy/import/verify-source.ts";
 import { waitForEmbeddings } from "../../../src/legacy/import/wait-for-embeddings.ts";
@@ -20,20 +21,20 @@ vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
 
 const never = new AbortController().signal;
 
-// What is asked for is the same on both engines: Import takes the embeddings, and has tests of its own.
+// Runs on one engine only, because Import, which stores the embeddings, has its own tests on both.
 let ollama: FakeOllama;
 let data: Awaited<ReturnType<typeof createDataDirectory>>;
 let local: LocalClient;
 let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
 let paths = 0;
 
-/** Twenty sound memories, and after them one for each reason to embed anew. */
+/** Twenty valid memories, followed by one for each reason to re-embed. */
 const MEMORIES = [
   ...Array.from({ length: 20 }, (_, n) => ({
     id: `good${n}`,
-    content: `sound memory ${n} ${"with words ".repeat(n)}`.trim(),
+    content: `valid memory ${n} ${"with words ".repeat(n)}`.trim(),
   })),
-  { id: "zero", content: "an embedding that is 0" },
+  { id: "zero", content: "an embedding that is zero" },
   { id: "stale", content: "changed without its embedding" },
   {
     id: "cut",
@@ -64,16 +65,16 @@ const targetOf = (domain: string): TargetDomain => ({
   remote: false,
 });
 
-/** Texts that were sent to be embedded. */
+/** Returns the number of texts that were embedded. */
 function embedded(): number {
   const texts = ollama.requests.flatMap(({ path, json }) =>
     path === "/api/embed" ? (json as { input: string | string[] }).input : [],
   );
-  // Each batch has a text of the embedder's own, to see that all is well.
+  // Without the text that the embedder adds to each batch as a self-test.
   return texts.filter((text) => text.startsWith("search_document: ")).length;
 }
 
-/** The embeddings that the model makes of the memories, by id. */
+/** Returns the embeddings that the model computes for the memories, by id. */
 async function embeddingsOfModel(): Promise<Map<string, number[]>> {
   const target = targetOf(`model${paths}`);
   const path = await writeLegacyDirectory(join(directory.path, `plain${paths++}`), MEMORIES);
@@ -89,16 +90,20 @@ async function embeddingsOfModel(): Promise<Map<string, number[]>> {
     if (chunk === undefined) continue;
     const { buffer, byteOffset, byteLength } = chunk.embedding;
     const view = new DataView(buffer, byteOffset, byteLength);
-    // Not of unit length, as those of the PostgreSQL version.
+    // Scaled, because the embeddings of the PostgreSQL version do not have unit length.
     const floats = Array.from({ length: byteLength / 4 }, (_, n) => 4 * view.getFloat32(n * 4, true));
     vectors.set(item.value.memory?.id ?? "", floats);
   }
   return vectors;
 }
 
-const silentJournal = { brought: async () => {}, replaced: async () => {}, details: async () => {} };
+const silentJournal = {
+  appendImported: async () => {},
+  appendReplaced: async () => {},
+  appendDetails: async () => {},
+};
 
-/** A directory whose embeddings the present model has made. */
+/** Writes a data directory with embeddings of the current model. */
 async function writeDirectory(change: (vectors: Map<string, number[]>) => void = () => {}): Promise<string> {
   const vectors = await embeddingsOfModel();
   change(vectors);
@@ -115,7 +120,7 @@ async function writeDirectory(change: (vectors: Map<string, number[]>) => void =
           },
         ],
   );
-  // The sound ones last: the last rows are always compared.
+  // The valid ones last, because the last rows are always compared.
   chunks.reverse();
   return await writeLegacyDirectory(join(directory.path, `source${paths++}`), MEMORIES, chunks);
 }
@@ -143,7 +148,7 @@ async function reuse(path: string, domain: string) {
   }
 }
 
-test("takes over what is sound and what the model makes now, too, and makes the others anew", async () => {
+test("reuses valid embeddings that match the model, and re-embeds the others", async () => {
   const path = await writeDirectory();
   const before = embedded();
   const { counts, sentences, verified } = await reuse(path, "reused");
@@ -153,49 +158,49 @@ test("takes over what is sound and what the model makes now, too, and makes the 
   expect(embedded() - before).toBe(MEMORIES.length - reused);
   expect(sentences).toEqual([
     expect.stringMatching(
-      /^old embeddings are taken over: 1\d of 1\d that were compared are those that nomic-embed-text\S* makes now$/,
+      /^old embeddings are reused: 1\d of 1\d compared embeddings match what nomic-embed-text\S* computes today$/,
     ),
-    "1 embeddings are made anew: it is 0",
-    "1 embeddings are made anew: it missed a change of the memory",
-    "1 embeddings are made anew: the old system had cut the text, or left out a part",
-    "1 embeddings are made anew: there is none",
+    "1 memories are re-embedded: the old embedding is zero",
+    "1 memories are re-embedded: the embedding missed a change of the memory",
+    "1 memories are re-embedded: the old server split the text or dropped a part of it",
+    "1 memories are re-embedded: the memory has none",
   ]);
   expect(verified).toMatchObject({ equal: MEMORIES.length, ready: MEMORIES.length });
-  // Found by what they mean, each by its own.
+  // Semantic search finds each memory by its own embedding.
   for (const { content, id } of MEMORIES.slice(0, 3)) {
     const { hits } = await local.client.search({ query: content, domain: "reused", limit: 1 });
     expect(hits[0]?.memory?.id).toBe(id);
   }
 });
 
-test("takes none if the last row has the vector of another text", async () => {
+test("reuses none if the last row has the vector of another text", async () => {
   const path = await writeDirectory((vectors) => vectors.set("good0", vectors.get("good1") ?? []));
   const { counts, sentences, verified } = await reuse(path, "shifted");
   expect(counts.reused).toBe(0);
   expect(sentences[0]).toMatch(
-    /^no old embedding is taken over: (\d+) of \d+ that were compared .*, so that nobody knows about the others$/,
+    /^no old embedding is reused: (\d+) of \d+ compared embeddings .*, so that the others are uncertain$/,
   );
   expect(verified).toMatchObject({ equal: MEMORIES.length, ready: MEMORIES.length });
 });
 
-test("takes none of another model, or made without prefixes", async () => {
+test("reuses none of another model or computed without prefixes", async () => {
   const { counts, sentences, verified } = await reuse(join(fixturesDirectory, "clean"), "other-model");
   expect(counts.reused).toBe(0);
   expect(sentences[0]).toMatch(
-    /^no old embedding is taken over: 0 of 1\d that were compared .*: they are of another model, or were made without the prefixes/,
+    /^no old embedding is reused: 0 of 1\d compared embeddings .*; they come from another model, or were computed without its prefixes/,
   );
   expect(verified).toMatchObject({ equal: 145, ready: 145 });
 });
 
-describe("refuses in one sentence", () => {
+describe("fails with one sentence", () => {
   test.each([
-    ["no-vectors", /^the old embeddings cannot be taken over: there are none; leave out --reuse-vectors/],
-    ["truncated-files", /faiss_index\.bin is cut/],
+    ["no-vectors", /^cannot reuse the old embeddings: there are none; omit --reuse-vectors/],
+    ["truncated-files", /faiss_index\.bin is truncated/],
     [
       "corrupt-json-restarted",
-      /faiss_index\.bin has 13 rows for 5 chunks: a crash between its files has shifted them/,
+      /faiss_index\.bin has 13 rows for 5 chunks; a crash between the writes of the two files shifted them/,
     ],
-    ["dim1024", /^the old embeddings have 1024 dimensions, and nomic-embed-text\S* makes 768: leave out/],
+    ["dim1024", /^the old embeddings have 1024 dimensions, but nomic-embed-text\S* computes 768; omit/],
   ])("%s", async (fixture, sentence) => {
     await expect(reuse(join(fixturesDirectory, fixture), `refused-${fixture}`)).rejects.toThrow(sentence);
   });
@@ -210,7 +215,7 @@ describe("refuses in one sentence", () => {
     bytes.write("IxHN");
     await writeFile(join(path, "faiss_index.bin"), bytes);
     await expect(reuse(path, "refused-type")).rejects.toThrow(
-      'faiss_index.bin is of the type "IxHN", and only IxF2 (IndexFlatL2) is known; leave out --reuse-vectors',
+      'faiss_index.bin has the type "IxHN"; only IxF2 (IndexFlatL2) is supported; omit --reuse-vectors',
     );
     expect((await readFile(join(path, "faiss_index.bin"))).equals(bytes)).toBe(true);
   });

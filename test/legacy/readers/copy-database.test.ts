@@ -47,7 +47,7 @@ async function contentsOf(path: string): Promise<string[]> {
   }
 }
 
-/** What is in a directory, byte for byte. */
+/** Returns a hash of each file in a directory. */
 async function fingerprint(path: string): Promise<Record<string, string>> {
   const names = (await readdir(path)).sort();
   const hash = async (name: string) =>
@@ -57,7 +57,7 @@ async function fingerprint(path: string): Promise<Record<string, string>> {
   return Object.fromEntries(await Promise.all(names.map(async (name) => [name, await hash(name)])));
 }
 
-/** A process that opens the database, runs these statements and stays as it is. */
+/** Starts a process that opens the database, runs these statements and then idles. */
 async function startWriter(path: string, statements: string): Promise<ChildProcess> {
   const script = `
     const { DatabaseSync } = require("node:sqlite");
@@ -82,7 +82,7 @@ const SPILLING = `pragma cache_size = 1; begin;
   update memories set content = 'never committed ' || hex(randomblob(4000));
   insert into memories select id || 'x', content, metadata, created_at, updated_at from memories;`;
 
-test("rolls a write back that a crash has interrupted, in the copy only", async () => {
+test("rolls back an interrupted write, in the copy only", async () => {
   const path = await source();
   const before = await contentsOf(path);
   await kill(await startWriter(path, SPILLING));
@@ -94,7 +94,7 @@ test("rolls a write back that a crash has interrupted, in the copy only", async 
   expect(await fingerprint(path)).toEqual(crashed);
 });
 
-test("finds what a crash has left beside the file that a link leads to", async () => {
+test("finds the journal next to the target of a symbolic link", async () => {
   const path = await source();
   const before = await contentsOf(path);
   await kill(await startWriter(path, SPILLING));
@@ -104,7 +104,7 @@ test("finds what a crash has left beside the file that a link leads to", async (
   expect(await contentsOf(linked)).toEqual(before);
 });
 
-test("reads tables without row numbers, and what a module shows that is not there", async () => {
+test("reads tables without rowid, and skips virtual tables of a missing module", async () => {
   const path = await source();
   const before = await contentsOf(path);
   const database = new DatabaseSync(join(path, "memory.db"));
@@ -128,7 +128,7 @@ test("reads tables without row numbers, and what a module shows that is not ther
   opened.close();
 });
 
-test("reads what is only in a write-ahead log", async () => {
+test("reads data that is only in the write-ahead log", async () => {
   const path = await source();
   const before = await contentsOf(path);
   await kill(
@@ -143,10 +143,10 @@ test("reads what is only in a write-ahead log", async () => {
   expect(await fingerprint(path)).toEqual(crashed);
 });
 
-test("does not mind a journal that is done with", async () => {
+test("ignores the journal of a finished transaction", async () => {
   const path = await source();
   const before = await contentsOf(path);
-  // As with journal_mode persist: its head is zero.
+  // In journal_mode persist, SQLite fills the header with zeros.
   await writeFile(
     join(path, "memory.db-journal"),
     Buffer.concat([Buffer.alloc(512), Buffer.from("old pages")]),
@@ -154,23 +154,23 @@ test("does not mind a journal that is done with", async () => {
   expect(await contentsOf(path)).toEqual(before);
 });
 
-describe("refuses a database that a running server writes to", () => {
+describe("rejects a database that a running server writes to", () => {
   test.each([
-    ["at the moment", "begin exclusive"],
-    ["in a transaction that has not ended", "begin; update memories set updated_at = updated_at + 1"],
+    ["with an exclusive lock", "begin exclusive"],
+    ["in an open transaction", "begin; update memories set updated_at = updated_at + 1"],
     ["in a long transaction", SPILLING],
   ])("%s", async (_, statements) => {
     const path = await source();
     await startWriter(path, statements);
     const before = await fingerprint(path);
     await expect(contentsOf(path)).rejects.toThrow(
-      `${path}/memory.db is locked: stop the old server (or whatever else writes to it) and try again`,
+      `${path}/memory.db is locked; stop the old server, or any other program that writes to it, and run the command again`,
     );
     expect(await fingerprint(path)).toEqual(before);
   });
 });
 
-test("refuses a write-ahead log that grows while it is copied", async () => {
+test("rejects a write-ahead log that grows during the copy", async () => {
   const path = await source();
   const database = new DatabaseSync(join(path, "memory.db"));
   database.exec("pragma journal_mode = wal");
@@ -182,7 +182,7 @@ test("refuses a write-ahead log that grows while it is copied", async () => {
     }
   })();
   try {
-    await expect(contentsOf(path)).rejects.toThrow(`${path}/memory.db is locked: stop the old server`);
+    await expect(contentsOf(path)).rejects.toThrow(`${path}/memory.db is locked; stop the old server`);
   } finally {
     writing = false;
     await writes;
@@ -190,7 +190,7 @@ test("refuses a write-ahead log that grows while it is copied", async () => {
   }
 });
 
-test("does not mind a journal of a write that a crash has ended before it reached the database", async () => {
+test("ignores the journal of a write that crashed before it reached the database", async () => {
   const path = await source();
   const before = await contentsOf(path);
   await kill(await startWriter(path, "begin; update memories set updated_at = updated_at + 1"));
@@ -200,14 +200,14 @@ test("does not mind a journal of a write that a crash has ended before it reache
   expect(await fingerprint(path)).toEqual(crashed);
 });
 
-test("reads a database that a server has open and does not write to", async () => {
+test("reads a database that an idle server has open", async () => {
   const path = await source();
   const before = await contentsOf(path);
   await startWriter(path, "select count(*) from memories");
   expect(await contentsOf(path)).toEqual(before);
 });
 
-test("reads a directory that nobody may write to", async () => {
+test("reads a read-only directory", async () => {
   const path = await source();
   const before = await contentsOf(path);
   await chmod(join(path, "memory.db"), 0o400);
@@ -219,7 +219,7 @@ test("reads a directory that nobody may write to", async () => {
   }
 });
 
-describe("refuses in one sentence", () => {
+describe("fails with one sentence", () => {
   const rewrite = (statements: string) => async (path: string) => {
     const database = new DatabaseSync(join(path, "memory.db"));
     database.exec(statements);
@@ -229,17 +229,17 @@ describe("refuses in one sentence", () => {
     [
       "an empty file",
       (path) => truncate(join(path, "memory.db")),
-      /memory\.db is empty: nothing was ever stored/,
+      /memory\.db is empty; the old server never stored anything/,
     ],
     [
-      "what is no SQLite database",
+      "a file that is not a SQLite database",
       (path) => writeFile(join(path, "memory.db"), "hello ".repeat(1_000)),
-      /memory\.db is no SQLite database, or an encrypted one: restore/,
+      /memory\.db is not a SQLite database, or it is encrypted; restore/,
     ],
     [
-      "a cut file",
+      "a truncated file",
       (path) => truncate(join(path, "memory.db"), 5_000),
-      /memory\.db is damaged \(.+\): restore it/,
+      /memory\.db is damaged \(.+\); restore it/,
     ],
     [
       "a damaged page",
@@ -248,19 +248,19 @@ describe("refuses in one sentence", () => {
         bytes.fill(0xff, 4_096, 6_000);
         await writeFile(join(path, "memory.db"), bytes);
       },
-      /memory\.db is damaged \([^*]+\): restore it/,
+      /memory\.db is damaged \([^*]+\); restore it/,
     ],
     [
       "a database without the table",
       rewrite("drop table memories"),
-      /memory\.db has no table memories: it is not/,
+      /memory\.db has no table memories; it is not/,
     ],
     [
-      "a table of other columns",
+      "a table with other columns",
       rewrite(
         "alter table memories rename column content to body; alter table memories drop column created_at",
       ),
-      /memory\.db has no column content, created_at: it is not a database of the old system/,
+      /memory\.db has no column content, created_at; it is not a database of the old server/,
     ],
   ])("%s", async (_, damage, sentence) => {
     const path = await source();
@@ -270,21 +270,23 @@ describe("refuses in one sentence", () => {
     expect(await fingerprint(path)).toEqual(before);
   });
 
-  test("a pipe, which is not waited for", async () => {
+  test("a pipe, without blocking", async () => {
     const path = await source();
     await rm(join(path, "memory.db"));
     await promisify(execFile)("mkfifo", [join(path, "memory.db")]);
-    await expect(contentsOf(path)).rejects.toThrow("memory.db is no file: restore it from a backup");
+    await expect(contentsOf(path)).rejects.toThrow("memory.db is not a file; restore it from a backup");
   });
 
-  test("a directory without a database, and none at all", async () => {
+  test("a directory without a database, and one that does not exist", async () => {
     await expect(copyDatabase(directory.path, directory.path)).rejects.toThrow(
-      `there is no memory.db in ${directory.path}: give the directory that MCP_DATA_DIR named`,
+      `${directory.path} does not contain memory.db; pass the directory that MCP_DATA_DIR named`,
     );
-    await expect(copyDatabase("/nowhere", directory.path)).rejects.toThrow("there is no directory /nowhere");
+    await expect(copyDatabase("/nowhere", directory.path)).rejects.toThrow(
+      "the directory /nowhere does not exist",
+    );
     const path = await source();
     await expect(copyDatabase(join(path, "memory.db"), directory.path)).rejects.toThrow(
-      "memory.db is no directory: give the one that has memory.db in it",
+      "memory.db is not a directory; pass the directory that contains memory.db",
     );
   });
 });

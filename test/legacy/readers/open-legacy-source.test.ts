@@ -13,7 +13,7 @@ const never = new AbortController().signal;
 
 const makePipe = (path: string) => promisify(execFile)("mkfifo", [path]);
 
-/** What the truth says, in our words. */
+/** Converts the known facts about a fixture to findings. */
 function expected({ summary, memories }: Truth, problem: boolean) {
   const { vector_state: states } = summary;
   return {
@@ -36,7 +36,7 @@ function expected({ summary, memories }: Truth, problem: boolean) {
   };
 }
 
-describe("a directory is found to be as the truth says", () => {
+describe("the findings match the known facts of a fixture", () => {
   test.each(FIXTURES)("%s", async (fixture) => {
     const source = await openLegacySource(join(fixturesDirectory, fixture), never);
     try {
@@ -49,10 +49,10 @@ describe("a directory is found to be as the truth says", () => {
       expect(findings.problem).toEqual(
         {
           "truncated-files": expect.stringMatching(
-            /^faiss_index\.bin is cut.*; faiss_metadata\.json ends too early$/,
+            /^faiss_index\.bin is truncated.*; faiss_metadata\.json ends prematurely$/,
           ),
           "corrupt-json-restarted":
-            "faiss_index.bin has 13 rows for 5 chunks: a crash between its files has shifted them",
+            "faiss_index.bin has 13 rows for 5 chunks; a crash between the writes of the two files shifted them",
         }[fixture as string],
       );
       const state: Record<string, string> = {
@@ -76,7 +76,7 @@ describe("a directory is found to be as the truth says", () => {
   });
 });
 
-describe("damage that no fixture has", () => {
+describe("damage that no fixture contains", () => {
   let directory: Awaited<ReturnType<typeof temporaryDirectory>>;
 
   beforeAll(async () => {
@@ -111,7 +111,7 @@ describe("damage that no fixture has", () => {
   const rewrite = (path: string, change: (text: string) => string) =>
     readFile(path, "utf8").then((text) => writeFile(path, change(text)));
 
-  test("none, to begin with", async () => {
+  test("no damage", async () => {
     expect(await findingsOf(CHUNKS)).toEqual({
       problem: undefined,
       states: { ok: 3 },
@@ -120,36 +120,37 @@ describe("damage that no fixture has", () => {
     });
   });
 
-  test("a crash between the two files has shifted all rows", async () => {
+  test("a crash between the writes of the two files shifted all rows", async () => {
     const found = await findingsOf(CHUNKS, (path) =>
       writeFile(indexPath(path), indexOf([[1], [1], [1], [1]])),
     );
     expect(found).toMatchObject({
-      problem: "faiss_index.bin has 4 rows for 3 chunks: a crash between its files has shifted them",
+      problem:
+        "faiss_index.bin has 4 rows for 3 chunks; a crash between the writes of the two files shifted them",
       states: { unreliable: 3 },
     });
   });
 
-  test("the last of two servers has won, and the memories of the other have no chunks", async () => {
+  test("the last of two servers won, and the memories of the other have no chunks", async () => {
     const found = await findingsOf(CHUNKS.slice(0, 1));
     expect(found).toMatchObject({ problem: undefined, states: { ok: 1, missing: 2 } });
   });
 
-  test("vectors have what is no number, or is infinite", async () => {
+  test("vectors contain NaN or infinity", async () => {
     const found = await findingsOf(CHUNKS, (path) =>
       writeFile(indexPath(path), indexOf([[1], [1, Number.NaN], [Number.NEGATIVE_INFINITY]])),
     );
     expect(found).toMatchObject({ problem: undefined, states: { ok: 1, zero: 2 } });
   });
 
-  test("a store that failed half has left a chunk out of the map", async () => {
+  test("a partly failed store left a chunk out of the map", async () => {
     const found = await findingsOf(CHUNKS, (path) =>
       rewrite(metadataOf(path), (text) => text.replace('"b":[1],', "")),
     );
     expect(found).toMatchObject({ states: { ok: 3 }, notMapped: 1 });
   });
 
-  test("NaN and half of a surrogate pair stand in the copies of metadata", async () => {
+  test("the copies of metadata contain NaN and an unpaired surrogate", async () => {
     const found = await findingsOf(CHUNKS, (path) =>
       rewrite(metadataOf(path), (text) =>
         text.replaceAll('"metadata":{', '"metadata":{"importance": NaN, "k\\ud83d": -Infinity, '),
@@ -158,7 +159,7 @@ describe("damage that no fixture has", () => {
     expect(found).toMatchObject({ problem: undefined, states: { ok: 3 } });
   });
 
-  test("tombstones and orphans are saved from a file that is cut", async () => {
+  test("tombstones and orphans are recovered from a truncated file", async () => {
     const chunks = [
       { text_id: null, content: "a former text", created_at: FIRST_TIME },
       { text_id: "gone", content: "of a memory that is gone" },
@@ -168,13 +169,13 @@ describe("damage that no fixture has", () => {
       rewrite(metadataOf(path), (text) => text.slice(0, -250)),
     );
     expect(found).toMatchObject({
-      problem: "faiss_metadata.json ends too early",
+      problem: "faiss_metadata.json ends prematurely",
       states: { missing: 3 },
       quarantine: { tombstone: 1, "orphan-chunk": 1 },
     });
   });
 
-  test("a chunk with a former text is saved where there is no index", async () => {
+  test("a chunk with an earlier text is recovered without an index", async () => {
     const stale = { text_id: "a", content: "a former text", updated_at: FIRST_TIME - 1 };
     const found = await findingsOf([stale, ...CHUNKS.slice(1)], (path) => rm(indexPath(path)));
     expect(found).toMatchObject({
@@ -184,7 +185,7 @@ describe("damage that no fixture has", () => {
     });
   });
 
-  test("what follows damage in the chunks is saved as it is", async () => {
+  test("bytes after the damage in the chunks are kept unchanged", async () => {
     const chunks = [
       ...CHUNKS,
       { text_id: null, content: "a former text" },
@@ -214,12 +215,12 @@ describe("damage that no fixture has", () => {
     [
       "the chunks are empty",
       (path) => writeFile(metadataOf(path), ""),
-      /^faiss_metadata\.json ends too early$/,
+      /^faiss_metadata\.json ends prematurely$/,
     ],
     [
-      "the chunks are no JSON",
+      "the chunks are not JSON",
       (path) => writeFile(metadataOf(path), "garbage"),
-      /^faiss_metadata\.json does not begin with an object/,
+      /^faiss_metadata\.json does not start with a JSON object/,
     ],
     [
       "the chunks are a directory",
@@ -229,19 +230,19 @@ describe("damage that no fixture has", () => {
     [
       "the chunks are a pipe",
       (path) => rm(metadataOf(path)).then(() => makePipe(metadataOf(path))),
-      /^faiss_metadata\.json cannot be read \(it is no file\)$/,
+      /^faiss_metadata\.json cannot be read \(it is not a file\)$/,
     ],
     [
       "the index is a directory",
       (path) => rm(indexPath(path)).then(() => mkdir(indexPath(path))),
-      /^faiss_index\.bin cannot be read \(it is no file\)$/,
+      /^faiss_index\.bin cannot be read \(it is not a file\)$/,
     ],
     [
       "the index is a pipe",
       (path) => rm(indexPath(path)).then(() => makePipe(indexPath(path))),
-      /^faiss_index\.bin cannot be read \(it is no file\)$/,
+      /^faiss_index\.bin cannot be read \(it is not a file\)$/,
     ],
-    ["the index is empty", (path) => writeFile(indexPath(path), ""), /^faiss_index\.bin is cut/],
+    ["the index is empty", (path) => writeFile(indexPath(path), ""), /^faiss_index\.bin is truncated/],
   ])("%s", async (_, damage, problem) => {
     expect(await findingsOf(CHUNKS, damage)).toMatchObject({
       problem: expect.stringMatching(problem),
@@ -266,7 +267,7 @@ describe("an export", () => {
     return await openLegacySource(path, never);
   }
 
-  test("what has no place goes to the quarantine", async () => {
+  test("unknown keys and entries go to the quarantine", async () => {
     const entry = { ...ENTRY, domain: "kitchen" };
     const source = await open({
       version: 1,
@@ -288,24 +289,28 @@ describe("an export", () => {
   });
 
   test.each<[string, unknown, string]>([
-    ["without memories", { version: 1, notes: [ENTRY] }, "has no memories: it is no export"],
+    ["without memories", { version: 1, notes: [ENTRY] }, "has no memories; it is not an export"],
     [
       "memories by name",
       { version: 1, memories: { a: ENTRY } },
-      "has memories that are no list: it is no export",
+      "has memories that are not a list; it is not an export",
     ],
     [
       "memories that are null",
       { version: 1, memories: null },
-      "has memories that are no list: it is no export",
+      "has memories that are not a list; it is not an export",
     ],
     [
       "a memory that is text",
       { version: 1, memories: ["text"] },
-      "has an entry of memories that is no object",
+      "has an entry of memories that is not an object",
     ],
-    ["another version", { version: 2, memories: [] }, "is of version 2: only exports of version 1"],
-  ])("%s is refused", async (_, value, sentence) => {
+    [
+      "another version",
+      { version: 2, memories: [] },
+      "has version 2; only exports of the fork with version 1",
+    ],
+  ])("rejects %s", async (_, value, sentence) => {
     await expect(open(value)).rejects.toThrow(sentence);
   });
 });

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { parsePythonJson, pythonFloat, pythonJson } from "../../../src/legacy/readers/python-json.ts";
 import { FIXTURES, readTruth } from "../fixtures.ts";
 
-describe("what JSON and PostgreSQL do not hold is replaced, and named", () => {
+describe("replaces and names what JSON and PostgreSQL cannot store", () => {
   test.each<{ source: string; value: unknown; changes: string[] }>([
     { source: '{"a": [1, 2.5, true, null, "x"]}', value: { a: [1, 2.5, true, null, "x"] }, changes: [] },
     { source: " [ ] ", value: [], changes: [] },
@@ -26,7 +26,7 @@ describe("what JSON and PostgreSQL do not hold is replaced, and named", () => {
   });
 });
 
-test("keeps a key __proto__ as one of the object's own", () => {
+test("keeps __proto__ as an own key", () => {
   const { value } = parsePythonJson('{"__proto__": {"polluted": 1}}', 16);
   expect(JSON.stringify(value)).toBe('{"__proto__":{"polluted":1}}');
   expect(Object.getPrototypeOf(value)).toBe(Object.prototype);
@@ -45,11 +45,11 @@ test.each([
   "01",
   "{} {}",
   "[".repeat(100_000),
-])("refuses %j", (source) => {
+])("rejects %j", (source) => {
   expect(() => parsePythonJson(source, 16)).toThrow(SyntaxError);
 });
 
-/** What `repr` of Python 3.12 says. */
+/** The results of `repr` in Python 3.12. */
 test.each([
   [0, "0.0"],
   [-0, "-0.0"],
@@ -68,13 +68,13 @@ test.each([
   expect(pythonFloat(value)).toBe(text);
 });
 
-test("writes every metadata text of the fixtures as it was", async () => {
+test("reproduces every metadata text of the fixtures", async () => {
   let texts = 0;
   for (const fixture of FIXTURES) {
     for (const { metadata_text } of (await readTruth(fixture)).memories) {
       const { text, value } = parsePythonJson(metadata_text, 16);
       expect(text).toBe(metadata_text);
-      // Whole numbers of library callers become floats.
+      // Integers from direct callers of the library become floats.
       if (!/: \d+[,}\]]/.test(metadata_text)) expect(pythonJson(value)).toBe(metadata_text);
       texts++;
     }

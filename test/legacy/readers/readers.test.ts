@@ -28,7 +28,7 @@ async function membersOf(path: string): Promise<Member[]> {
 }
 
 describe.each(FIXTURES)("%s", (fixture) => {
-  test("has the memories of the truth, byte for byte", async () => {
+  test("has the known memories, byte for byte", async () => {
     const source = await copyFixture(fixture, directory.path);
     const scratch = await temporaryDirectory();
     const database = openLegacyDatabase(await copyDatabase(source, scratch.path), source);
@@ -61,7 +61,7 @@ describe.each(FIXTURES)("%s", (fixture) => {
     }
   });
 
-  test("is cut into as many chunks as the old system cut it", async () => {
+  test("has as many chunks as the old server created", async () => {
     const scratch = await temporaryDirectory();
     const database = openLegacyDatabase(
       await copyDatabase(join(fixturesDirectory, fixture), scratch.path),
@@ -82,7 +82,7 @@ describe.each(FIXTURES)("%s", (fixture) => {
     }
   });
 
-  test("has the vectors of the truth, bit for bit", async () => {
+  test("has the known vectors, bit for bit", async () => {
     const { summary, faiss_rows } = await readTruth(fixture);
     const opened = await openFaissIndex(join(fixturesDirectory, fixture, "faiss_index.bin"));
     if (opened.kind !== "index") {
@@ -104,14 +104,14 @@ describe.each(FIXTURES)("%s", (fixture) => {
     }
   });
 
-  test("has the chunks of the truth", async () => {
+  test("has the known chunks", async () => {
     const { summary } = await readTruth(fixture);
     if (fixture === "no-vectors") return;
     const members = await membersOf(join(fixturesDirectory, fixture, "faiss_metadata.json"));
     const chunks = members.filter((member) => member.kind === "element" && member.key === "chunks");
     const end = members.at(-1);
     if (fixture === "truncated-files") {
-      expect(end).toEqual({ kind: "end", problem: "ends too early", unreadFrom: 1832 });
+      expect(end).toEqual({ kind: "end", problem: "ends prematurely", unreadFrom: 1832 });
       expect(chunks).toHaveLength(5);
       return;
     }
@@ -123,7 +123,7 @@ describe.each(FIXTURES)("%s", (fixture) => {
   });
 });
 
-describe("a JSON file is read as far as it is sound", () => {
+describe("reads a JSON file up to the first damage", () => {
   const element = (key: string, json: string, name?: string) => ({ kind: "element", key, name, json });
   test.each<{ text: string; members: unknown[]; problem?: string; unreadFrom?: number }>([
     {
@@ -140,25 +140,25 @@ describe("a JSON file is read as far as it is sound", () => {
     { text: '\ufeff{ "a" : [ ] }\n', members: [] },
     { text: '{"a":[NaN,-1e5]}', members: [element("a", "NaN"), element("a", "-1e5")] },
     { text: '{"a":["é"]}', members: [element("a", '"é"')] },
-    { text: "", members: [], problem: "ends too early", unreadFrom: 0 },
-    { text: "[1]", members: [], problem: "does not begin with an object of JSON", unreadFrom: 0 },
-    { text: '{"a":[1,2', members: [element("a", "1")], problem: "ends too early", unreadFrom: 7 },
-    { text: '{"a":[1,"b', members: [element("a", "1")], problem: "ends too early", unreadFrom: 7 },
+    { text: "", members: [], problem: "ends prematurely", unreadFrom: 0 },
+    { text: "[1]", members: [], problem: "does not start with a JSON object", unreadFrom: 0 },
+    { text: '{"a":[1,2', members: [element("a", "1")], problem: "ends prematurely", unreadFrom: 7 },
+    { text: '{"a":[1,"b', members: [element("a", "1")], problem: "ends prematurely", unreadFrom: 7 },
     {
       text: '{"a":[1 2]}',
       members: [element("a", "1")],
-      problem: "is no JSON from byte 9 on",
+      problem: "is not JSON from byte 9 on",
       unreadFrom: 8,
     },
-    { text: '{"a":[1]}x', members: [element("a", "1")], problem: "goes on after its end", unreadFrom: 9 },
-    { text: "{a:1}", members: [], problem: "is no JSON from byte 2 on", unreadFrom: 0 },
+    { text: '{"a":[1]}x', members: [element("a", "1")], problem: "has data after its end", unreadFrom: 9 },
+    { text: "{a:1}", members: [], problem: "is not JSON from byte 2 on", unreadFrom: 0 },
   ])("$text", async ({ text, members, ...end }) => {
     const path = join(directory.path, "members.json");
     await writeFile(path, text);
     expect(await membersOf(path)).toEqual([...members, { kind: "end", ...end }]);
   });
 
-  test("also where elements reach over several reads", async () => {
+  test("reads elements that span several blocks", async () => {
     const path = join(directory.path, "long.json");
     const elements = Array.from({ length: 50 }, (_, n) => ({ n, text: `\\"é`.repeat(n * 1_000) }));
     await writeFile(path, JSON.stringify({ chunks: elements }));
@@ -169,7 +169,7 @@ describe("a JSON file is read as far as it is sound", () => {
   });
 });
 
-describe("an index that cannot be used says why", () => {
+describe("reports why an index cannot be used", () => {
   const good = () => copyFixture("orphan-chunks-deleted-rows", directory.path);
   const change = async (path: string, at: number, bytes: readonly number[]) => {
     const { open } = await import("node:fs/promises");
@@ -177,15 +177,19 @@ describe("an index that cannot be used says why", () => {
     await file.write(Uint8Array.from(bytes), 0, bytes.length, at);
   };
   test.each<[string, (path: string) => Promise<unknown>, RegExp]>([
-    ["cut in its head", (path) => truncate(path, 20), /^is cut: it has 20 bytes, its head alone takes 45$/],
     [
-      "cut in its rows",
-      (path) => truncate(path, 36_000),
-      /^is cut or damaged: it has 36000 bytes, should have 36909$/,
+      "truncated in its header",
+      (path) => truncate(path, 20),
+      /^is truncated: it has 20 bytes, but its header takes 45$/,
     ],
-    ["of another type", (path) => change(path, 0, [...Buffer.from("IwFl")]), /^is of the type "IwFl"/],
-    ["of another metric", (path) => change(path, 33, [0]), /^compares by metric 0/],
-    ["that contradicts itself", (path) => change(path, 4, [1]), /^contradicts itself/],
+    [
+      "truncated in its rows",
+      (path) => truncate(path, 36_000),
+      /^is truncated or damaged: it has 36000 bytes instead of 36909$/,
+    ],
+    ["of another type", (path) => change(path, 0, [...Buffer.from("IwFl")]), /^has the type "IwFl"/],
+    ["of another metric", (path) => change(path, 33, [0]), /^uses metric 0/],
+    ["that is inconsistent", (path) => change(path, 4, [1]), /^is inconsistent/],
   ])("%s", async (_, damage, reason) => {
     const path = join(await good(), "faiss_index.bin");
     await damage(path);
