@@ -1,91 +1,93 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import type { DescService } from "@bufbuild/protobuf";
 import type { Embedder } from "../memory/model/embedder.ts";
 import type { Health } from "../rpc/services/health.ts";
 import type { ReadinessReport } from "../server/probe-handler.ts";
 import type { Database } from "../storage/database/database.ts";
+import { startBackgroundLoop } from "../util/background-loop.ts";
 import type { Logger } from "../util/logger.ts";
 
-/** How often the database and the embedder are looked at. */
+/** Pause between checks of the database and the embedder. */
 const CHECK_MS = 2_000;
 const PING_TIMEOUT_MS = 2_000;
 
-/** What the database can do, as far as can be seen from outside. */
-type Look = { readonly kind: "well" | "read-only" } | { readonly kind: "away"; readonly failure: Error };
+/** The state of the database as seen by a ping. */
+type DatabaseState =
+  | { readonly kind: "healthy" | "read-only" }
+  | { readonly kind: "unavailable"; readonly failure: Error };
 
-const detailOf: Readonly<Record<Look["kind"], string>> = {
-  well: "answers",
-  "read-only": "the database answers and takes no changes",
-  away: "the database does not answer",
+const DETAILS: Readonly<Record<DatabaseState["kind"], string>> = {
+  healthy: "answers",
+  "read-only": "the database answers but accepts no changes",
+  unavailable: "the database does not answer",
 };
 
-/** Keeps grpc.health.v1 true: the server and its services follow the database, `embedder` follows Ollama. */
-export function watchHealth(dependencies: {
+export interface HealthMonitor {
+  /**
+   * Returns the answer to `/readyz`, for which it pings the database. A read-only database still answers searches, and without
+   * the embedder full-text search works, so the server is ready in both cases. The report includes both.
+   */
+  readiness(): Promise<ReadinessReport>;
+  close(): Promise<void>;
+}
+
+/** Keeps grpc.health.v1 up to date: the server and its services follow the database, `embedder` follows the embedder. */
+export function startHealthMonitor(dependencies: {
   readonly database: Pick<Database, "ping">;
   readonly embedder: Embedder;
   readonly health: Health;
   readonly services: readonly DescService[];
   readonly logger: Logger;
-}) {
+}): HealthMonitor {
   const { database, embedder, health, logger } = dependencies;
-  const following = ["", ...dependencies.services.map((service) => service.typeName)];
-  const stop = new AbortController();
-  let before: Look | undefined;
-  /** Anybody may ask, and as often as they like: the database is asked once for all that ask meanwhile. */
-  let looking: Promise<Look> | undefined;
-  const done = run();
+  const followers = ["", ...dependencies.services.map((service) => service.typeName)];
+  let before: DatabaseState["kind"] = "healthy";
+  /** Concurrent readiness requests share one ping, since any client may send many. */
+  let pinging: Promise<DatabaseState> | undefined;
 
-  async function run() {
-    while (!stop.signal.aborted) {
-      const now = await look();
-      for (const service of following) health.set(service, now.kind === "away" ? "not_serving" : "serving");
+  const loop = startBackgroundLoop({
+    async run() {
+      const state = await ping();
+      const status = state.kind === "unavailable" ? "not_serving" : "serving";
+      for (const service of followers) health.set(service, status);
       health.set("embedder", embedder.status().available ? "serving" : "not_serving");
-      tell(now);
-      before = now;
-      await sleep(CHECK_MS, undefined, { signal: stop.signal }).catch(() => {});
-    }
+      if (state.kind !== before) logChange(state);
+      before = state.kind;
+    },
+    onError: (error) => logger.error({ err: error }, "the health check failed unexpectedly"),
+    pauseMs: () => CHECK_MS,
+  });
+
+  function logChange(state: DatabaseState): void {
+    if (state.kind === "healthy") logger.info({}, "the database answers and accepts changes again");
+    else if (state.kind === "unavailable") logger.error({ err: state.failure }, DETAILS[state.kind]);
+    else logger.error({}, DETAILS[state.kind]);
   }
 
-  function tell(now: Look): void {
-    if (now.kind === (before?.kind ?? "well")) return;
-    if (now.kind === "well") logger.info({}, "the database answers again and takes changes");
-    else if (now.kind === "away") logger.error({ err: now.failure }, detailOf[now.kind]);
-    else logger.error({}, detailOf[now.kind]);
-  }
-
-  async function look(): Promise<Look> {
+  async function ping(): Promise<DatabaseState> {
     try {
       const { writable } = await database.ping(PING_TIMEOUT_MS);
-      return { kind: writable ? "well" : "read-only" };
+      return { kind: writable ? "healthy" : "read-only" };
     } catch (error) {
       const cause = error instanceof Error ? (error.cause ?? error) : error;
-      return { kind: "away", failure: cause instanceof Error ? cause : new Error(String(cause)) };
+      return { kind: "unavailable", failure: cause instanceof Error ? cause : new Error(String(cause)) };
     }
   }
 
   return {
-    /**
-     * For `/readyz`: asks the database now. Ready is who can answer something: a database that takes no changes still
-     * answers searches, and without the embedder they find by words. Both are told.
-     */
-    async readiness(): Promise<ReadinessReport> {
-      looking ??= look().finally(() => {
-        looking = undefined;
+    async readiness() {
+      pinging ??= ping().finally(() => {
+        pinging = undefined;
       });
-      const { kind } = await looking;
+      const { kind } = await pinging;
       const { available, reason } = embedder.status();
       return {
-        ready: kind !== "away",
+        ready: kind !== "unavailable",
         checks: {
-          database: { ok: kind === "well", detail: detailOf[kind] },
+          database: { ok: kind === "healthy", detail: DETAILS[kind] },
           embedder: { ok: available, detail: reason },
         },
       };
     },
-
-    async close(): Promise<void> {
-      stop.abort();
-      await done;
-    },
+    close: () => loop.close(),
   };
 }

@@ -14,7 +14,7 @@ import { type Cleanup, createCleanup } from "../util/cleanup.ts";
 import type { Logger } from "../util/logger.ts";
 import { isLoopbackHost } from "../util/loopback.ts";
 import type { Config } from "./config.ts";
-import { watchHealth } from "./health-monitor.ts";
+import { startHealthMonitor } from "./health-monitor.ts";
 import { openServices } from "./open-services.ts";
 
 /** A running server. */
@@ -55,7 +55,7 @@ async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<s
   const { descriptors, database, embedder, metrics, tracer } = services;
 
   const health = createHealth({ services: ["", ...descriptors.map(({ typeName }) => typeName), "embedder"] });
-  const watch = watchHealth({ database, embedder, health, services: descriptors, logger });
+  const watch = startHealthMonitor({ database, embedder, health, services: descriptors, logger });
   cleanup.defer(() => watch.close());
   const reflection = settings.MEMORY_REFLECTION
     ? createReflection([...descriptors, HealthService])

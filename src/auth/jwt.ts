@@ -8,6 +8,7 @@ import {
   type JWTVerifyGetKey,
   jwtVerify,
 } from "jose";
+import { LRUCache } from "lru-cache";
 import { ServiceError } from "../memory/model/errors.ts";
 import type { Logger } from "../util/logger.ts";
 import { startOf } from "../util/truncate-text.ts";
@@ -69,7 +70,7 @@ export function createJwtVerifier(options: {
   readonly now?: () => number;
 }): JwtVerifier {
   const { issuer, audience, findKey, now = Date.now } = options;
-  const remembered = new Map<string, { readonly caller: Caller; readonly until: number }>();
+  const verified = new LRUCache<string, Caller>({ max: MAX_REMEMBERED, ttlResolution: 0, perf: { now } });
 
   async function check(token: string, digest: string): Promise<Caller> {
     const payload = await payloadOf(token);
@@ -80,10 +81,9 @@ export function createJwtVerifier(options: {
       name: `jwt:${startOf(sub, MAX_SUBJECT_LENGTH)}`,
       ...grantsFrom(scopesOf(payload)),
     };
-    const until = Math.min(exp * 1_000, now() + REMEMBERED_MS);
-    const [oldest] = remembered.keys();
-    if (remembered.size >= MAX_REMEMBERED && oldest !== undefined) remembered.delete(oldest);
-    remembered.set(digest, { caller, until });
+    // Within the clock tolerance an expired token is valid, and is not cached.
+    const ttl = Math.floor(Math.min(exp * 1_000 - now(), REMEMBERED_MS));
+    if (ttl > 0) verified.set(digest, caller, { ttl });
     return caller;
   }
 
@@ -132,11 +132,7 @@ export function createJwtVerifier(options: {
     verify(token) {
       if (token.length > MAX_TOKEN_LENGTH) throw unauthenticated("the token is not valid", undefined);
       const digest = createHash("sha256").update(token).digest("base64");
-      const known = remembered.get(digest);
-      if (known === undefined) return check(token, digest);
-      if (known.until > now()) return known.caller;
-      remembered.delete(digest);
-      return check(token, digest);
+      return verified.get(digest) ?? check(token, digest);
     },
   };
 }

@@ -1,3 +1,4 @@
+import { LRUCache } from "lru-cache";
 import type { EmbeddingSpace } from "../memory/model/embedder.ts";
 
 /** Caches the embeddings of recent queries. */
@@ -13,37 +14,26 @@ export interface QueryCache {
 const MAX_CACHED_TEXT_LENGTH = 2_000;
 
 /**
- * The least recently used entry makes way. 1,000 entries of 768 dimensions are 3 MB.
+ * Creates a cache that evicts the least recently used entries. 1,000 entries of 768 dimensions take 3 MB.
  *
- * @param maxEntries 0 switches the cache off.
+ * @param maxEntries 0 disables the cache.
  */
 export function createQueryCache(maxEntries = 1_000): QueryCache {
-  const entries = new Map<string, Float32Array>();
+  const entries = new LRUCache<string, Float32Array>({ max: Math.max(1, maxEntries) });
   return {
     get size() {
       return entries.size;
     },
     get(space, text) {
-      const key = keyOf(space, text);
-      const found = entries.get(key);
-      if (found === undefined) return undefined;
-      entries.delete(key);
-      entries.set(key, found);
-      // A copy: whoever gets it may change it or hand its buffer to another thread.
-      return found.slice();
+      // Callers get copies, because they may modify an embedding or transfer its buffer to another thread.
+      return entries.get(keyOf(space, text))?.slice();
     },
     clear() {
       entries.clear();
     },
     set(space, text, embedding) {
       if (maxEntries <= 0 || text.length > MAX_CACHED_TEXT_LENGTH) return;
-      const key = keyOf(space, text);
-      entries.delete(key);
-      entries.set(key, embedding.slice());
-      for (const oldest of entries.keys()) {
-        if (entries.size <= maxEntries) break;
-        entries.delete(oldest);
-      }
+      entries.set(keyOf(space, text), embedding.slice());
     },
   };
 }

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { watchHealth } from "../../src/app/health-monitor.ts";
+import { startHealthMonitor } from "../../src/app/health-monitor.ts";
 import type { ServiceState } from "../../src/rpc/services/health.ts";
 import type { DatabaseState } from "../../src/storage/database/database.ts";
 import { databaseUnavailable } from "../../src/storage/database/errors.ts";
@@ -17,7 +17,7 @@ async function watch(ping: () => Promise<DatabaseState>) {
   const embedder = createScriptedEmbedder();
   embedder.leave();
   const log = (_fields: unknown, message?: string) => void logged.push(message ?? "");
-  const health = watchHealth({
+  const health = startHealthMonitor({
     database: { ping },
     embedder,
     services: [],
@@ -39,7 +39,7 @@ async function watch(ping: () => Promise<DatabaseState>) {
 
 test.each([
   ["answers", well, "serving", true, true, []],
-  ["takes no changes", readOnly, "serving", true, false, ["the database answers and takes no changes"]],
+  ["takes no changes", readOnly, "serving", true, false, ["the database answers but accepts no changes"]],
   ["is away", away, "not_serving", false, false, ["the database does not answer"]],
 ] as const)(
   "of a database that %s health tells what callers can expect",
@@ -56,7 +56,7 @@ test.each([
 test("many who ask at once whether it is ready ask the database once", async () => {
   let asked = 0;
   const ping = Promise.withResolvers<DatabaseState>();
-  const health = watchHealth({
+  const health = startHealthMonitor({
     database: {
       ping() {
         asked++;

@@ -29,8 +29,8 @@ describe.each(serverEngines())("on $name", ({ create }) => {
     await ollama.down();
     await using data = await create();
     await using server = await startServerProcess({ env: { ...data.env, OLLAMA_API_URL: ollama.url } });
-    using health = watchHealth(server.url);
-    using embedder = watchHealth(server.url, "embedder");
+    using health = startHealthMonitor(server.url);
+    using embedder = startHealthMonitor(server.url, "embedder");
     await health.becomes(ServingStatus.SERVING);
     await embedder.becomes(ServingStatus.NOT_SERVING);
     const readiness = () => fetch(`${server.url}/readyz`).then((response) => response.json());
@@ -54,7 +54,7 @@ describe.each(postgresServers())("on $name", () => {
     await using server = await startServerProcess({
       env: { DATABASE_URL: postgres.url, OLLAMA_API_URL: ollama.url },
     });
-    using health = watchHealth(server.url);
+    using health = startHealthMonitor(server.url);
     await health.becomes(ServingStatus.SERVING);
     const load = startLoad(server.url);
     await load.acknowledges(200);
@@ -172,7 +172,7 @@ async function whenAccepting(url: string): Promise<number> {
   }
 }
 
-function watchHealth(baseUrl: string, service = "") {
+function startHealthMonitor(baseUrl: string, service = "") {
   const leave = new AbortController();
   const statuses: AsyncIterator<{ readonly status: ServingStatus }> = createClient(
     Health,

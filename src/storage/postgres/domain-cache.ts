@@ -1,3 +1,4 @@
+import { LRUCache } from "lru-cache";
 import { type DomainRecord, StaleDomainError } from "../../memory/model/domain.ts";
 import { domainNotFound } from "../../memory/model/errors.ts";
 import { type Database, DatabaseError } from "../database/database.ts";
@@ -5,7 +6,8 @@ import { SQLSTATE } from "../database/errors.ts";
 import { selectDomain } from "./domains/domain-catalogue.ts";
 
 /** How long a cached domain is used. Another server may change its embedding version in the meantime. */
-const DOMAIN_CACHE_MS = 5_000;
+const CACHE_TTL_MS = 5_000;
+const MAX_CACHED_DOMAINS = 10_000;
 
 /** The domains that this server has read recently. The ports of one database share it. */
 export interface DomainCache {
@@ -29,10 +31,10 @@ export interface DomainCache {
 }
 
 export function createDomainCache(database: Database): DomainCache {
-  const cache = new Map<string, { readonly record: DomainRecord; readonly until: number }>();
+  const cache = new LRUCache<string, DomainRecord>({ max: MAX_CACHED_DOMAINS, ttl: CACHE_TTL_MS });
 
   function remember(record: DomainRecord): DomainRecord {
-    cache.set(record.name, { record, until: performance.now() + DOMAIN_CACHE_MS });
+    cache.set(record.name, record);
     return record;
   }
 
@@ -51,9 +53,7 @@ export function createDomainCache(database: Database): DomainCache {
     },
 
     async find(name, signal) {
-      const cached = cache.get(name);
-      if (cached !== undefined && cached.until > performance.now()) return cached.record;
-      return await read(name, signal);
+      return cache.get(name) ?? (await read(name, signal));
     },
 
     async reload(name) {

@@ -1,18 +1,19 @@
+import { LRUCache } from "lru-cache";
 import type { Queryable, QueryOptions } from "../../database/database.ts";
 import { domainTables } from "./domain-tables.ts";
 
-/** Estimated number of rows in the tables of a domain. */
+/** Approximate number of rows in the tables of a domain. */
 export interface DomainSize {
   readonly memories: number;
   readonly chunks: number;
 }
 
-/** Rows per page of a table that was never analysed, as for embeddings of 768 dimensions. */
-const DEFAULT_DENSITY = 2;
+/** Rows per page of a table without statistics: the value for vectors with 768 dimensions. */
+const UNKNOWN_DENSITY = 2;
 
 /**
- * Estimates the size like the planner: the density when the table was last analysed times its current size. Counting
- * would take as long as a search.
+ * Estimates the size as the planner does: the density at the last analysis times the present size. Counting would cost as much
+ * as a search.
  */
 async function estimateSize(
   database: Queryable,
@@ -22,7 +23,7 @@ async function estimateSize(
   const { memories, chunks } = domainTables(domain);
   const rowsOf = (table: string) => `(
       select pg_relation_size(oid) / current_setting('block_size')::integer
-        * case when relpages > 0 and reltuples >= 0 then reltuples / relpages else ${DEFAULT_DENSITY} end
+        * case when relpages > 0 and reltuples >= 0 then reltuples / relpages else ${UNKNOWN_DENSITY} end
       from pg_class where oid = ${table}::regclass
     )::float8`;
   const [size] = await database.query<{ memories: number; chunks: number }>(
@@ -36,19 +37,20 @@ async function estimateSize(
   return size ?? { memories: 0, chunks: 0 };
 }
 
-/** How long an estimate is cached. A domain does not grow tenfold in this time. */
-const CACHE_MS = 10_000;
+/** How long an estimate is used. A domain does not grow tenfold in this time. */
+const CACHE_TTL_MS = 10_000;
+const MAX_CACHED_DOMAINS = 10_000;
 
-/** Creates a function that estimates the size of a domain, and caches estimates for a few seconds. */
+/** Creates a function that estimates the size of a domain, at most every few seconds. */
 export function createDomainSizes(
   database: Queryable,
 ): (domain: string, options?: QueryOptions) => Promise<DomainSize> {
-  const cache = new Map<string, { readonly size: DomainSize; readonly until: number }>();
+  const cache = new LRUCache<string, DomainSize>({ max: MAX_CACHED_DOMAINS, ttl: CACHE_TTL_MS });
   return async (domain, options) => {
     const cached = cache.get(domain);
-    if (cached !== undefined && cached.until > performance.now()) return cached.size;
+    if (cached !== undefined) return cached;
     const size = await estimateSize(database, domain, options);
-    cache.set(domain, { size, until: performance.now() + CACHE_MS });
+    cache.set(domain, size);
     return size;
   };
 }

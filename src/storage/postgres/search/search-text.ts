@@ -1,3 +1,4 @@
+import { LRUCache } from "lru-cache";
 import type { TextAnswer, TextQuery, TextRanker } from "../../../memory/model/search-index.ts";
 import { type Database, DatabaseError, type Queryable, type QueryOptions } from "../../database/database.ts";
 import { SQLSTATE } from "../../database/errors.ts";
@@ -17,17 +18,18 @@ const RANKERS = {
 } as const satisfies Record<TextRanker, RankByText>;
 
 /** How long the server remembers whether a domain has a BM25 index. */
-const RANKER_CACHE_MS = 5_000;
+const CACHE_TTL_MS = 5_000;
+const MAX_CACHED_DOMAINS = 10_000;
 
 /** Creates full-text search, which uses the BM25 index of the domain if it exists, and BM25 in SQL otherwise. */
 export function createTextSearch(database: Database): TextSearch {
-  const cache = new Map<string, { readonly ranker: TextRanker; readonly until: number }>();
+  const cache = new LRUCache<string, TextRanker>({ max: MAX_CACHED_DOMAINS, ttl: CACHE_TTL_MS });
 
   async function rankerOf(domain: string, options?: QueryOptions): Promise<TextRanker> {
     const cached = cache.get(domain);
-    if (cached !== undefined && cached.until > performance.now()) return cached.ranker;
+    if (cached !== undefined) return cached;
     const ranker = (await hasBm25Index(database, domain, options)) ? "bm25_index" : "bm25_sql";
-    cache.set(domain, { ranker, until: performance.now() + RANKER_CACHE_MS });
+    cache.set(domain, ranker);
     return ranker;
   }
 
