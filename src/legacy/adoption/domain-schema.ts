@@ -32,7 +32,7 @@ export async function readDomainSchema(
   const template = `a-${randomBytes(19).toString("hex")}`.slice(0, 40);
   await session.execute("begin");
   try {
-    await session.query({ text: "select create_domain_memories_table($1, $2::integer)" }, [
+    await session.query({ writes: true, text: "select create_domain_memories_table($1, $2::integer)" }, [
       template,
       dimensions ?? null,
     ]);

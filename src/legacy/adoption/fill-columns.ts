@@ -50,6 +50,7 @@ export async function fillColumns(
     const rows = await session.query<{ normalised: boolean; changed: boolean }>(
       {
         // Writing the content fires the trigger that computes the hash.
+        writes: true,
         text: `update ${table} m set
             content = m.content,
             metadata = ${normalizedMetadata("m")},

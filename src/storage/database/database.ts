@@ -23,6 +23,11 @@ export interface Statement {
   readonly text: string;
   /** Prepares the statement under this name, once a connection. At most 63 bytes, or it is refused. Without: planned every time. */
   readonly name?: string;
+  /**
+   * True if the statement changes or locks rows, directly or in a function, so that a read-only transaction would refuse it.
+   * If the connection is lost while such a statement runs outside a transaction, its outcome is unknown.
+   */
+  readonly writes?: true;
 }
 
 export interface QueryOptions {
@@ -44,7 +49,7 @@ export interface Queryable {
     options?: QueryOptions,
   ): Promise<R[]>;
 
-  /** Runs a script of several statements without parameters (migrations). */
+  /** Runs a script of one or more statements without parameters. Every script counts as one that writes. */
   execute(script: string): Promise<void>;
 }
 

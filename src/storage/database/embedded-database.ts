@@ -171,7 +171,7 @@ class PgliteDatabase implements EmbeddedDatabase {
       return (await this.#send(statement, parameters, options.signal)) as R[];
     } catch (error) {
       options.signal?.throwIfAborted();
-      throw mapSentError(error, statement.text);
+      throw mapSentError(error, statement.writes === true);
     }
   }
 
@@ -197,7 +197,7 @@ class PgliteDatabase implements EmbeddedDatabase {
       try {
         await this.#connection.execute(script);
       } catch (error) {
-        throw mapSentError(error, script);
+        throw mapSentError(error, true);
       }
     });
   }

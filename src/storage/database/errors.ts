@@ -146,12 +146,12 @@ export function databaseOverloaded(cause?: unknown): ServiceError {
   });
 }
 
-const changingWords =
-  /\b(insert|update|delete|merge|truncate|copy|call|do|create|alter|drop|refresh|reindex)\b/i;
-
-/** For a statement that commits itself: a connection lost after sending leaves the outcome of a change open. */
-export function mapSentError(error: unknown, text: string): ServiceError | DatabaseError {
-  if (isConnectionLost(error) && !isNotSent(error) && changingWords.test(text)) return outcomeUnknown(error);
+/**
+ * Maps the error of a statement that is its own transaction. If the statement `writes` and its connection was lost after it
+ * was sent, the outcome is unknown.
+ */
+export function mapSentError(error: unknown, writes: boolean): ServiceError | DatabaseError {
+  if (writes && isConnectionLost(error) && !isNotSent(error)) return outcomeUnknown(error);
   return mapDatabaseError(error);
 }
 

@@ -113,7 +113,7 @@ class PostgresDatabase implements Database {
       return (await lease.connection.query(statement, parameters, options.signal)) as R[];
     } catch (error) {
       options.signal?.throwIfAborted();
-      throw mapSentError(error, statement.text);
+      throw mapSentError(error, statement.writes === true);
     } finally {
       lease.release();
     }
@@ -124,7 +124,7 @@ class PostgresDatabase implements Database {
     try {
       await lease.connection.execute(script);
     } catch (error) {
-      throw mapSentError(error, script);
+      throw mapSentError(error, true);
     } finally {
       lease.release();
     }

@@ -10,7 +10,10 @@ export async function createBm25Indexes(session: Queryable, logger: Logger): Pro
   for (const name of await findDomainsWithoutIndex(session)) {
     const start = performance.now();
     // A single statement is a transaction, so the lock ends with it.
-    await session.query({ text: "select lock_memory_domain($1), create_domain_text_index($1)" }, [name]);
+    await session.query(
+      { writes: true, text: "select lock_memory_domain($1), create_domain_text_index($1)" },
+      [name],
+    );
     logger.info(
       { domain: name, ms: Math.round(performance.now() - start) },
       "created the BM25 index of a domain",
@@ -20,7 +23,7 @@ export async function createBm25Indexes(session: Queryable, logger: Logger): Pro
 
 async function findDomainsWithoutIndex(session: Queryable): Promise<string[]> {
   try {
-    await session.query({ text: "select memory_use_bm25_index()" });
+    await session.query({ writes: true, text: "select memory_use_bm25_index()" });
   } catch (error) {
     // The applied migrations do not include this function.
     if (sqlstateOf(error) === SQLSTATE.undefinedFunction) return [];

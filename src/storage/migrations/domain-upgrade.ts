@@ -27,7 +27,7 @@ export async function upgradeDomain(session: Queryable, name: string, logger: Lo
   const start = performance.now();
   // A single statement is a transaction. It does nothing if the domain has been dropped in the meantime.
   await session.query(
-    { text: "select create_domain_memories_table(name) from memory_domains where name = $1" },
+    { writes: true, text: "select create_domain_memories_table(name) from memory_domains where name = $1" },
     [name],
   );
   logger.info({ domain: name, ms: Math.round(performance.now() - start) }, "upgraded the tables of a domain");

@@ -206,11 +206,10 @@ async function apply(session: Queryable, migration: Migration): Promise<void> {
 }
 
 async function record(session: Queryable, { id, name, checksum }: Migration): Promise<void> {
-  await session.query({ text: "insert into memory_migrations (id, name, checksum) values ($1, $2, $3)" }, [
-    id,
-    name,
-    checksum,
-  ]);
+  await session.query(
+    { writes: true, text: "insert into memory_migrations (id, name, checksum) values ($1, $2, $3)" },
+    [id, name, checksum],
+  );
 }
 
 function toStartupError(problem: string, error: unknown): StartupError {

@@ -5,6 +5,7 @@ import type { Database } from "../../../src/storage/database/database.ts";
 import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
 import { newDomainName } from "../../support/drafts.ts";
 import { databaseEngines } from "../../support/postgres/databases.ts";
+import { requireDeclaredWrites } from "../../support/postgres/require-declared-writes.ts";
 import { silentLogger } from "../../support/silent-logger.ts";
 
 const HOUR_MS = 3_600_000;
@@ -16,7 +17,7 @@ describe.each(databaseEngines())("expired memories on $name", ({ open, engine })
 
   beforeAll(async () => {
     database = await open({ poolSize: 8 });
-    const all = createPostgresRepository(database);
+    const all = createPostgresRepository(requireDeclaredWrites(database));
     // What other tests have left is not looked at.
     repository = {
       ...all,

@@ -7,6 +7,7 @@ import { createInterface } from "node:readline";
 import type { Worker } from "node:worker_threads";
 import { pino } from "pino";
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import type { Statement } from "../../../src/storage/database/database.ts";
 import { EMBEDDED_POSTGRES_MAJOR, lockDirectory } from "../../../src/storage/database/directory-lock.ts";
 import { RESERVED_BYTES } from "../../../src/storage/database/disk-space.ts";
 import {
@@ -270,7 +271,10 @@ describe("the embedded database", () => {
     await database.close();
   });
 
-  const endless = { text: "insert into kept select n from generate_series(1, 100000000) n" };
+  const endless: Statement = {
+    writes: true,
+    text: "insert into kept select n from generate_series(1, 100000000) n",
+  };
   const interrupted: ReadonlyArray<
     readonly [
       what: string,

@@ -192,7 +192,7 @@ if (url !== undefined) {
 
     it("answers OUTCOME_UNKNOWN when the connection is lost in a change that commits itself", async () => {
       proxy.cutAfter("insert into t");
-      const lost = database.query({ text: "insert into t values ($1)" }, ["changed"]);
+      const lost = database.query({ writes: true, text: "insert into t values ($1)" }, ["changed"]);
       expect(await rejection(lost)).toMatchObject({ reason: "OUTCOME_UNKNOWN" });
       await expect.poll(() => exists("changed")).toBe(true);
     });

@@ -5,6 +5,7 @@ import { createPostgresRepository } from "../../../src/storage/postgres/create-r
 import { countPending } from "../../../src/storage/postgres/embeddings/count-pending.ts";
 import { draft, embedding } from "../../support/drafts.ts";
 import { databaseEngines } from "../../support/postgres/databases.ts";
+import { requireDeclaredWrites } from "../../support/postgres/require-declared-writes.ts";
 
 describe.each(databaseEngines())("on $name", ({ open }) => {
   let database: Database;
@@ -12,7 +13,7 @@ describe.each(databaseEngines())("on $name", ({ open }) => {
 
   beforeAll(async () => {
     database = await open();
-    repository = createPostgresRepository(database);
+    repository = createPostgresRepository(requireDeclaredWrites(database));
     for (const domain of ["alpha", "beta", "gamma"]) await repository.createDomain(domain, 3);
     for (let n = 0; n < 3; n++) await repository.insert("alpha", draft());
     await repository.insert("beta", draft());

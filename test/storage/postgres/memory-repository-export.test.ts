@@ -4,6 +4,7 @@ import type { Database } from "../../../src/storage/database/database.ts";
 import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
 import { at, draft, embedding, newDomainName } from "../../support/drafts.ts";
 import { databaseEngines } from "../../support/postgres/databases.ts";
+import { requireDeclaredWrites } from "../../support/postgres/require-declared-writes.ts";
 
 describe.each(databaseEngines())("what an export reads and an import writes on $name", ({ open }) => {
   let database: Database;
@@ -13,7 +14,7 @@ describe.each(databaseEngines())("what an export reads and an import writes on $
 
   beforeAll(async () => {
     database = await open();
-    repository = createPostgresRepository(database);
+    repository = createPostgresRepository(requireDeclaredWrites(database));
     const space = { model: "a", digest: "", dimensions: 3, profile: "p/1" };
     version = await repository.registerEmbeddingVersion(space, 1);
   });

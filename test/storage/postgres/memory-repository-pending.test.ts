@@ -6,6 +6,7 @@ import type { Database } from "../../../src/storage/database/database.ts";
 import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
 import { at, draft, embedding, microsecondsFromNow, newDomainName } from "../../support/drafts.ts";
 import { databaseEngines } from "../../support/postgres/databases.ts";
+import { requireDeclaredWrites } from "../../support/postgres/require-declared-writes.ts";
 
 const LEASE_MS = 60_000;
 
@@ -17,7 +18,7 @@ describe.each(databaseEngines())("pending embeddings on $name", ({ open, engine 
 
   beforeAll(async () => {
     database = await open({ poolSize: 8 });
-    repository = createPostgresRepository(database);
+    repository = createPostgresRepository(requireDeclaredWrites(database));
     version = await versionOf("a");
   });
   afterAll(() => database.close());

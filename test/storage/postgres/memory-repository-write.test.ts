@@ -6,6 +6,7 @@ import type { Database } from "../../../src/storage/database/database.ts";
 import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
 import { at, draft, embedding, microsecondsFromNow, newDomainName } from "../../support/drafts.ts";
 import { databaseEngines } from "../../support/postgres/databases.ts";
+import { requireDeclaredWrites } from "../../support/postgres/require-declared-writes.ts";
 
 describe.each(databaseEngines())("memories written on $name", ({ open }) => {
   let database: Database;
@@ -15,7 +16,7 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
 
   beforeAll(async () => {
     database = await open({ poolSize: 8 });
-    repository = createPostgresRepository(database);
+    repository = createPostgresRepository(requireDeclaredWrites(database));
     const space = { model: "m", digest: "", dimensions: 3, profile: "p/1" };
     version = await repository.registerEmbeddingVersion(space, 1);
   });

@@ -6,6 +6,7 @@ import { createPostgresRepository } from "../../../src/storage/postgres/create-r
 import { domainTables } from "../../../src/storage/postgres/domains/domain-tables.ts";
 import { draft, newDomainName } from "../../support/drafts.ts";
 import { databaseEngines, urlOf } from "../../support/postgres/databases.ts";
+import { requireDeclaredWrites } from "../../support/postgres/require-declared-writes.ts";
 
 const servers = databaseEngines().filter(({ engine }) => engine === "postgres");
 
@@ -17,7 +18,7 @@ describe.each(servers)("words indexed anew on $name", ({ open }) => {
 
   beforeAll(async () => {
     database = await open();
-    repository = createPostgresRepository(database);
+    repository = createPostgresRepository(requireDeclaredWrites(database));
     reader = new pg.Client({ connectionString: urlOf(database) });
     await reader.connect();
   });

@@ -7,6 +7,7 @@ import { createPostgresRepository } from "../../../src/storage/postgres/create-r
 import { K1 } from "../../../src/storage/postgres/search/bm25.ts";
 import { refreshTextStatistics } from "../../../src/storage/postgres/search/text-statistics.ts";
 import { draft, microsecondsFromNow, newDomainName } from "../../support/drafts.ts";
+import { requireDeclaredWrites } from "../../support/postgres/require-declared-writes.ts";
 import { rankedEngines, useRanker } from "../../support/postgres/text-rankers.ts";
 
 describe.each(await rankedEngines())(
@@ -18,7 +19,7 @@ describe.each(await rankedEngines())(
 
     beforeAll(async () => {
       database = await open({ poolSize: 8 });
-      repository = createPostgresRepository(database);
+      repository = createPostgresRepository(requireDeclaredWrites(database));
     });
     afterAll(() => database.close());
     beforeEach(async () => {
@@ -381,7 +382,7 @@ describe.each((await rankedEngines()).filter(({ ranker }) => ranker === "bm25_sq
     test("is ranked by its statistics nearly as without them", async () => {
       const database = await open();
       try {
-        const repository = createPostgresRepository(database);
+        const repository = createPostgresRepository(requireDeclaredWrites(database));
         const domain = newDomainName();
         await repository.createDomain(domain, 3);
         await useRanker(database, domain, ranker);

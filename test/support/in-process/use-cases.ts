@@ -18,6 +18,7 @@ import type { Update, UpdateCommand } from "../../../src/memory/write/update.ts"
 import type { Database } from "../../../src/storage/database/database.ts";
 import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
 import { newDomainName } from "../drafts.ts";
+import { requireDeclaredWrites } from "../postgres/require-declared-writes.ts";
 import { silentLogger } from "../silent-logger.ts";
 import { createScriptedEmbedder, type ScriptedEmbedder } from "./scripted-embedder.ts";
 
@@ -74,7 +75,7 @@ export interface UseCaseOptions {
 export function createUseCases(database: Database, options: UseCaseOptions = {}): UseCases {
   const { embedder = createScriptedEmbedder(), embedBudgetMs = 3_600_000, createDomains = true } = options;
   const domain = newDomainName();
-  const direct = createPostgresRepository(database);
+  const direct = createPostgresRepository(requireDeclaredWrites(database));
   const repository = options.wrap?.(direct) ?? direct;
   const contents = createContentEmbedder({ embedder, repository, logger: silentLogger });
   const notified: string[] = [];

@@ -66,6 +66,7 @@ export async function createDomain(
   await transaction.query({ text: "select lock_memory_domain($1)" }, [name]);
   const created = await transaction.query(
     {
+      writes: true,
       text: `insert into memory_domains (
           name, dimensions, description, text_search_config, embedding_model, requested_dimensions,
           deduplicate_content)
@@ -94,7 +95,7 @@ export async function createDomain(
       },
     );
   }
-  await transaction.query({ text: "select create_domain_memories_table($1, $2::integer)" }, [
+  await transaction.query({ writes: true, text: "select create_domain_memories_table($1, $2::integer)" }, [
     name,
     dimensions ?? null,
   ]);
@@ -140,6 +141,7 @@ export async function updateDomain(
   await transaction.query({ text: "select lock_memory_domain($1)" }, [name]);
   const rows = await transaction.query<DomainRow>(
     {
+      writes: true,
       text: `update memory_domains set
           description = coalesce($2, description),
           former_text_search_configs = case when text_search_config = $3 or $3 is null
@@ -154,7 +156,7 @@ export async function updateDomain(
   );
   if (rows[0] === undefined) return undefined;
   await transaction.query(
-    { text: "select create_domain_text_vector(d) from memory_domains d where name = $1" },
+    { writes: true, text: "select create_domain_text_vector(d) from memory_domains d where name = $1" },
     [name],
   );
   return domainFromRow(rows[0]);
@@ -163,7 +165,7 @@ export async function updateDomain(
 /** Drops the domain within a transaction. Returns the number of its memories; undefined if it does not exist. */
 export async function dropDomain(transaction: Queryable, name: string): Promise<bigint | undefined> {
   const [row] = await transaction.query<{ memories: bigint | null }>(
-    { text: "select drop_domain_memories_table($1) as memories" },
+    { writes: true, text: "select drop_domain_memories_table($1) as memories" },
     [name],
   );
   return row?.memories ?? undefined;
@@ -214,7 +216,10 @@ export async function changeDimensions(database: Database, name: string, dimensi
   if (!domain?.differs) return;
   await database.session(async (session) => {
     await session.execute("set statement_timeout = 0");
-    await session.query({ text: "select change_domain_dimensions($1, $2::integer)" }, [name, dimensions]);
+    await session.query({ writes: true, text: "select change_domain_dimensions($1, $2::integer)" }, [
+      name,
+      dimensions,
+    ]);
   });
 }
 
@@ -225,7 +230,10 @@ export async function setEmbeddingVersion(
   version: number,
   dimensions: number,
 ): Promise<void> {
-  await transaction.query({ text: "select change_domain_dimensions($1, $2::integer)" }, [name, dimensions]);
+  await transaction.query({ writes: true, text: "select change_domain_dimensions($1, $2::integer)" }, [
+    name,
+    dimensions,
+  ]);
   await transaction.query({ text: "update memory_domains set embedding_version = $2 where name = $1" }, [
     name,
     version,
@@ -276,17 +284,21 @@ export async function registerEmbeddingVersion(
   if (known !== undefined && !known.lacks_probe) return known.version;
   return await database.transaction(async (transaction) => {
     // Servers that start at the same time agree on one number.
-    await transaction.query({ text: "lock table memory_embedding_versions in share row exclusive mode" });
+    await transaction.query({
+      writes: true,
+      text: "lock table memory_embedding_versions in share row exclusive mode",
+    });
     const found = await findEmbeddingVersion(transaction, parameters);
     if (found !== undefined) {
       if (found.lacks_probe) {
         const text = "update memory_embedding_versions set probe = $2::vector where version = $1";
-        await transaction.query({ text }, [found.version, space.probe ?? null]);
+        await transaction.query({ writes: true, text }, [found.version, space.probe ?? null]);
       }
       return found.version;
     }
     const [added] = await transaction.query<{ version: number }>(
       {
+        writes: true,
         text: `insert into memory_embedding_versions (model, digest, dimensions, profile, chunker, probe)
           values ($1, $2, $3, $4, $5, $6::vector)
           returning version`,

@@ -14,6 +14,7 @@ async function selectKey(database: Queryable): Promise<Uint8Array | undefined> {
 
 async function generateKey(database: Queryable): Promise<Uint8Array> {
   await database.query({
+    writes: true,
     text: `insert into memory_secrets (name, secret)
       values ('page_token', uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))
       on conflict do nothing`,

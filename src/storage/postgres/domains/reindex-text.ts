@@ -24,9 +24,10 @@ export async function selectReindexing(database: Queryable, options?: QueryOptio
  */
 export async function reindexTexts(transaction: Queryable, domain: string, limit: number): Promise<boolean> {
   const { memories } = domainTables(domain);
-  await transaction.query({ text: `lock table ${memories} in row exclusive mode` });
+  await transaction.query({ writes: true, text: `lock table ${memories} in row exclusive mode` });
   const [state] = await transaction.query<{ config: string; done: string | null }>(
     {
+      writes: true,
       text: `select text_search_config as config, text_reindexed_to as done from memory_domains
         where name = $1 and former_text_search_configs <> '{}'
         for update skip locked`,
@@ -38,6 +39,7 @@ export async function reindexTexts(transaction: Queryable, domain: string, limit
     {
       name: `reindex_words:${domain}`,
       // Skips unchanged rows, because every new row version costs an entry in the vector index.
+      writes: true,
       text: `with batch as materialized (
           select id from ${memories} where id > $1 order by id limit $2
         ), written as (
@@ -53,6 +55,7 @@ export async function reindexTexts(transaction: Queryable, domain: string, limit
   const finished = batch === undefined || batch.count < limit;
   await transaction.query(
     {
+      writes: true,
       text: `update memory_domains set
           former_text_search_configs = case when $2 then '{}' else former_text_search_configs end,
           text_reindexed_to = case when $2 then null else $3 end

@@ -29,6 +29,7 @@ export async function claimPending(
     {
       name: `claim_pending:${domain}`,
       // Each condition stands beside its "for update", so that a row that was just leased is checked again.
+      writes: true,
       text: `with pending as (
           select id, octet_length(content) as bytes from ${memories} m
           where embedding_state = 'pending' and embed_after <= now() and ${isAlive("m")} and ${isUsed}
@@ -81,6 +82,7 @@ export async function writeEmbedding(
   const rows = await database.query(
     {
       name: `write_embedding:${domain}`,
+      writes: true,
       text: `update ${memories} set
           embedding = $3::vector, embedding_state = 'ready', embedding_version = $4, embedding_error = null,
           embedding_attempts = 0, embed_after = now(), chunk_count = $5
@@ -106,6 +108,7 @@ export async function postponeEmbedding(
   await database.query(
     {
       name: `postpone_embedding:${domain}`,
+      writes: true,
       text: `update ${memories} set
           embed_after = now() + $2::float8 * interval '1 millisecond',
           embedding_attempts = greatest(0, embedding_attempts - case when $3 then 0 else 1 end)
@@ -129,6 +132,7 @@ export async function writeFailure(
   const rows = await database.query(
     {
       name: `fail_embedding:${domain}`,
+      writes: true,
       text: `update ${memories} set
           embedding = null, embedding_state = 'failed', embedding_version = null, embedding_error = $3
         where id = $1 and content_hash = $2

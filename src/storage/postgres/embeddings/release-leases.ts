@@ -13,6 +13,7 @@ export async function releaseLeases(database: Queryable): Promise<void> {
   for (const { name } of domains) {
     await database.query(
       {
+        writes: true,
         text: `update ${domainTables(name).memories} set
             embed_after = now(), embedding_attempts = greatest(0, embedding_attempts - 1)
           where embedding_state = 'pending' and embed_after > now()`,

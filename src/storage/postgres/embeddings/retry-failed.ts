@@ -16,6 +16,7 @@ export async function retryFailed(
   const condition = `m.embedding_state = 'failed' and ${isMatching(step.filter, parameters, "m")}`;
   const [row] = await database.query<{ retried: bigint; last: string | null }>(
     {
+      writes: true,
       text: `with failed as materialized (
           select m.id from ${memories} m
           where ($1::text is null or m.id > $1::text) and ${condition}

@@ -36,6 +36,7 @@ export async function deleteMatching(
   const condition = isMatching(filter, parameters, "m");
   const [row] = await database.query<{ matched: bigint; deleted: bigint; last: string | null }>(
     {
+      writes: true,
       text: `with matching as materialized (
           select m.id from ${memories} m
           where ($1::text is null or m.id > $1::text) and ${condition}

@@ -15,6 +15,7 @@ export async function deleteMemoryAt(
     {
       name: `delete_memory_at:${domain}`,
       // Locks first, so that the version compared and returned is the latest.
+      writes: true,
       text: `with found as materialized (
           select m.id, m.version from ${memories} m where m.id = $1 and ${isAlive("m")} for update
         ), deleted as (

@@ -33,6 +33,7 @@ export async function deleteExpired(database: Queryable, domain: string, id: str
   await database.query(
     {
       name: `delete_expired:${domain}`,
+      writes: true,
       text: `delete from ${memories} m where m.id = $1 and not ${isAlive("m")}`,
     },
     [id],

@@ -15,6 +15,7 @@ export async function sweepExpired(
   const [row] = await database.query<{ deleted: bigint }>(
     {
       name: `sweep_expired:${domain}`,
+      writes: true,
       text: `with expired as materialized (
           select m.id from ${memories} m where m.expires_at <= now()
           order by m.expires_at limit ${Math.trunc(limit)}

@@ -24,7 +24,7 @@ export async function replaceChunks(
 ): Promise<void> {
   const { chunks } = domainTables(domain);
   await database.query(
-    { name: `delete_chunks:${domain}`, text: `delete from ${chunks} where memory_id = $1` },
+    { name: `delete_chunks:${domain}`, writes: true, text: `delete from ${chunks} where memory_id = $1` },
     [id],
   );
   if (embedding !== undefined) await insertChunks(database, domain, [{ id, embedding }]);
@@ -58,6 +58,7 @@ export async function insertChunks(
     });
     await database.query(
       {
+        writes: true,
         text: `insert into ${chunks}
             (memory_id, chunk_index, start_offset, end_offset, embedding, embedding_version)
           values ${values.join(", ")}`,

@@ -32,6 +32,7 @@ export async function insertMemories(
   const rows = await database.query<MemoryRow>(
     {
       ...(drafts.length === 1 ? { name: `insert_memory:${domain}` } : {}),
+      writes: true,
       text: `insert into ${memories} as m (
           id, content, metadata, expires_at, ttl, chunk_count,
           embedding, embedding_state, embedding_version, embed_after, created_at, updated_at, version)
@@ -75,6 +76,7 @@ export async function overwriteMemory(
   const rows = await database.query<MemoryRow>(
     {
       name: `${keepContent ? "change" : "overwrite"}_memory:${domain}`,
+      writes: true,
       text: `update ${memories} as m set
           metadata = $2::jsonb,
           expires_at = case when $3 then m.expires_at else ${expiresAt()} end,
@@ -139,6 +141,7 @@ export async function lockMemories(
   const rows = await database.query<MemoryRow & { content: string; alive: boolean }>(
     {
       name: `lock_memories:${domain}`,
+      writes: true,
       text: `select ${memoryColumns("m")}, m.content, ${isAlive("m")} as alive
         from ${memories} m where m.id = any($1::text[]) order by m.id for update`,
     },
@@ -150,9 +153,10 @@ export async function lockMemories(
 /** Deletes one memory with its chunks, whether it has expired or not. */
 export async function deleteMemory(database: Queryable, domain: string, id: string): Promise<void> {
   const { memories } = domainTables(domain);
-  await database.query({ name: `delete_memory:${domain}`, text: `delete from ${memories} where id = $1` }, [
-    id,
-  ]);
+  await database.query(
+    { name: `delete_memory:${domain}`, writes: true, text: `delete from ${memories} where id = $1` },
+    [id],
+  );
 }
 
 // SQL values of a draft, from parameters in the order of `parametersOf`; `n` is the number of parameters before them.

@@ -44,7 +44,7 @@ async function findOutdated(database: Database, options: QueryOptions): Promise<
 async function refresh(database: Database, domain: string): Promise<boolean> {
   try {
     const [row] = await database.query<{ done: boolean }>(
-      { text: "select refresh_memory_text_statistics($1) as done" },
+      { writes: true, text: "select refresh_memory_text_statistics($1) as done" },
       [domain],
     );
     return row?.done === true;
