@@ -103,30 +103,6 @@ export function createContentEmbedder(dependencies: {
     return { result, version: now.version };
   }
 
-  async function embedPieces(
-    pieces: readonly Piece[],
-    role: EmbeddingRole,
-    signal?: AbortSignal,
-  ): Promise<EmbeddedPiece[]> {
-    let vectors: Float32Array[];
-    try {
-      const texts = pieces.map((piece) => piece.text);
-      vectors = await embedder.embed(texts, role, signal);
-    } catch (error) {
-      const halves =
-        error instanceof EmbedError && error.kind === "too-long" ? splitInTwo(pieces) : undefined;
-      if (halves === undefined) throw error;
-      const embedded: EmbeddedPiece[] = [];
-      for (const half of halves) embedded.push(...(await embedPieces(half, role, signal)));
-      return embedded;
-    }
-    return pieces.map((piece, index) => {
-      const vector = vectors[index];
-      if (vector === undefined) throw new EmbedError("unavailable", "the embedder returned too few vectors");
-      return { ...piece, vector };
-    });
-  }
-
   const contents: ContentEmbedder = {
     of(domain) {
       if (embedders === undefined || usesDefaultModel(domain)) return contents;
@@ -154,7 +130,12 @@ export function createContentEmbedder(dependencies: {
         const embedded: EmbeddedPiece[] = [];
         for (let first = 0; first < pieces.length; first += CHUNKS_PER_CALL) {
           embedded.push(
-            ...(await embedPieces(pieces.slice(first, first + CHUNKS_PER_CALL), "document", signal)),
+            ...(await embedPieces(
+              embedder,
+              pieces.slice(first, first + CHUNKS_PER_CALL),
+              "document",
+              signal,
+            )),
           );
         }
         return embedded;
@@ -166,7 +147,7 @@ export function createContentEmbedder(dependencies: {
       const whole = { start: 0, text: query };
       const pieces =
         query.length > embedder.maxChunkLength ? piecesOf(whole, embedder.maxChunkLength) : [whole];
-      const { result, version } = await inOneVersion(() => embedPieces(pieces, "query", signal));
+      const { result, version } = await inOneVersion(() => embedPieces(embedder, pieces, "query", signal));
       return { vector: meanDirection(result), version };
     },
 
@@ -183,6 +164,31 @@ export function createContentEmbedder(dependencies: {
     },
   };
   return contents;
+}
+
+/** Embeds pieces of texts. If the model rejects a piece as too long, splits the list or the piece in two. */
+async function embedPieces(
+  embedder: Embedder,
+  pieces: readonly Piece[],
+  role: EmbeddingRole,
+  signal?: AbortSignal,
+): Promise<EmbeddedPiece[]> {
+  let vectors: Float32Array[];
+  try {
+    const texts = pieces.map((piece) => piece.text);
+    vectors = await embedder.embed(texts, role, signal);
+  } catch (error) {
+    const halves = error instanceof EmbedError && error.kind === "too-long" ? splitInTwo(pieces) : undefined;
+    if (halves === undefined) throw error;
+    const embedded: EmbeddedPiece[] = [];
+    for (const half of halves) embedded.push(...(await embedPieces(embedder, half, role, signal)));
+    return embedded;
+  }
+  return pieces.map((piece, index) => {
+    const vector = vectors[index];
+    if (vector === undefined) throw new EmbedError("unavailable", "the embedder returned too few vectors");
+    return { ...piece, vector };
+  });
 }
 
 /** Returns how long a call may wait for the embedder: its budget, but at most half of the time until its deadline. */

@@ -1,4 +1,3 @@
-import { v7 as uuidv7 } from "uuid";
 import type { DomainResolver, ResolvedDomains } from "../domains/domain-resolver.ts";
 import {
   type EmbeddingAttempt,
@@ -6,21 +5,25 @@ import {
   LATE_EMBEDDING_LEASE_MS,
 } from "../embed/inline-embedder.ts";
 import type { CallContext } from "../model/call-context.ts";
-import { assertCompatible, type CallerEmbedding } from "../model/caller-embedding.ts";
 import type { DomainRecord } from "../model/domain.ts";
 import type { StoreEntry, StoreResult } from "../model/draft.ts";
 import { ServiceError } from "../model/errors.ts";
 import type { MemoryStore } from "../model/memory-store.ts";
 import { resolveStoreConflict } from "./conflict-resolution.ts";
+import { createItemEmbedder } from "./embed-items.ts";
+import {
+  type Batch,
+  type EmbeddedItem,
+  errorOfItem,
+  fail,
+  resolvedDomain,
+  type StoreItem,
+  type StoreItemResult,
+  type StoreOptions,
+  writable,
+} from "./store-batch.ts";
 import type { StoreCommand } from "./store-command.ts";
 import { writeEntries } from "./write-entries.ts";
-
-export interface StoreOptions {
-  /** Whether to store all items or none. */
-  readonly atomic: boolean;
-  /** Returns the path of an item's embedding field, for errors. */
-  readonly embeddingPath: (index: number) => string;
-}
 
 /** Stores memories: Store is a batch of one. */
 export interface StorePipeline {
@@ -37,25 +40,6 @@ export interface StorePipeline {
   ): Promise<StoreItemResult[]>;
 }
 
-type StoreItemResult = StoreResult | ServiceError;
-
-/** An item that can still be stored. */
-interface Item {
-  readonly index: number;
-  readonly command: StoreCommand;
-}
-
-interface EmbeddedItem extends Item {
-  readonly id: string;
-  readonly attempt: EmbeddingAttempt;
-}
-
-/** The state of one call. */
-interface Batch extends StoreOptions {
-  readonly call: CallContext;
-  readonly results: Map<number, StoreItemResult>;
-}
-
 export function createStorePipeline(dependencies: {
   readonly repository: MemoryStore;
   readonly domains: DomainResolver;
@@ -64,74 +48,7 @@ export function createStorePipeline(dependencies: {
   readonly embedBudgetMs: number;
 }): StorePipeline {
   const { repository, domains, embeddings, embedBudgetMs } = dependencies;
-
-  /** Refuses caller-supplied embeddings that a domain would not use, before the domain is created for them. */
-  async function checkBeforeCreation(items: readonly Item[], batch: Batch): Promise<Item[]> {
-    return await keepAccepted(items, batch, async ({ index, command: { domain, embedding } }) => {
-      if (embedding === undefined) return;
-      await embeddings.assertAcceptable(domain, embedding, batch.embeddingPath(index), batch.call.signal);
-    });
-  }
-
-  /**
-   * Checks caller-supplied embeddings against their domains, after reading again each domain whose record may be old.
-   */
-  async function checkEmbeddings(
-    items: readonly Item[],
-    resolved: ResolvedDomains,
-    batch: Batch,
-  ): Promise<Item[]> {
-    const refreshed = new Set<string>();
-    for (const { domain, embedding } of items.map(({ command }) => command)) {
-      if (embedding === undefined || refreshed.has(`${domain} ${embedding.version}`)) continue;
-      await refresh(resolvedDomain(domain, resolved), embedding, resolved, batch);
-      refreshed.add(`${domain} ${embedding.version}`);
-    }
-    return await keepAccepted(items, batch, async ({ index, command: { domain, embedding } }) => {
-      if (embedding === undefined) return;
-      assertCompatible(embedding, resolvedDomain(domain, resolved), batch.embeddingPath(index));
-    });
-  }
-
-  async function refresh(
-    domain: DomainRecord,
-    embedding: Pick<CallerEmbedding, "version"> | undefined,
-    resolved: ResolvedDomains,
-    { call }: Batch,
-  ): Promise<void> {
-    resolved.set(domain.name, await embeddings.refreshDomain(domain, embedding?.version, call.signal));
-  }
-
-  /** Starts all embeddings, and waits until each has ended or used up the budget. */
-  async function embed(
-    items: readonly Item[],
-    resolved: ResolvedDomains,
-    batch: Batch,
-  ): Promise<EmbeddedItem[]> {
-    const accepted = await checkEmbeddings(writable(items, resolved, batch), resolved, batch);
-    const embedded = await Promise.all(
-      accepted.map(async ({ index, command }): Promise<EmbeddedItem> => {
-        const source = command.embedding ?? command.embeddingMode;
-        const attempt = await embeddings.start(
-          command.content,
-          source,
-          resolvedDomain(command.domain, resolved),
-          batch.call,
-        );
-        return { index, command, attempt, id: command.id ?? `mem_${uuidv7()}` };
-      }),
-    );
-    // One finished embedding of each domain shows whether its record is too old.
-    const finished = embedded.filter(
-      ({ attempt }) => attempt.done !== undefined && attempt.supplied === undefined,
-    );
-    const sample = new Map(finished.map((item) => [item.command.domain, item]));
-    for (const { command, attempt } of sample.values()) {
-      await refresh(resolvedDomain(command.domain, resolved), attempt.done, resolved, batch);
-    }
-    batch.call.signal.throwIfAborted();
-    return embedded;
-  }
+  const { checkBeforeCreation, embed } = createItemEmbedder(embeddings);
 
   async function write(
     items: readonly EmbeddedItem[],
@@ -186,7 +103,7 @@ export function createStorePipeline(dependencies: {
   return {
     async store(items, options, call) {
       const batch: Batch = { ...options, call, results: new Map() };
-      const valid = items.flatMap((command, index): Item[] => {
+      const valid = items.flatMap((command, index): StoreItem[] => {
         if (!(command instanceof ServiceError)) return [{ index, command }];
         fail(index, command, batch);
         return [];
@@ -209,57 +126,4 @@ export function createStorePipeline(dependencies: {
       });
     },
   };
-}
-
-/** Returns the items whose domain can be written to, and fails the others. */
-function writable<T extends Item>(items: readonly T[], resolved: ResolvedDomains, batch: Batch): T[] {
-  return items.filter(({ index, command }) => {
-    const domain = resolved.get(command.domain);
-    if (!(domain instanceof ServiceError)) return true;
-    fail(index, domain, batch);
-    return false;
-  });
-}
-
-/**
- * Returns the items that pass the check. The error of a check is the item's result, or with `atomic` fails the call.
- */
-async function keepAccepted(
-  items: readonly Item[],
-  { atomic, results }: Batch,
-  check: (item: Item) => Promise<void>,
-): Promise<Item[]> {
-  const accepted: Item[] = [];
-  for (const item of items) {
-    try {
-      await check(item);
-      accepted.push(item);
-    } catch (error) {
-      if (atomic || !(error instanceof ServiceError)) throw error;
-      results.set(item.index, error);
-    }
-  }
-  return accepted;
-}
-
-function fail(index: number, error: ServiceError, { atomic, results }: Batch): void {
-  if (atomic) throw errorOfItem(index, error);
-  results.set(index, error);
-}
-
-function resolvedDomain(name: string, resolved: ResolvedDomains): DomainRecord {
-  const domain = resolved.get(name);
-  if (domain === undefined || domain instanceof ServiceError) throw new Error("an item without a domain");
-  return domain;
-}
-
-/** Returns the error of an atomic batch, which names the item that failed. */
-function errorOfItem(index: number, error: ServiceError): ServiceError {
-  const { reason, message, metadata, violations, retryAfterMs, cause } = error;
-  return new ServiceError(reason, `items[${index}]: ${message}`, {
-    metadata,
-    violations,
-    cause,
-    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
-  });
 }

@@ -9,7 +9,8 @@ import {
   type ListDomainsRequest,
   type UpdateDomainRequest,
 } from "memory-service-client/memoryservice/v1/domain_service_pb.js";
-import type { CreateDomainCommand, DomainReport } from "../../memory/domains/domains.ts";
+import type { CreateDomainCommand } from "../../memory/domains/create-domain.ts";
+import type { DomainReport } from "../../memory/domains/domain-report.ts";
 import type { DomainChanges, DomainFigures } from "../../memory/model/domain.ts";
 import { assertNoViolations, type FieldViolation } from "../../memory/model/errors.ts";
 import { DEFAULT_DOMAIN_PAGE_SIZE, LIMITS } from "../../memory/model/limits.ts";
