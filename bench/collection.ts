@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
-import { StartupError } from "../src/memory/model/errors.ts";
+import { StartupError } from "../src/util/startup-error.ts";
 
 /** A document or a query. */
 export interface CollectionLine {

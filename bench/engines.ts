@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { readConfig } from "../src/app/config.ts";
 import { openDatabase } from "../src/app/open-database.ts";
-import { StartupError } from "../src/memory/model/errors.ts";
 import type { Database } from "../src/storage/database/database.ts";
+import { StartupError } from "../src/util/startup-error.ts";
 import { administer, databaseUrl } from "../test/support/postgres/administer.ts";
 import { silentLogger } from "../test/support/silent-logger.ts";
 

@@ -1,5 +1,5 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
-import { StartupError } from "../src/memory/model/errors.ts";
+import { StartupError } from "../src/util/startup-error.ts";
 import { benchmarkCollections, formatCollectionsResult } from "./collections.ts";
 import { chooseEngines, type EngineName } from "./engines.ts";
 import { benchmarkFilters, formatFilterResult, type VectorKind } from "./filters.ts";

@@ -8,7 +8,7 @@ import {
   SearchInfo_TextRanker,
   SearchMode,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
-import { StartupError } from "../../src/memory/model/errors.ts";
+import { StartupError } from "../../src/util/startup-error.ts";
 import { createMemoryClient, type MemoryClient } from "../client.ts";
 import { type Collection, type CollectionQuery, domainName, memoryId } from "../collection.ts";
 import type { Engine } from "../engines.ts";

@@ -1,5 +1,5 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
-import { StartupError } from "../../src/memory/model/errors.ts";
+import { StartupError } from "../../src/util/startup-error.ts";
 import { readCollections } from "../collection.ts";
 import { chooseEngines } from "../engines.ts";
 import { formatNumber, formatTable } from "../table.ts";

@@ -1,8 +1,8 @@
 import { needsCredentials, securityProblems } from "../auth/settings.ts";
 import { readConfiguredProfiles } from "../embedding/configured-profiles.ts";
-import { StartupError } from "../memory/model/errors.ts";
 import type { PostgresAddress } from "../storage/database/postgres-database.ts";
 import { isLoopbackHost } from "../util/loopback.ts";
+import { StartupError } from "../util/startup-error.ts";
 import { SETTINGS, type Setting, type SettingName } from "./settings.ts";
 
 type Value<N extends SettingName> = (typeof SETTINGS)[N] extends Setting<infer T> & { default: infer D }

@@ -13,7 +13,6 @@ import { startTextReindexer } from "../memory/domains/text-reindexer.ts";
 import { createContentEmbedder } from "../memory/embed/content-embedder.ts";
 import { startEmbeddingWorker } from "../memory/embed/embedding-worker.ts";
 import type { Embedder } from "../memory/model/embedder.ts";
-import { StartupError } from "../memory/model/errors.ts";
 import { createMemoryUseCases } from "../memory/use-cases.ts";
 import { startExpirySweeper } from "../memory/write/expiry-sweeper.ts";
 import { createMetrics, type Metrics } from "../observability/metrics.ts";
@@ -33,6 +32,7 @@ import { readTextRanker } from "../storage/postgres/search/search-text.ts";
 import type { Cleanup } from "../util/cleanup.ts";
 import type { Logger } from "../util/logger.ts";
 import { readVersion } from "../util/package-version.ts";
+import { StartupError } from "../util/startup-error.ts";
 import type { Config } from "./config.ts";
 import { openDatabase } from "./open-database.ts";
 

@@ -1,6 +1,6 @@
 import { pino } from "pino";
-import { StartupError } from "../memory/model/errors.ts";
 import type { Logger } from "../util/logger.ts";
+import { StartupError } from "../util/startup-error.ts";
 import { type AuditFile, openAuditFile } from "./audit-file.ts";
 
 /** Who did what to which memories or domains; never what is in them. */

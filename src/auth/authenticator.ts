@@ -1,7 +1,8 @@
 import type { Config } from "../app/config.ts";
-import { ServiceError, StartupError } from "../memory/model/errors.ts";
+import { ServiceError } from "../memory/model/errors.ts";
 import type { Logger } from "../util/logger.ts";
 import { isLoopbackHost } from "../util/loopback.ts";
+import { StartupError } from "../util/startup-error.ts";
 import { apiKeysFrom, findApiKey } from "./api-keys.ts";
 import type { Caller } from "./caller.ts";
 import { createJwtVerifier, type JwtVerifier, type KeyFinder, keysFrom, remoteKeys } from "./jwt.ts";

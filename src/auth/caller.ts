@@ -1,13 +1,13 @@
 import type { Grants } from "./scopes.ts";
 
-/** Who makes a call. */
+/** The identity and the permissions behind a call. */
 export interface Caller extends Grants {
-  /** For logs: `key:` and the name of the API key, or `jwt:` and the subject of the token; "" for who is not known. */
+  /** Name in logs: `key:` and the name of the API key, or `jwt:` and the subject of the token. Empty if unknown. */
   readonly name: string;
 }
 
-/** Whoever calls a server without authentication: may do everything. */
-export const ANYBODY: Caller = { name: "", may: () => true, metrics: true };
+/** The caller of a server without authentication, who may do everything. */
+export const UNRESTRICTED: Caller = { name: "", may: () => true, metrics: true };
 
-/** Who has shown no credentials where they are needed. */
-export const NOBODY: Caller = { name: "", may: () => false, metrics: false };
+/** A caller without valid credentials on a server that requires them. */
+export const UNAUTHENTICATED: Caller = { name: "", may: () => false, metrics: false };

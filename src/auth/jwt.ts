@@ -11,7 +11,7 @@ import {
 import { LRUCache } from "lru-cache";
 import { ServiceError } from "../memory/model/errors.ts";
 import type { Logger } from "../util/logger.ts";
-import { startOf } from "../util/truncate-text.ts";
+import { truncateText } from "../util/truncate-text.ts";
 import type { Caller } from "./caller.ts";
 import { grantsFrom } from "./scopes.ts";
 
@@ -78,7 +78,7 @@ export function createJwtVerifier(options: {
     // jose looks only whether there is one.
     if (typeof sub !== "string") throw unauthenticated("the token is not valid", undefined);
     const caller = {
-      name: `jwt:${startOf(sub, MAX_SUBJECT_LENGTH)}`,
+      name: `jwt:${truncateText(sub, MAX_SUBJECT_LENGTH)}`,
       ...grantsFrom(scopesOf(payload)),
     };
     // Within the clock tolerance an expired token is valid, and is not cached.

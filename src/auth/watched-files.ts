@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
-import { StartupError } from "../memory/model/errors.ts";
 import type { Logger } from "../util/logger.ts";
+import { StartupError } from "../util/startup-error.ts";
 
 /** What some small files say, as of some seconds ago. */
 export interface WatchedFiles<T> {

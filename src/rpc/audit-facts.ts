@@ -2,7 +2,7 @@ import {
   type BatchStoreResponse,
   StoreOutcome,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
-import { startOf } from "../util/truncate-text.ts";
+import { truncateText } from "../util/truncate-text.ts";
 
 /** The facts of an audit line besides the caller and the time. */
 export type AuditFacts = Readonly<Record<string, unknown>>;
@@ -75,7 +75,7 @@ export function auditedDomain(domain: string, defaultDomain: string): string {
 }
 
 export function auditedName(text: string): string {
-  return startOf(text, MAX_NAME);
+  return truncateText(text, MAX_NAME);
 }
 
 export function outcomeName(outcome: StoreOutcome): string {

@@ -12,7 +12,7 @@ import {
 } from "@connectrpc/connect";
 import type { UniversalHandler, UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from "@connectrpc/connect-node";
-import { NOBODY } from "../auth/caller.ts";
+import { UNAUTHENTICATED } from "../auth/caller.ts";
 import {
   BadRequestSchema,
   ErrorInfoSchema,
@@ -194,11 +194,13 @@ export function createHttpHandler(options: HttpHandlerOptions) {
     const run = async () => {
       const values = createContextValues().set(kCall, call);
       if (refusal !== undefined) values.set(kRefusal, refusalError(refusal));
-      else if (slot instanceof ServiceError) values.set(kCaller, NOBODY).set(kRefusal, slot);
+      else if (slot instanceof ServiceError) values.set(kCaller, UNAUTHENTICATED).set(kRefusal, slot);
       else if (authenticator !== undefined) {
-        const caller = isPublic(rpc.service) ? NOBODY : await whoCalls(authenticator, request, logger);
+        const caller = isPublic(rpc.service)
+          ? UNAUTHENTICATED
+          : await whoCalls(authenticator, request, logger);
         if (caller instanceof ServiceError) {
-          values.set(kCaller, NOBODY).set(kRefusal, caller);
+          values.set(kCaller, UNAUTHENTICATED).set(kRefusal, caller);
           demandCredentials(response, caller);
         } else {
           values.set(kCaller, caller);

@@ -8,9 +8,10 @@ import { createServer as createTlsServer, type Server as TlsServer } from "node:
 import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import { contextOptions, serverOptions, type TlsCredentials } from "../auth/tls.ts";
-import { ServiceError, StartupError } from "../memory/model/errors.ts";
+import { ServiceError } from "../memory/model/errors.ts";
 import { connectErrorFrom } from "../rpc/interceptors/errors.ts";
 import { isLoopbackHost } from "../util/loopback.ts";
+import { StartupError } from "../util/startup-error.ts";
 import { createHttpHandler, type HttpHandlerOptions } from "./http-handler.ts";
 import { detectHttpVersion } from "./preface.ts";
 

@@ -1,6 +1,6 @@
 import { cors } from "@connectrpc/connect";
 import type { Authenticator } from "../auth/authenticator.ts";
-import { ANYBODY } from "../auth/caller.ts";
+import { UNRESTRICTED } from "../auth/caller.ts";
 import { ServiceError } from "../memory/model/errors.ts";
 import type { MetricsReport } from "../observability/metrics.ts";
 import { requestIdHeader } from "../rpc/call-log.ts";
@@ -66,7 +66,8 @@ export function createPlainHandler(options: PlainHandlerOptions) {
       );
     }
     if (path === "/metrics" && options.metrics !== undefined) {
-      const caller = authenticator === undefined ? ANYBODY : await whoCalls(authenticator, request, logger);
+      const caller =
+        authenticator === undefined ? UNRESTRICTED : await whoCalls(authenticator, request, logger);
       if (caller instanceof ServiceError) {
         demandCredentials(response, caller);
         const status = caller.reason === "UNAUTHENTICATED" ? 401 : 503;

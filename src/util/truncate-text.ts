@@ -1,8 +1,8 @@
 /**
- * The first characters of a text, as a copy: a slice keeps the whole text in V8's memory. Halves of surrogate pairs become
- * U+FFFD.
+ * Returns a copy of the first `maxCharacters` characters of a text. A slice would keep the whole text in V8's memory. Lone
+ * surrogates become U+FFFD.
  */
-export function startOf(text: string, maxCharacters: number): string {
+export function truncateText(text: string, maxCharacters: number): string {
   if (text.length <= maxCharacters) return text.toWellFormed();
   return Buffer.from(text.slice(0, maxCharacters)).toString();
 }

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { type FakeOllama, startFakeOllama } from "../../qa/fakes/ollama/index.ts";
 import { readConfig } from "../../src/app/config.ts";
 import { openLocalClient } from "../../src/app/open-local-client.ts";
-import { StartupError } from "../../src/memory/model/errors.ts";
+import { StartupError } from "../../src/util/startup-error.ts";
 import { errorOf } from "../support/in-process/service.ts";
 import { createDataDirectory, type DataDirectory } from "../support/postgres/data-directory.ts";
 import { silentLogger } from "../support/silent-logger.ts";

@@ -3,7 +3,7 @@ import http2 from "node:http2";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { MemoryService } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { expect, test } from "vitest";
-import { ANYBODY } from "../../src/auth/caller.ts";
+import { UNRESTRICTED } from "../../src/auth/caller.ts";
 import { Health } from "../../src/generated/grpc/health/v1/health_pb.ts";
 import { ServerReflection } from "../../src/generated/grpc/reflection/v1/reflection_pb.ts";
 import { ServiceError } from "../../src/memory/model/errors.ts";
@@ -17,7 +17,7 @@ import { cleanUp, grpcTransport, startTestListener } from "./harness.ts";
 const authenticator = {
   authenticate(authorization: string | undefined) {
     if (authorization === undefined) throw new ServiceError("UNAUTHENTICATED", "the call has no credentials");
-    return ANYBODY;
+    return UNRESTRICTED;
   },
 };
 

@@ -6,8 +6,8 @@ import { Code, ConnectError, type ConnectRouter, createClient } from "@connectrp
 import { describe, expect, test } from "vitest";
 import { ErrorInfoSchema, RetryInfoSchema } from "../../src/generated/google/rpc/error_details_pb.ts";
 import { Health } from "../../src/generated/grpc/health/v1/health_pb.ts";
-import { StartupError } from "../../src/memory/model/errors.ts";
 import { createHealth } from "../../src/rpc/services/health.ts";
+import { StartupError } from "../../src/util/startup-error.ts";
 import { cleanUp, openSocket, send, startTestListener, transports } from "./harness.ts";
 
 /** A stream that sends one message, then waits to be told to end (or for its signal). */

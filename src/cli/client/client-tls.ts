@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import tls, { type SecureContextOptions } from "node:tls";
 import type { SettingValues } from "../../app/config.ts";
-import { StartupError } from "../../memory/model/errors.ts";
+import { StartupError } from "../../util/startup-error.ts";
 
 /** Reads the certificate authorities and the client certificate for TLS connections to a server. @throws StartupError */
 export async function readClientTls(settings: SettingValues): Promise<SecureContextOptions> {

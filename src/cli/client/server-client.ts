@@ -2,7 +2,7 @@ import type { Interceptor } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { Code, createMemoryClient, type MemoryClient, memoryServiceErrorFrom } from "memory-service-client";
 import { readConfig, SettingsError } from "../../app/config.ts";
-import { StartupError } from "../../memory/model/errors.ts";
+import { StartupError } from "../../util/startup-error.ts";
 import { UsageError } from "../usage-error.ts";
 import { hostAndPort } from "./addresses.ts";
 import { readClientTls } from "./client-tls.ts";

@@ -1,6 +1,6 @@
-import { StartupError } from "../../memory/model/errors.ts";
 import type { Database } from "../../storage/database/database.ts";
 import { describePendingWork, findPendingWork, sqlDirectory } from "../../storage/migrations/migrations.ts";
+import { StartupError } from "../../util/startup-error.ts";
 import { type Check, ok, problem, warning } from "./check.ts";
 
 /** Checks whether the database has the schema of this program. `migrates`: whether the server migrates at start. */

@@ -2,7 +2,7 @@ import { accessSync, constants, existsSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Config, SettingValues } from "../../app/config.ts";
-import { ServiceError, StartupError } from "../../memory/model/errors.ts";
+import { ServiceError } from "../../memory/model/errors.ts";
 import type { Database } from "../../storage/database/database.ts";
 import { DatabaseError } from "../../storage/database/database.ts";
 import { DirectoryInUseError, hasCluster } from "../../storage/database/directory-lock.ts";
@@ -10,6 +10,7 @@ import { openEmbeddedDatabase } from "../../storage/database/embedded-database.t
 import { SQLSTATE, sqlstateOf } from "../../storage/database/errors.ts";
 import { openPostgresDatabase, type PostgresAddress } from "../../storage/database/postgres-database.ts";
 import { silentLogger } from "../../util/logger.ts";
+import { StartupError } from "../../util/startup-error.ts";
 import { databaseName, postgresEndpoint } from "../client/addresses.ts";
 import type { ServerProbe } from "../client/probe-server.ts";
 import { type Check, ok, problem, warning } from "./check.ts";

@@ -5,7 +5,7 @@ import {
   type ExportRequest,
   ExportResponseSchema,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
-import { StartupError } from "../../memory/model/errors.ts";
+import { StartupError } from "../../util/startup-error.ts";
 import { abortOnSignal } from "../abort-on-signal.ts";
 import { filterFrom } from "../client/parse-options.ts";
 import { serverUrl, withClient } from "../client/server-client.ts";

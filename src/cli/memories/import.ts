@@ -1,6 +1,6 @@
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
-import { StartupError } from "../../memory/model/errors.ts";
+import { StartupError } from "../../util/startup-error.ts";
 import { abortOnSignal } from "../abort-on-signal.ts";
 import { oneLineMessageOf, wholeNumberFrom } from "../client/parse-options.ts";
 import { serverUrl, withClient } from "../client/server-client.ts";

@@ -1,7 +1,7 @@
-import { StartupError } from "../../memory/model/errors.ts";
 import type { Database, Queryable } from "../../storage/database/database.ts";
 import { findPendingWork, migrate, sqlDirectory } from "../../storage/migrations/migrations.ts";
 import type { Logger } from "../../util/logger.ts";
+import { StartupError } from "../../util/startup-error.ts";
 import { type AdoptedTable, type AdoptOptions, adoptTable } from "./adopt-table.ts";
 import type { AdoptionPlan, PlannedTable } from "./adoption-plan.ts";
 

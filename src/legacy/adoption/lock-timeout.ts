@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { StartupError } from "../../memory/model/errors.ts";
 import type { Queryable } from "../../storage/database/database.ts";
 import { SQLSTATE, sqlstateOf } from "../../storage/database/errors.ts";
+import { StartupError } from "../../util/startup-error.ts";
 
 /** Maximum time that a statement waits for a lock. Statements queued behind it wait as long. */
 const LOCK_TIMEOUT_MS = 2_000;

@@ -2,7 +2,7 @@ import { readConfig } from "../../app/config.ts";
 import { abortOnSignal } from "../../cli/abort-on-signal.ts";
 import { domainMapFrom } from "../../cli/domain-map.ts";
 import { UsageError } from "../../cli/usage-error.ts";
-import { StartupError } from "../../memory/model/errors.ts";
+import { StartupError } from "../../util/startup-error.ts";
 import { adoptByCopy } from "./adopt-by-copy.ts";
 import { adoptInPlace } from "./adopt-in-place.ts";
 import type { AdoptCommandOptions } from "./adopt-options.ts";

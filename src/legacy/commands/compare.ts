@@ -8,8 +8,8 @@ import { openServerClient, serverUrl, toCliError } from "../../cli/client/server
 import { formatCount } from "../../cli/output/format-count.ts";
 import { warningLogger } from "../../cli/output/log.ts";
 import { createServiceTools } from "../../mcp/service-tools.ts";
-import { StartupError } from "../../memory/model/errors.ts";
 import { messageOf } from "../../util/error-message.ts";
+import { StartupError } from "../../util/startup-error.ts";
 import {
   type AnswerComparison,
   type ComparisonSummary,

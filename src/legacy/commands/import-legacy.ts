@@ -1,8 +1,8 @@
 import { abortOnSignal } from "../../cli/abort-on-signal.ts";
 import { createProgress } from "../../cli/output/progress.ts";
 import { UsageError } from "../../cli/usage-error.ts";
-import { StartupError } from "../../memory/model/errors.ts";
 import { DOMAIN_NAME } from "../../memory/model/limits.ts";
+import { StartupError } from "../../util/startup-error.ts";
 import { openLegacySource } from "../readers/open-legacy-source.ts";
 import type { ImportLegacyOptions } from "./import-legacy-options.ts";
 import { runImport } from "./run-import.ts";

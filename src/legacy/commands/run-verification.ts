@@ -1,9 +1,9 @@
 import { writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { formatMemoryCount } from "../../cli/output/format-count.ts";
-import { StartupError } from "../../memory/model/errors.ts";
 import { messageOf } from "../../util/error-message.ts";
 import { makeDirectory } from "../../util/make-directory.ts";
+import { StartupError } from "../../util/startup-error.ts";
 import { formatVerification, type VerificationReport } from "../import/format-import.ts";
 import { type Difference, verifySource } from "../import/verify-source.ts";
 import type { LegacySource } from "../readers/open-legacy-source.ts";

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { z } from "zod";
-import { StartupError } from "../../memory/model/errors.ts";
 import { messageOf } from "../../util/error-message.ts";
+import { StartupError } from "../../util/startup-error.ts";
 import type { LegacySource } from "../readers/open-legacy-source.ts";
 import { MEMORIES } from "../readers/read-database.ts";
 import { decodeText } from "../readers/stored-value.ts";

@@ -1,4 +1,4 @@
-import { StartupError } from "../../memory/model/errors.ts";
+import { StartupError } from "../../util/startup-error.ts";
 import { keyOfId } from "../readers/inspect-vectors.ts";
 import type { LegacySource } from "../readers/open-legacy-source.ts";
 import { MEMORIES } from "../readers/read-database.ts";

@@ -4,7 +4,7 @@ import {
   Memory_Embedding_State,
   type MemoryRecord,
 } from "memory-service-client/memoryservice/v1/memory_pb.js";
-import { StartupError } from "../../memory/model/errors.ts";
+import { StartupError } from "../../util/startup-error.ts";
 import { convertRow } from "../convert/convert-row.ts";
 import { renamedId } from "../convert/row-ids.ts";
 import { keyOfId } from "../readers/inspect-vectors.ts";

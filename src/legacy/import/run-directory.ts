@@ -3,9 +3,9 @@ import { createReadStream } from "node:fs";
 import { open, readdir, readFile, rename, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { createInterface } from "node:readline/promises";
-import { StartupError } from "../../memory/model/errors.ts";
 import { messageOf } from "../../util/error-message.ts";
 import { makeDirectory } from "../../util/make-directory.ts";
+import { StartupError } from "../../util/startup-error.ts";
 
 /** The state of an import run, with which it can be resumed and rolled back. */
 export interface RunState {

@@ -2,8 +2,8 @@ import { constants } from "node:fs";
 import { copyFile, open, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { StartupError } from "../../memory/model/errors.ts";
 import { messageOf } from "../../util/error-message.ts";
+import { StartupError } from "../../util/startup-error.ts";
 
 export const DATABASE_FILE = "memory.db";
 

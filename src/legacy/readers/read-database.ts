@@ -1,6 +1,6 @@
 import { DatabaseSync } from "node:sqlite";
-import { StartupError } from "../../memory/model/errors.ts";
 import { messageOf } from "../../util/error-message.ts";
+import { StartupError } from "../../util/startup-error.ts";
 import { quoteIdentifier } from "../quote-identifier.ts";
 import type { StoredValue } from "./stored-value.ts";
 

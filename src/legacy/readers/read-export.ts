@@ -1,5 +1,5 @@
 import { DatabaseSync, type SQLInputValue } from "node:sqlite";
-import { StartupError } from "../../memory/model/errors.ts";
+import { StartupError } from "../../util/startup-error.ts";
 import { parsePythonJson } from "./python-json.ts";
 import { readJsonMembers } from "./read-json-members.ts";
 

@@ -96,23 +96,6 @@ export function isAbort(error: unknown): boolean {
   return error instanceof Error && (error.name === "AbortError" || error.name === "TimeoutError");
 }
 
-/**
- * A problem that stops a command: its message is one sentence for the operator, printed without a stack. It names
- * the problem and, after a colon, what the operator can do about it.
- */
-export class StartupError extends Error {
-  override readonly name = "StartupError";
-  readonly problem: string;
-  readonly remedy: string | undefined;
-
-  constructor(problem: string, options: { readonly remedy?: string; readonly cause?: unknown } = {}) {
-    const { remedy, cause } = options;
-    super(remedy === undefined ? problem : `${problem}: ${remedy}`, { cause });
-    this.problem = problem;
-    this.remedy = remedy;
-  }
-}
-
 /** Returns the error for a change that expects another version of the memory. */
 export function versionMismatch(
   { domain, id }: { readonly domain: string; readonly id: string },

@@ -3,7 +3,7 @@ import type { Caller } from "../../auth/caller.ts";
 import type { AccessLevel } from "../../auth/scopes.ts";
 import { ServiceError } from "../../memory/model/errors.ts";
 import { LIMITS } from "../../memory/model/limits.ts";
-import { startOf } from "../../util/truncate-text.ts";
+import { truncateText } from "../../util/truncate-text.ts";
 import { noteCall } from "../call-log.ts";
 import { callerOf, kCaller } from "../caller.ts";
 import { isPublic, methodRuleOf } from "../methods.ts";
@@ -51,7 +51,7 @@ async function* checked<T>(messages: AsyncIterable<T>, check: (message: T) => vo
 function assertNotDenied(denialOf: Denial, domain: string, values: ContextValues): void {
   const denial = denialOf(domain);
   if (denial === undefined) return;
-  noteCall({ values }, { domain: startOf(domain, MAX_LOGGED_NAME) });
+  noteCall({ values }, { domain: truncateText(domain, MAX_LOGGED_NAME) });
   throw denial;
 }
 
@@ -60,7 +60,7 @@ function loggedDomains(domains: readonly string[], defaultDomain: string): strin
   if (domains.length === 0) return "*";
   const names = domains
     .slice(0, LIMITS.searchDomains)
-    .map((name) => startOf(name, MAX_LOGGED_NAME) || defaultDomain);
+    .map((name) => truncateText(name, MAX_LOGGED_NAME) || defaultDomain);
   return names.join(",");
 }
 
@@ -76,7 +76,7 @@ export function denialIn(
 function createDenial(caller: Caller, level: AccessLevel, defaultDomain: string): Denial {
   return (domain) => {
     if (caller.may(level, domain || defaultDomain)) return undefined;
-    const name = startOf(domain, MAX_DENIED_NAME);
+    const name = truncateText(domain, MAX_DENIED_NAME);
     const where = name === "" ? "the default domain" : `domain "${name}"`;
     return new ServiceError("PERMISSION_DENIED", `the credentials do not allow ${level} in ${where}`, {
       metadata: { domain: name, scope: level },

@@ -22,7 +22,7 @@ import { assertNoViolations, type FieldViolation, ServiceError } from "../../mem
 import { LIMITS, MAX_RESPONSE_BYTES } from "../../memory/model/limits.ts";
 import type { ImportCommand, ImportReport, Rejection } from "../../memory/write/import.ts";
 import type { BadRecord, ImportedRecord } from "../../memory/write/import-record.ts";
-import { startOf } from "../../util/truncate-text.ts";
+import { truncateText } from "../../util/truncate-text.ts";
 import type { Denial } from "../interceptors/authorize.ts";
 import { itemErrorFrom } from "./batch-store.ts";
 import { isTimestamp, microsecondsFromTimestamp } from "./fields/time.ts";
@@ -165,7 +165,7 @@ function recordFrom(record: MemoryRecord, context: RecordContext): ImportedRecor
     violations.push({ field: "record.memory", description: "must be set" });
     return { id: "", error: badRecord(violations) };
   }
-  const shownId = startOf(memory.id, MAX_SHOWN_ID);
+  const shownId = truncateText(memory.id, MAX_SHOWN_ID);
   const denial = context.denialOf(context.domain || memory.domain);
   if (denial !== undefined) return { id: shownId, error: denial };
   violations.push(...violationsOf(memory, memoryRules, "record.memory."));

@@ -1,5 +1,6 @@
-import { ServiceError, StartupError } from "../../memory/model/errors.ts";
+import { ServiceError } from "../../memory/model/errors.ts";
 import type { Logger } from "../../util/logger.ts";
+import { StartupError } from "../../util/startup-error.ts";
 import type { Database } from "./database.ts";
 import { SQLSTATE, sqlstateOf } from "./errors.ts";
 

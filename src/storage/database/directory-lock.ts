@@ -1,7 +1,7 @@
 import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { StartupError } from "../../memory/model/errors.ts";
 import { makeDirectory } from "../../util/make-directory.ts";
+import { StartupError } from "../../util/startup-error.ts";
 
 /** The PostgreSQL version inside PGlite, which alone can open a data directory made by it. */
 export const EMBEDDED_POSTGRES_MAJOR = 18;

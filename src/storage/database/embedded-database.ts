@@ -2,8 +2,8 @@ import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
-import { StartupError } from "../../memory/model/errors.ts";
 import type { Logger } from "../../util/logger.ts";
+import { StartupError } from "../../util/startup-error.ts";
 import { untilAborted } from "../../util/wait.ts";
 import type {
   ConnectionCounts,

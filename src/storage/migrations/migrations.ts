@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { StartupError } from "../../memory/model/errors.ts";
 import type { Logger } from "../../util/logger.ts";
+import { StartupError } from "../../util/startup-error.ts";
 import type { Database, Queryable } from "../database/database.ts";
 import { SQLSTATE, sqlstateOf } from "../database/errors.ts";
 import { createBm25Indexes } from "./bm25-indexes.ts";

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { StartupError } from "../../memory/model/errors.ts";
+import { StartupError } from "../../util/startup-error.ts";
 
 /** One file of the directory, such as `000001_create_catalogue.sql`. */
 export interface Migration {

@@ -4,7 +4,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { createContextValues } from "@connectrpc/connect";
 import { ImportRequestSchema } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { expect, test } from "vitest";
-import { ANYBODY, NOBODY } from "../../../src/auth/caller.ts";
+import { UNAUTHENTICATED, UNRESTRICTED } from "../../../src/auth/caller.ts";
 import { createDomainList } from "../../../src/rpc/audit-facts.ts";
 import { kCaller } from "../../../src/rpc/caller.ts";
 import { denialIn } from "../../../src/rpc/interceptors/authorize.ts";
@@ -50,9 +50,13 @@ async function* requests(memory: (n: number) => object) {
 }
 
 test.each([
-  ["a domain that the caller may not write to", NOBODY, (n: number) => ({ id: "m", domain: longText(n) })],
-  ["a domain that is none", ANYBODY, (n: number) => ({ id: "m", domain: longText(n) })],
-  ["an id that is none", ANYBODY, (n: number) => ({ id: longText(n) })],
+  [
+    "a domain that the caller may not write to",
+    UNAUTHENTICATED,
+    (n: number) => ({ id: "m", domain: longText(n) }),
+  ],
+  ["a domain that is none", UNRESTRICTED, (n: number) => ({ id: "m", domain: longText(n) })],
+  ["an id that is none", UNRESTRICTED, (n: number) => ({ id: longText(n) })],
 ])("of a rejected record with %s little is kept", async (_, caller, memory) => {
   const denialOf = denialIn({ values: createContextValues().set(kCaller, caller) }, "write", "default");
   const held = await heldBytes(async () => {
