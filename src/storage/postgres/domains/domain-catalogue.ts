@@ -234,10 +234,10 @@ export async function setEmbeddingVersion(
     name,
     dimensions,
   ]);
-  await transaction.query({ text: "update memory_domains set embedding_version = $2 where name = $1" }, [
-    name,
-    version,
-  ]);
+  await transaction.query(
+    { writes: true, text: "update memory_domains set embedding_version = $2 where name = $1" },
+    [name, version],
+  );
 }
 
 interface KnownVersion extends Row {
