@@ -1,11 +1,13 @@
 /**
- * Carries out a Dockerfile without an engine: `node scripts/check-dockerfile.ts`, as root, on Debian.
+ * Builds and runs the Dockerfile without a container engine: `node scripts/check-dockerfile.ts`, as root, on Debian.
  *
- * Every stage gets a bare directory tree like its base image, every instruction is carried out in it by chroot, and the
- * result is started as its user: it has to become ready and healthy, keep a memory in its volume over a restart, stop on
- * SIGTERM, and write nowhere else. Everything happens in namespaces of its own and below one temporary directory, so
- * that nothing stays mounted or running, however it ends. Exits 1 if a step fails. What it cannot see: the real base image
- * (Debian's packages and npm are this machine's), an engine's own limits and network, other processors than this one.
+ * Every stage gets a directory tree like its base image, in which chroot executes the instructions. Then the image is
+ * started as its user. It must become ready and healthy, keep a memory in its volume across a restart, stop on SIGTERM,
+ * and write nowhere else. Everything runs in separate namespaces and below one temporary directory, so that nothing
+ * stays mounted or running afterwards. The exit code is 1 if a step fails.
+ *
+ * The check does not cover the real base image (Debian's packages and npm come from this machine), the limits and the
+ * network of an engine, and other processors.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -24,14 +26,14 @@ import * as container from "./check-dockerfile/run-image.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
-/** Nothing listens there: a server must become ready and healthy without its embedder. */
+/** Nothing listens there, because a server must become ready and healthy without its embedder. */
 const NO_OLLAMA = "http://127.0.0.1:1";
 
 function say(line: string): void {
   console.log(`check-dockerfile: ${line}`);
 }
 
-/** Reads the Dockerfile, then starts this program again in namespaces of its own; returns the exit code. */
+/** Reads the Dockerfile, then starts this program again in separate namespaces. Returns the exit code. */
 async function outside(): Promise<number> {
   const { stages, problems } = checkSources(ROOT);
   for (const problem of problems) say(problem);
@@ -51,7 +53,7 @@ async function outside(): Promise<number> {
   ];
   const child = spawn(
     "setpriv",
-    // Whichever process is killed, those below it die too, and with the last of them its mounts.
+    // If any process is killed, its children die with it, and the mounts disappear with the last of them.
     [
       "--pdeathsig",
       "KILL",
@@ -62,7 +64,7 @@ async function outside(): Promise<number> {
       "--inside",
       work,
     ],
-    // A process group of its own: Ctrl-C reaches this process alone, which then ends the others.
+    // A separate process group, so that Ctrl-C reaches only this process, which then ends the others.
     { stdio: ["ignore", "inherit", "inherit"], detached: true, cwd: ROOT },
   );
   let interrupted = false;
@@ -89,12 +91,12 @@ async function inside(work: string): Promise<void> {
   const isSent = readIgnoreRules(readFileSync(join(ROOT, ".dockerignore"), "utf8"));
   say(`build context of ${copyContext(ROOT, isSent, context)} files`);
   const image = await buildImage(stages, { base, context, work, log: say });
-  say(`image of ${await sizeOf(image.root)} MB, the base image's part included`);
+  say(`image of ${await sizeOf(image.root)} MB, including the base image`);
   await tryImage(image, work);
   say(`passed after ${((performance.now() - started) / 1_000).toFixed(0)} s`);
 }
 
-/** The tree that stands in for the base image of all stages. */
+/** Creates the tree that replaces the base image of all stages. */
 async function makeBase(stages: readonly Stage[], work: string): Promise<string> {
   const base = join(work, "base");
   for (const { image } of stages) {
@@ -105,10 +107,10 @@ async function makeBase(stages: readonly Stage[], work: string): Promise<string>
       );
     }
     const codename = /^VERSION_CODENAME=(.*)$/m.exec(readFileSync("/etc/os-release", "utf8"))?.[1];
-    if (codename !== debian) say(`this machine has Debian ${codename} in place of ${debian}`);
+    if (codename !== debian) say(`this machine runs Debian ${codename} instead of ${debian}`);
   }
   await makeBaseImage(base);
-  say(`base image stood in for by ${await sizeOf(base)} MB of this machine's Debian, Node and npm`);
+  say(`replaced the base image with ${await sizeOf(base)} MB of this machine's Debian, Node and npm`);
   return base;
 }
 
@@ -125,9 +127,9 @@ async function tryImage(image: Image, work: string): Promise<void> {
   const before = container.snapshot(image);
   const checkHealth = async (expected: number) => {
     const outcome = await container.runInContainer(image, healthcheck.command, env, healthcheck.timeoutMs);
-    const told = `HEALTHCHECK: exit ${outcome.code} after ${outcome.milliseconds.toFixed(0)} ms: ${outcome.output.trim()}`;
-    if (outcome.code !== expected) throw new StepError(`${told}\nexpected exit ${expected}`);
-    say(told);
+    const result = `HEALTHCHECK: exit ${outcome.code} after ${outcome.milliseconds.toFixed(0)} ms: ${outcome.output.trim()}`;
+    if (outcome.code !== expected) throw new StepError(`${result}\nexpected exit ${expected}`);
+    say(result);
   };
   const serve = async (use: () => Promise<void>) => {
     const server = container.startContainer(image, env);
@@ -138,10 +140,10 @@ async function tryImage(image: Image, work: string): Promise<void> {
       );
       await use();
       const { code, milliseconds } = await server.stop();
-      if (code !== 0) throw new StepError(`the server ended with ${code} after SIGTERM`);
+      if (code !== 0) throw new StepError(`the server exited with ${code} after SIGTERM`);
       say(`SIGTERM: exit 0 after ${milliseconds.toFixed(0)} ms`);
     } catch (error) {
-      say(`the server said:\n${lastLines(server.output())}`);
+      say(`output of the server:\n${lastLines(server.output())}`);
       throw error;
     }
   };
@@ -149,10 +151,10 @@ async function tryImage(image: Image, work: string): Promise<void> {
   const refused = await container.runInContainer(image, [...image.entrypoint, ...image.cmd], base, 30_000);
   if (refused.code !== 2 || !refused.output.includes("MEMORY_ALLOW_UNAUTHENTICATED")) {
     throw new StepError(
-      `without MEMORY_ALLOW_UNAUTHENTICATED it ended with ${refused.code}:\n${refused.output}`,
+      `without MEMORY_ALLOW_UNAUTHENTICATED it exited with ${refused.code}:\n${refused.output}`,
     );
   }
-  say("without MEMORY_ALLOW_UNAUTHENTICATED: refuses to start, exit 2");
+  say("without MEMORY_ALLOW_UNAUTHENTICATED it does not start, exit 2");
   await serve(async () => {
     await checkHealth(0);
     await container.call(port, "Store", memory);
@@ -161,13 +163,14 @@ async function tryImage(image: Image, work: string): Promise<void> {
   await serve(async () => {
     const answer = await container.call(port, "Store", memory);
     if (!JSON.stringify(answer).includes("UNCHANGED")) {
-      throw new StepError(`stored a second time in the same volume: ${JSON.stringify(answer)}`);
+      throw new StepError(`the memory was stored again in the same volume: ${JSON.stringify(answer)}`);
     }
-    say("a second container on the same volume has the memory of the first");
+    say("a second container with the same volume has the memory of the first");
   });
 
   const written = container.differences(before, container.snapshot(image));
-  if (written.length > 0) throw new StepError(`written outside the volumes:\n${written.join("\n")}`);
+  if (written.length > 0)
+    throw new StepError(`files were written outside the volumes:\n${written.join("\n")}`);
   for (const [path, volume] of volumes) say(`written only below ${path}: ${await sizeOf(volume)} MB`);
 }
 
@@ -183,6 +186,6 @@ try {
   else throw new StepError("usage: check-dockerfile.ts");
 } catch (error) {
   say(error instanceof StepError ? error.message : String(error instanceof Error ? error.stack : error));
-  // Not process.exitCode: a server may still run, and it ends with this process.
+  // Not process.exitCode, because a server may still be running; it ends with this process.
   process.exit(1);
 }

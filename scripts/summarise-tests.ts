@@ -1,12 +1,12 @@
 /**
- * Prints "passed failed skipped" of one vitest JSON report, for .ci/run to add up:
- * `node scripts/summarise-tests.ts report.json`. A file that could not be loaded counts as one failed test,
- * and so does a report without any test or one that vitest itself calls a failure for another reason.
+ * Prints "passed failed skipped" of a vitest JSON report, which .ci/run adds up: `node scripts/summarise-tests.ts
+ * report.json`. A file that could not be loaded counts as one failed test, and so does a report without tests or one
+ * that vitest marks as failed for another reason.
  */
 import { readFileSync } from "node:fs";
 import process from "node:process";
 
-/** The part of vitest's JSON report that is read here. */
+/** The part of vitest's JSON report that this script reads. */
 interface Report {
   readonly success: boolean;
   readonly testResults: readonly {

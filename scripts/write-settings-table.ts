@@ -5,9 +5,9 @@ import { SETTINGS, type Setting } from "../src/app/settings.ts";
 export function settingsTable(): string {
   const rows = Object.entries<Setting<unknown>>(SETTINGS).map(([name, setting]) => {
     const unit = setting.unit === undefined ? "" : ` ${setting.unit}`;
-    const standard = setting.default === undefined ? "" : `\`${setting.default}\`${unit}`;
+    const defaultValue = setting.default === undefined ? "" : `\`${setting.default}\`${unit}`;
     const description = [setting.description, sentence(setting.allowed)].join(" ").trim();
-    return `| \`${name}\` | ${standard} | ${description} |`;
+    return `| \`${name}\` | ${defaultValue} | ${description} |`;
   });
   return ["| setting | default | |", "| --- | --- | --- |", ...rows].join("\n");
 }

@@ -14,23 +14,24 @@ import {
 import { basename, dirname, join } from "node:path";
 import { mustRun, StepError } from "./command.ts";
 
-/** As a slim image leaves them out. */
-const LEFT_OUT = /^\/(usr\/share\/(doc|man|info|locale|lintian|linda|groff)|var\/lib\/dpkg)\//;
+/** Files that a slim image omits. */
+const OMITTED = /^\/(usr\/share\/(doc|man|info|locale|lintian|linda|groff)|var\/lib\/dpkg)\//;
 
-/** Node links against them; everything else in the tree is what every Debian has. */
+/** Libraries that Node links against; the rest of the tree is part of every Debian. */
 const NEEDED_BY_NODE = ["libstdc++6", "libgcc-s1"];
 
-/** Packs the files that are named on standard input. */
+/** Packs the files listed on standard input. */
 const PACK = "tar -C / --create --no-recursion --files-from=-";
 
-/** Names of variables that the base image sets, with their values. */
+/** Returns the variables that the base image sets. */
 export function baseEnvironment(nodeVersion: string): Record<string, string> {
   return { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", NODE_VERSION: nodeVersion };
 }
 
 /**
- * Makes a directory tree like the slim image of Node: Debian's required packages as they are installed on this machine
- * (so no compiler, no Python, no git, no curl), the Node that runs this program, this machine's npm, and the user `node`.
+ * Creates a directory tree like the slim image of Node: Debian's required packages as they are installed on this
+ * machine (without a compiler, Python, git or curl), the Node that runs this program, this machine's npm, and the user
+ * `node`.
  *
  * @throws StepError
  */
@@ -38,8 +39,8 @@ export async function makeBaseImage(tree: string): Promise<void> {
   mkdirSync(tree);
   const files = (await mustRun(["dpkg-query", "--listfiles", ...(await requiredPackages())]))
     .split("\n")
-    .filter((path) => path.startsWith("/") && path !== "/." && !LEFT_OUT.test(path) && existsSync(path))
-    // /bin/sh is in the package's list, /usr/bin/sh on a machine whose /bin is a link.
+    .filter((path) => path.startsWith("/") && path !== "/." && !OMITTED.test(path) && existsSync(path))
+    // The package lists /bin/sh, but the file is /usr/bin/sh on a machine whose /bin is a symbolic link.
     .map((path) => join(realpathSync(dirname(path)), basename(path)));
   await mustRun(["sh", "-c", `${PACK} | tar -C "$0" --extract`, tree], {
     input: `${[...new Set(files)]
@@ -70,7 +71,7 @@ export async function makeBaseImage(tree: string): Promise<void> {
   }
 }
 
-/** Every package that Debian always has, and what those need. */
+/** Lists the packages that every Debian has, with their dependencies. */
 async function requiredPackages(): Promise<string[]> {
   const fields = ["Package", "binary:Package", "Essential", "Priority", "Pre-Depends", "Depends", "Provides"];
   const format = `${fields.map((field) => `\${${field}}`).join("\\t")}\\n`;
@@ -101,12 +102,12 @@ async function requiredPackages(): Promise<string[]> {
   return [...chosen];
 }
 
-/** "libc6:any (>= 2.36)" is libc6. */
+/** Returns the package name of a dependency, such as libc6 for "libc6:any (>= 2.36)". */
 function packageName(dependency: string): string {
   return dependency.trim().split(/[\s:(]/)[0] ?? "";
 }
 
-/** Names such as awk, which no package holds: links through /etc/alternatives to a program that is in the tree. */
+/** Adds names such as awk that no package contains: links through /etc/alternatives to a program in the tree. */
 function addAlternatives(tree: string): void {
   mkdirSync(join(tree, "etc/alternatives"), { recursive: true });
   for (const name of readdirSync("/etc/alternatives")) {
@@ -120,7 +121,7 @@ function addAlternatives(tree: string): void {
   }
 }
 
-/** The directory of the npm that the caller's PATH finds. */
+/** Returns the directory of the npm in the caller's PATH. */
 async function installedNpm(): Promise<string> {
   const found = (process.env.PATH ?? "")
     .split(":")
@@ -130,6 +131,6 @@ async function installedNpm(): Promise<string> {
   const directory = dirname(dirname(realpathSync(found)));
   const { name } = JSON.parse(readFileSync(join(directory, "package.json"), "utf8")) as { name?: string };
   if (basename(directory) !== "npm" || name !== "npm")
-    throw new StepError(`${found} is not an npm of its own`);
+    throw new StepError(`${found} is not an installation of npm`);
   return directory;
 }

@@ -1,13 +1,14 @@
 import { cpSync, lstatSync, mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 
-/** Tells whether a path of the build context, relative and with /, is sent to the engine. */
+/** Whether a relative path with / as separator is part of the build context. */
 export type IsSent = (path: string) => boolean;
 
 /**
- * The rules of a .dockerignore: the last that matches a path, or a directory above it, decides; `!` takes back.
+ * Reads the rules of a .dockerignore. The last rule that matches a path or one of its parent directories decides; `!`
+ * includes a path again.
  *
- * @throws Error for a pattern that is not understood.
+ * @throws Error for a pattern that this check does not support.
  */
 export function readIgnoreRules(text: string): IsSent {
   const rules = text
@@ -25,11 +26,11 @@ export function readIgnoreRules(text: string): IsSent {
   };
 }
 
-/** Compiles one pattern: `*` and `?` stay within a name, `**` is any number of directories. */
+/** Compiles a pattern: `*` and `?` match within a name, `**` matches any number of directories. */
 function patternOf(written: string): RegExp {
   const pattern = written.trim().replace(/^\.?\/+|\/+$/g, "");
   if (pattern === "" || /[[\]\\]/.test(pattern)) {
-    throw new Error(`.dockerignore: ${written} is not understood by this check`);
+    throw new Error(`.dockerignore: this check does not support ${written}`);
   }
   const source = pattern.replace(/\*\*\/|\*\*|\*|\?|[.+^${}()|]/g, (token) => {
     if (token === "**/") return "(?:.*/)?";
@@ -41,18 +42,18 @@ function patternOf(written: string): RegExp {
 }
 
 /**
- * Says why a source of COPY is not in the build context; undefined: it is there.
- * A directory counts as there if anything in it is sent.
+ * Returns why a source of COPY is not in the build context; undefined if it is. A directory is in the build context if
+ * any of its files is.
  */
 export function missingSource(root: string, isSent: IsSent, source: string): string | undefined {
   const path = source.replace(/^\.?\/+|\/+$/g, "");
   const stats = lstatSync(join(root, path), { throwIfNoEntry: false });
   if (stats === undefined) return `${source} does not exist`;
   const found = stats.isDirectory() ? sentFiles(root, isSent, path).next().done !== true : isSent(path);
-  return found ? undefined : `${source} is left out by .dockerignore`;
+  return found ? undefined : `.dockerignore excludes ${source}`;
 }
 
-/** Copies what would be sent to the engine; returns how many files that are. */
+/** Copies the build context. Returns the number of files. */
 export function copyContext(root: string, isSent: IsSent, destination: string): number {
   let count = 0;
   for (const path of sentFiles(root, isSent, "")) {
@@ -63,11 +64,11 @@ export function copyContext(root: string, isSent: IsSent, destination: string): 
   return count;
 }
 
-/** Files and symbolic links under a directory, without entering what no rule takes back. */
+/** Lists the files and symbolic links of the build context below a directory. */
 function* sentFiles(root: string, isSent: IsSent, directory: string): Generator<string> {
   for (const entry of readdirSync(join(root, directory), { withFileTypes: true })) {
     const path = directory === "" ? entry.name : `${directory}/${entry.name}`;
-    // The history and the installed packages are most of a checkout, and no rule of ours sends a part of them.
+    // Skip the history and the installed packages: they are most of a checkout, and no rule includes a part of them.
     if (entry.isDirectory() && (isSent(path) || ![".git", "node_modules"].includes(entry.name))) {
       yield* sentFiles(root, isSent, path);
     } else if (!entry.isDirectory() && isSent(path)) {

@@ -5,7 +5,7 @@ import { readNodeImage } from "./check-sources.ts";
 import { lastLines, mustRun, run, StepError } from "./command.ts";
 import type { Copy, ExecForm, Healthcheck, Instruction, Stage } from "./parse-dockerfile.ts";
 
-/** A built stage: its files and what a container of it would be started with. */
+/** A built stage: its files and the configuration of its containers. */
 export interface Image {
   readonly root: string;
   readonly env: Record<string, string>;
@@ -17,9 +17,9 @@ export interface Image {
   healthcheck: Healthcheck | undefined;
 }
 
-/** Where the parts come from. */
+/** The inputs of a build. */
 export interface BuildInput {
-  /** Tree of the base image. */
+  /** Directory tree of the base image. */
   readonly base: string;
   readonly context: string;
   /** Directory in which every stage gets its tree. */
@@ -27,14 +27,18 @@ export interface BuildInput {
   readonly log: (line: string) => void;
 }
 
-/** Programs of this machine that run the steps, by full name: the steps have a PATH of their own. */
+/** Absolute path of chroot on this machine, because the steps have their own PATH. */
 const CHROOT = "/usr/sbin/chroot";
 
-/** Holds what a RUN needs of this machine to reach npm's registry; a mount, so it never becomes part of an image. */
+/**
+ * Mount point for what RUN needs from this machine to reach the npm registry. A mount does not become part of the
+ * image.
+ */
 const MACHINE = "/mnt";
 
 /**
- * Carries out the instructions of every stage; returns the last one. Leaves /dev, /proc and /sys mounted in the trees.
+ * Executes the instructions of every stage and returns the last image. Leaves /dev, /proc and /sys mounted in the
+ * trees.
  *
  * @throws StepError that names the line of the instruction.
  */
@@ -49,7 +53,7 @@ export async function buildImage(stages: readonly Stage[], input: BuildInput): P
     for (const [step, instruction] of stage.instructions.entries()) {
       const started = performance.now();
       try {
-        await carryOut(instruction, image, { ...input, built, machine });
+        await execute(instruction, image, { ...input, built, machine });
       } catch (error) {
         if (!(error instanceof Error)) throw error;
         throw new StepError(`Dockerfile line ${instruction.line}: ${instruction.text}\n${error.message}`);
@@ -64,7 +68,7 @@ export async function buildImage(stages: readonly Stage[], input: BuildInput): P
   return image;
 }
 
-/** User and group ids of a USER instruction, from the image's own /etc/passwd. */
+/** Returns the user and group ids of a USER instruction, from the image's /etc/passwd. */
 export function idsOf(image: Image): { uid: number; gid: number; home: string } {
   for (const line of readFileSync(join(image.root, "etc/passwd"), "utf8").split("\n")) {
     const [name, , uid, gid, , home = "/"] = line.split(":");
@@ -73,7 +77,7 @@ export function idsOf(image: Image): { uid: number; gid: number; home: string } 
   throw new StepError(`the image has no user ${image.user}`);
 }
 
-/** The command that runs another one in an image, as its user and in its directory, and with its environment alone. */
+/** Wraps a command to run in an image, as its user, in its directory and with only its environment. */
 export function inImage(image: Image, command: ExecForm): { command: string[]; env: Record<string, string> } {
   const { uid, gid, home } = idsOf(image);
   const chroot = [CHROOT, `--userspec=${uid}:${gid}`, `--groups=${gid}`, image.root];
@@ -85,7 +89,7 @@ export function inImage(image: Image, command: ExecForm): { command: string[]; e
 
 async function startStage(stage: Stage, root: string, base: string): Promise<Image> {
   await mustRun(["cp", "--archive", "--reflink=auto", base, root]);
-  // A device directory of its own: nothing outside the tree can be written through it.
+  // A separate device directory, so that nothing outside the tree can be written through it.
   await mustRun(["mount", "-t", "tmpfs", "-o", "mode=755,size=64m", "tmpfs", join(root, "dev")]);
   const devices = { null: 3, zero: 5, full: 7, random: 8, urandom: 9 };
   for (const [name, minor] of Object.entries(devices)) {
@@ -122,7 +126,7 @@ interface StepInput extends BuildInput {
   readonly machine: Machine;
 }
 
-async function carryOut(instruction: Instruction, image: Image, input: StepInput): Promise<void> {
+async function execute(instruction: Instruction, image: Image, input: StepInput): Promise<void> {
   switch (instruction.kind) {
     case "ENV":
       Object.assign(image.env, instruction.variables);
@@ -140,7 +144,7 @@ async function carryOut(instruction: Instruction, image: Image, input: StepInput
       return;
     case "ENTRYPOINT":
       image.entrypoint = instruction.command;
-      // A CMD before it is forgotten.
+      // ENTRYPOINT resets an earlier CMD.
       image.cmd = [];
       return;
     case "CMD":
@@ -156,7 +160,7 @@ async function carryOut(instruction: Instruction, image: Image, input: StepInput
     case "RUN": {
       const { command, env } = inImage(image, instruction.command);
       const { code, output } = await run(command, { env: { ...input.machine.env, ...env } });
-      if (code !== 0) throw new StepError(`ended with ${code}:\n${lastLines(output)}`);
+      if (code !== 0) throw new StepError(`exited with ${code}:\n${lastLines(output)}`);
     }
   }
 }
@@ -169,27 +173,29 @@ async function copy({ from, sources, destination }: Copy, image: Image, input: S
     const path = join(origin, source);
     if (!existsSync(path)) throw new StepError(`${source} does not exist`);
     if (statSync(path).isDirectory()) {
-      // The content of a directory, not the directory itself.
+      // COPY copies the content of a directory, not the directory itself.
       mkdirSync(target, { recursive: true });
       await mustRun(["cp", "--archive", "--no-preserve=ownership", `${path}/.`, target]);
       continue;
     }
     const intoDirectory = destination.endsWith("/");
     if (!intoDirectory && existsSync(target) && statSync(target).isDirectory()) {
-      throw new StepError(`${destination} is a directory: end it with /`);
+      throw new StepError(`${destination} is a directory; add a / at its end`);
     }
     mkdirSync(intoDirectory ? target : dirname(target), { recursive: true });
     await mustRun(["cp", "--archive", "--dereference", "--no-preserve=ownership", path, target]);
   }
 }
 
-/** What a RUN gets of this machine: not the machine's files, but the way to npm's registry. */
+/** What RUN gets from this machine: access to the npm registry, but none of the machine's files. */
 interface Machine {
   readonly directory: string;
   readonly env: Record<string, string>;
 }
 
-/** An engine brings its own network; here npm's settings on this machine stand in, and its cache saves the downloads. */
+/**
+ * Prepares access to the npm registry with this machine's npm settings and its cache. An engine has its own network.
+ */
 async function prepareMachine(directory: string): Promise<Machine> {
   const settings = JSON.parse(await mustRun(["npm", "config", "list", "--json"])) as Record<string, unknown>;
   const env: Record<string, string> = {

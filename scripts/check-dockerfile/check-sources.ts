@@ -3,30 +3,30 @@ import { join } from "node:path";
 import { missingSource, readIgnoreRules } from "./build-context.ts";
 import { parseDockerfile, type Stage } from "./parse-dockerfile.ts";
 
-/** The only base image that this check knows how to stand in for. */
+/** The only base image that this check can replace. */
 const NODE_IMAGE = /^node:(\d+\.\d+\.\d+)-([a-z]+)-slim$/;
 
-/** What a base image is made of. */
+/** The versions in a base image. */
 export interface NodeImage {
   readonly nodeVersion: string;
-  /** Debian's name for its release. */
+  /** Code name of the Debian release. */
   readonly debian: string;
 }
 
 /**
- * Splits the tag of a base image.
+ * Parses the tag of a base image.
  *
- * @throws Error if it is none of the slim images of Node on Debian with a whole version.
+ * @throws Error if it is not a slim image of Node on Debian with a full version.
  */
 export function readNodeImage(image: string): NodeImage {
   const [, nodeVersion, debian] = NODE_IMAGE.exec(image) ?? [];
   if (nodeVersion === undefined || debian === undefined) {
-    throw new Error(`base image ${image} is not node:VERSION-DEBIAN-slim with a whole version`);
+    throw new Error(`base image ${image} is not node:VERSION-DEBIAN-slim with a full version`);
   }
   return { nodeVersion, debian };
 }
 
-/** What can be told of a Dockerfile by reading it: its stages, and everything that is wrong. */
+/** Parses the Dockerfile. Returns its stages and all problems that parsing reveals. */
 export function checkSources(root: string): { stages: Stage[]; problems: string[] } {
   const stages = parseDockerfile(readFileSync(join(root, "Dockerfile"), "utf8"));
   const isSent = readIgnoreRules(readFileSync(join(root, ".dockerignore"), "utf8"));

@@ -1,30 +1,30 @@
 import { spawn } from "node:child_process";
 
-/** How a program ended. */
+/** The outcome of a program. */
 export interface Outcome {
-  /** Undefined: ended by a signal, or stopped because it took too long. */
+  /** Exit code; undefined if a signal or the timeout ended the program. */
   readonly code: number | undefined;
-  /** Standard output and standard error, in the order in which they came. */
+  /** Standard output and standard error, in the order of their arrival. */
   readonly output: string;
-  /** Standard output alone. */
+  /** Standard output only. */
   readonly result: string;
   readonly milliseconds: number;
 }
 
 export interface CommandOptions {
-  /** Nothing of the caller's environment is added. Default: the caller's. */
+  /** The complete environment. Defaults to that of the caller. */
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
-  /** Written to standard input, which is empty otherwise. */
+  /** Text for standard input. Defaults to none. */
   readonly input?: string;
-  /** Default: no limit. */
+  /** Defaults to no limit. */
   readonly timeoutMs?: number;
 }
 
-/** A step that failed: its message is all that the caller has to print. */
+/** A step failed. The caller only has to print the message. */
 export class StepError extends Error {}
 
-/** Runs a program to its end. */
+/** Runs a program and waits for it. */
 export function run(command: readonly string[], options: CommandOptions = {}): Promise<Outcome> {
   const [program = "", ...parameters] = command;
   const started = performance.now();
@@ -44,10 +44,10 @@ export function run(command: readonly string[], options: CommandOptions = {}): P
     child.stderr.setEncoding("utf8").on("data", (text: string) => {
       output += text;
     });
-    // A program that ends without reading its input is no failure of ours.
+    // A program may exit without reading its input.
     child.stdin.on("error", () => {});
     child.stdin.end(options.input ?? "");
-    child.once("error", (error) => reject(new StepError(`${program} cannot be run: ${error.message}`)));
+    child.once("error", (error) => reject(new StepError(`cannot run ${program}: ${error.message}`)));
     child.once("close", (code) =>
       resolve({ code: code ?? undefined, output, result, milliseconds: performance.now() - started }),
     );
@@ -55,17 +55,17 @@ export function run(command: readonly string[], options: CommandOptions = {}): P
 }
 
 /**
- * Runs a program that has to succeed; returns its standard output.
+ * Runs a program that must succeed. Returns its standard output.
  *
  * @throws StepError with the end of its output.
  */
 export async function mustRun(command: readonly string[], options: CommandOptions = {}): Promise<string> {
   const { code, output, result } = await run(command, options);
-  if (code !== 0) throw new StepError(`${command.join(" ")} ended with ${code}:\n${lastLines(output)}`);
+  if (code !== 0) throw new StepError(`${command.join(" ")} exited with ${code}:\n${lastLines(output)}`);
   return result;
 }
 
-/** The end of an output, where programs say why they failed. */
+/** Returns the last lines of an output, where programs report why they failed. */
 export function lastLines(output: string, count = 40): string {
   return output.trimEnd().split("\n").slice(-count).join("\n");
 }

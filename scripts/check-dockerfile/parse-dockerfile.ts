@@ -1,9 +1,9 @@
-/** A command and its parameters, as they are run: the shell form is already `/bin/sh -c`. */
+/** A command with its parameters. The shell form is converted to `/bin/sh -c`. */
 export type ExecForm = readonly string[];
 
 export interface Copy {
   readonly kind: "COPY";
-  /** Name of an earlier stage; undefined: the build context. */
+  /** Name of an earlier stage; undefined for the build context. */
   readonly from: string | undefined;
   readonly sources: readonly string[];
   readonly destination: string;
@@ -13,7 +13,7 @@ export interface Healthcheck {
   readonly kind: "HEALTHCHECK";
   readonly command: ExecForm;
   readonly timeoutMs: number;
-  /** After so long a container that never was healthy is called unhealthy. */
+  /** Time after which a container that was never healthy counts as unhealthy. */
   readonly unhealthyAfterMs: number;
 }
 
@@ -28,16 +28,16 @@ export type Instruction = { readonly text: string; readonly line: number } & (
 
 export interface Stage {
   readonly name: string | undefined;
-  /** Image it starts from. */
+  /** Base image of the stage. */
   readonly image: string;
   readonly line: number;
   readonly instructions: readonly Instruction[];
 }
 
 /**
- * Reads the part of the Dockerfile language that ours is written in.
+ * Parses the subset of the Dockerfile language that this repository uses.
  *
- * @throws Error that names the line, for everything else: a step must not be left out because it was not understood.
+ * @throws Error that names the line for anything else, because no step may be skipped silently.
  */
 export function parseDockerfile(text: string): Stage[] {
   const stages: (Stage & { instructions: Instruction[] })[] = [];
@@ -49,7 +49,7 @@ export function parseDockerfile(text: string): Stage[] {
         continue;
       }
       const stage = stages.at(-1);
-      if (stage === undefined) throw new Error("comes before the first FROM");
+      if (stage === undefined) throw new Error("must come after the first FROM");
       stage.instructions.push({ ...parseInstruction(keyword, rest), text: instruction, line });
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
@@ -60,14 +60,14 @@ export function parseDockerfile(text: string): Stage[] {
   return stages;
 }
 
-/** Lines with their continuations, without comments and empty ones. */
+/** Joins continued lines and drops comments and empty lines. */
 function logicalLines(text: string): { line: number; text: string }[] {
   const result: { line: number; text: string }[] = [];
   let open: { line: number; text: string } | undefined;
   for (const [index, raw] of text.split("\n").entries()) {
     const trimmed = raw.trim();
     if (/^#\s*(escape|check)\s*=/i.test(trimmed)) {
-      throw new Error(`Dockerfile line ${index + 1}: ${trimmed}: not understood by this check`);
+      throw new Error(`Dockerfile line ${index + 1}: ${trimmed}: not supported by this check`);
     }
     if (trimmed === "" || trimmed.startsWith("#")) continue;
     open ??= { line: index + 1, text: "" };
@@ -84,7 +84,7 @@ function logicalLines(text: string): { line: number; text: string }[] {
 
 function parseFrom(rest: string): { name: string | undefined; image: string } {
   const [, image, name] = /^([^\s$-][^\s$]*)(?:\s+AS\s+([a-z][a-z0-9_.-]*))?$/i.exec(rest) ?? [];
-  if (image === undefined) throw new Error("not understood by this check");
+  if (image === undefined) throw new Error("not supported by this check");
   return { image, name };
 }
 
@@ -97,7 +97,7 @@ type Parsed = Instruction extends infer I
 function parseInstruction(keyword: string, rest: string): Parsed {
   switch (keyword) {
     case "RUN":
-      if (rest.startsWith("--") || rest.includes("<<")) throw new Error("not understood by this check");
+      if (rest.startsWith("--") || rest.includes("<<")) throw new Error("not supported by this check");
       return { kind: keyword, command: execForm(rest) };
     case "ENTRYPOINT":
     case "CMD":
@@ -115,7 +115,7 @@ function parseInstruction(keyword: string, rest: string): Parsed {
     case "EXPOSE":
       return { kind: keyword, values: onlyPlain(rest.split(/\s+/)) };
     default:
-      throw new Error("not understood by this check");
+      throw new Error("not supported by this check");
   }
 }
 
@@ -124,7 +124,7 @@ function parseCopy(rest: string): Copy {
   const from = /^--from=(.+)$/.exec(words[0] ?? "")?.[1];
   const paths = onlyPlain(from === undefined ? words : words.slice(1));
   const destination = paths.at(-1);
-  if (destination === undefined || paths.length < 2) throw new Error("needs a source and a destination");
+  if (destination === undefined || paths.length < 2) throw new Error("requires a source and a destination");
   const sources = paths.slice(0, -1);
   if (sources.length > 1 && !destination.endsWith("/")) {
     throw new Error("a destination of several sources must end with /");
@@ -136,14 +136,14 @@ const DURATION_UNITS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m
 
 function parseHealthcheck(rest: string): Healthcheck {
   const [, options = "", command] = /^((?:--\S+\s+)*)CMD\s+(.+)$/s.exec(rest) ?? [];
-  if (command === undefined) throw new Error("not understood by this check");
-  // Docker's own defaults.
+  if (command === undefined) throw new Error("not supported by this check");
+  // The defaults of Docker.
   const values = { interval: 30_000, timeout: 30_000, "start-period": 0, retries: 3 };
   for (const option of options.split(/\s+/).filter((word) => word !== "")) {
     const [, name = "", count, unit = ""] = /^--([a-z-]+)=(\d+)([a-z]*)$/.exec(option) ?? [];
     const factor = name === "retries" ? 1 : DURATION_UNITS_MS[unit];
     if (!isOneOf(values, name) || count === undefined || factor === undefined) {
-      throw new Error(`${option} is not understood by this check`);
+      throw new Error(`${option} is not supported by this check`);
     }
     values[name] = Number(count) * factor;
   }
@@ -163,7 +163,7 @@ function parseVariables(rest: string): Record<string, string> {
   const variables: Record<string, string> = {};
   for (const word of rest.match(/(?:[^\s"]|"[^"]*")+/g) ?? []) {
     const [, name, quoted, plain] = /^([A-Za-z_]\w*)=(?:"([^"$\\]*)"|([^\s"'$\\]*))$/.exec(word) ?? [];
-    if (name === undefined) throw new Error(`${word} is not understood by this check`);
+    if (name === undefined) throw new Error(`${word} is not supported by this check`);
     variables[name] = quoted ?? plain ?? "";
   }
   return variables;
@@ -178,11 +178,11 @@ function execForm(text: string): ExecForm {
   return words;
 }
 
-/** Refuses options, variables, patterns and quotes: none of them is carried out here. */
+/** Rejects options, variables, patterns and quotes, which this check does not support. */
 function onlyPlain(words: readonly string[], count?: number): readonly string[] {
   for (const word of words) {
-    if (/^--|[$*?[\]"'\\]/.test(word)) throw new Error(`${word} is not understood by this check`);
+    if (/^--|[$*?[\]"'\\]/.test(word)) throw new Error(`${word} is not supported by this check`);
   }
-  if (count !== undefined && words.length !== count) throw new Error("not understood by this check");
+  if (count !== undefined && words.length !== count) throw new Error("not supported by this check");
   return words;
 }

@@ -7,19 +7,19 @@ import { setTimeout as delay } from "node:timers/promises";
 import { type Image, inImage } from "./build-image.ts";
 import { mustRun, type Outcome, run, StepError } from "./command.ts";
 
-/** Docker kills a container that is still there so long after it was told to stop. */
+/** Docker kills a container that is still running this long after SIGTERM. */
 const STOP_TIMEOUT_MS = 10_000;
 
 /** A running container. */
 export interface Container {
   readonly output: () => string;
-  /** Fails once the program has ended by itself. */
+  /** Throws if the program has exited. */
   readonly assertRunning: () => void;
-  /** Sends SIGTERM; resolves when the program has ended. */
+  /** Sends SIGTERM and waits until the program has exited. */
   readonly stop: () => Promise<{ readonly code: number | null; readonly milliseconds: number }>;
 }
 
-/** Makes a volume for each VOLUME, with what the image has there and its owner, as an engine does. */
+/** Creates a volume for each VOLUME with the content and owner of the path in the image, as an engine does. */
 export async function makeVolumes(image: Image, work: string): Promise<Map<string, string>> {
   const volumes = new Map<string, string>();
   for (const path of image.volumes) {
@@ -31,12 +31,12 @@ export async function makeVolumes(image: Image, work: string): Promise<Map<strin
   return volumes;
 }
 
-/** Mounts the volumes where the image wants them. */
+/** Mounts the volumes at their paths in the image. */
 export async function mountVolumes(image: Image, volumes: ReadonlyMap<string, string>): Promise<void> {
   for (const [path, volume] of volumes) await mustRun(["mount", "--bind", volume, image.root + path]);
 }
 
-/** Runs a command in the image to its end, as an engine runs a health check. */
+/** Runs a command in the image and waits for it, as an engine runs a health check. */
 export function runInContainer(
   image: Image,
   words: readonly string[],
@@ -47,7 +47,7 @@ export function runInContainer(
   return run(command, { env: { ...own, ...env }, timeoutMs });
 }
 
-/** Starts ENTRYPOINT and CMD as process 1 of their own process namespace. */
+/** Starts ENTRYPOINT and CMD as process 1 of a separate process namespace. */
 export function startContainer(image: Image, env: Readonly<Record<string, string>>): Container {
   const { command, env: own } = inImage(image, [...image.entrypoint, ...image.cmd]);
   const namespace = [
@@ -70,7 +70,7 @@ export function startContainer(image: Image, env: Readonly<Record<string, string
     output: () => output,
     assertRunning: () => {
       if (child.exitCode === null && child.signalCode === null) return;
-      throw new StepError(`the server ended with ${child.exitCode ?? child.signalCode}`);
+      throw new StepError(`the server exited with ${child.exitCode ?? child.signalCode}`);
     },
     stop: async () => {
       const asked = performance.now();
@@ -80,14 +80,14 @@ export function startContainer(image: Image, env: Readonly<Record<string, string
       clearTimeout(kill);
       const milliseconds = performance.now() - asked;
       if (milliseconds >= STOP_TIMEOUT_MS) {
-        throw new StepError(`the server had not ended ${STOP_TIMEOUT_MS} ms after SIGTERM`);
+        throw new StepError(`the server was still running ${STOP_TIMEOUT_MS} ms after SIGTERM`);
       }
       return { code, milliseconds };
     },
   };
 }
 
-/** Waits until the server answers /readyz with 200; returns how long that took, in ms. */
+/** Waits until /readyz returns 200. Returns the time that it took, in milliseconds. */
 export async function untilReady(container: Container, port: number, timeoutMs: number): Promise<number> {
   const started = performance.now();
   while (performance.now() - started < timeoutMs) {
@@ -100,7 +100,7 @@ export async function untilReady(container: Container, port: number, timeoutMs: 
   throw new StepError(`the server was not ready after ${timeoutMs} ms`);
 }
 
-/** Calls a method of the service with Connect's JSON. */
+/** Calls a method of the service with the Connect protocol and JSON. */
 export async function call(port: number, method: string, request: object): Promise<unknown> {
   const answer = await fetch(`http://127.0.0.1:${port}/memoryservice.v1.MemoryService/${method}`, {
     method: "POST",
@@ -108,11 +108,11 @@ export async function call(port: number, method: string, request: object): Promi
     body: JSON.stringify(request),
   });
   const text = await answer.text();
-  if (!answer.ok) throw new StepError(`${method} answered ${answer.status}: ${text}`);
+  if (!answer.ok) throw new StepError(`${method} returned ${answer.status}: ${text}`);
   return JSON.parse(text);
 }
 
-/** A port on which nobody listens. */
+/** Finds a free port. */
 export async function freePort(): Promise<number> {
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -122,7 +122,7 @@ export async function freePort(): Promise<number> {
   return address.port;
 }
 
-/** State of every file and directory of a container outside its volumes, by path. */
+/** Returns the state of every file and directory of a container outside its volumes, by path. */
 export function snapshot(image: Image): Map<string, string> {
   const states = new Map<string, string>();
   const skipped = new Set(["/proc", "/sys", ...image.volumes]);
@@ -140,13 +140,13 @@ export function snapshot(image: Image): Map<string, string> {
   return states;
 }
 
-/** Paths that were added, changed or removed between two snapshots. */
+/** Returns the paths that were added, changed or removed between two snapshots. */
 export function differences(before: Map<string, string>, after: Map<string, string>): string[] {
   const paths = new Set([...before.keys(), ...after.keys()]);
   return [...paths].filter((path) => before.get(path) !== after.get(path)).sort();
 }
 
-/** The only child of `unshare --fork`: process 1 of the container. */
+/** Returns the only child of `unshare --fork`, which is process 1 of the container. */
 function firstProcess(child: ChildProcess): number {
   const children = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, "utf8").trim().split(" ");
   const pid = Number(children[0]);

@@ -10,7 +10,10 @@ export interface UnknownSetting {
 /** Maximum edit distance between an unknown name and a suggested setting. */
 const MAX_DISTANCE = 3;
 
-/** Finds the variables that start with `MEMORY_` and are not settings, so that a misspelled setting does not go unnoticed. */
+/**
+ * Finds the variables that start with `MEMORY_` and are not settings, so that a misspelled setting does not go
+ * unnoticed.
+ */
 export function findUnknownSettings(
   environment: Readonly<Record<string, string | undefined>>,
 ): UnknownSetting[] {

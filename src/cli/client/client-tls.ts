@@ -3,7 +3,9 @@ import tls, { type SecureContextOptions } from "node:tls";
 import type { SettingValues } from "../../app/config.ts";
 import { StartupError } from "../../util/startup-error.ts";
 
-/** Reads the certificate authorities and the client certificate for TLS connections to a server. @throws StartupError */
+/**
+ * Reads the certificate authorities and the client certificate for TLS connections to a server. @throws StartupError
+ */
 export async function readClientTls(settings: SettingValues): Promise<SecureContextOptions> {
   const ca = await readFileOf(settings, "MEMORY_CA_FILE");
   const cert = await readFileOf(settings, "MEMORY_CLIENT_CERT_FILE");

@@ -8,7 +8,9 @@ export interface Line {
   readonly end: number;
 }
 
-/** Maximum length of a line. Even a record of 4 MiB, the maximum of a message, with every character escaped is shorter. */
+/**
+ * Maximum length of a line. Even a record of 4 MiB, the maximum of a message, with every character escaped is shorter.
+ */
 export const MAX_LINE_BYTES = 32 * 1024 * 1024;
 
 const NEWLINE = 0x0a;

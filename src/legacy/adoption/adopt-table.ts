@@ -22,9 +22,9 @@ export interface AdoptedTable extends FilledRows {
 /**
  * Turns a table of the old server into a domain, in place.
  *
- * Every step checks whether it is needed, so that an interrupted adoption can be repeated. No step holds a lock for long:
- * columns have constant defaults, rows are written in small batches, and constraints are validated and indexes built while
- * others read and write. The domain is registered, and thereby visible to servers, in the last step.
+ * Every step checks whether it is needed, so that an interrupted adoption can be repeated. No step holds a lock for
+ * long: columns have constant defaults, rows are written in small batches, and constraints are validated and indexes
+ * built while others read and write. The domain is registered, and thereby visible to servers, in the last step.
  *
  * @param session a session without a statement timeout.
  */

@@ -20,8 +20,8 @@ export interface MismatchedEmbedding {
 }
 
 /**
- * Compares a sample of the old embeddings of each table, including the newest, with those that the model computes today.
- * Returns the first mismatch; undefined if all match.
+ * Compares a sample of the old embeddings of each table, including the newest, with those that the model computes
+ * today. Returns the first mismatch; undefined if all match.
  *
  * @param embedder an embedder that passes texts unchanged, as the old server did
  */

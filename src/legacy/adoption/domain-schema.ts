@@ -19,8 +19,8 @@ export interface DomainSchema {
 }
 
 /**
- * Reads the schema that a domain `name` would get. Creates the tables of a temporary domain and rolls back, because only
- * create_domain_memories_table defines the schema. A domain `name` may already exist.
+ * Reads the schema that a domain `name` would get. Creates the tables of a temporary domain and rolls back, because
+ * only create_domain_memories_table defines the schema. A domain `name` may already exist.
  */
 export async function readDomainSchema(
   session: Queryable,

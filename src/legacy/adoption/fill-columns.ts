@@ -27,8 +27,8 @@ export interface FilledRows {
 const BATCH_SIZE = 200;
 
 /**
- * Fills content hash, text search column, number of chunks and embedding state, in batches. Skips rows that have a content
- * hash, because they are done.
+ * Fills content hash, text search column, number of chunks and embedding state, in batches. Skips rows that have a
+ * content hash, because they are done.
  */
 export async function fillColumns(
   session: Queryable,

@@ -5,7 +5,9 @@ import { quoteIdentifier } from "../quote-identifier.ts";
 export interface LegacyTable {
   /** Name of the table. */
   readonly table: string;
-  /** Name of the domain in the old server, or what is left of it if PostgreSQL truncated the table's name to 63 bytes. */
+  /**
+   * Name of the domain in the old server, or what is left of it if PostgreSQL truncated the table's name to 63 bytes.
+   */
   readonly domain: string;
   /** Whether the name was truncated. */
   readonly truncated: boolean;
@@ -131,8 +133,8 @@ function hasInvalidMetadata(alias: string): string {
 
 /**
  * SQL expression for metadata that the service accepts, without loss. A value that is not an object becomes
- * `{"old_metadata": ...}`. A source that is not a text, an importance that is not a number and tags that are not all texts
- * move to `old_source`, `old_importance` and `old_tags`.
+ * `{"old_metadata": ...}`. A source that is not a text, an importance that is not a number and tags that are not all
+ * texts move to `old_source`, `old_importance` and `old_tags`.
  */
 export function normalizedMetadata(alias: string): string {
   return `case

@@ -54,8 +54,8 @@ export async function validateChecks(session: Queryable, table: string): Promise
 }
 
 /**
- * Sets a column to not null. First adds and validates a check constraint, because `set not null` alone scans the table under
- * an exclusive lock.
+ * Sets a column to not null. First adds and validates a check constraint, because `set not null` alone scans the table
+ * under an exclusive lock.
  */
 export async function setNotNull(
   session: Queryable,

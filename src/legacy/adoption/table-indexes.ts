@@ -11,8 +11,8 @@ export async function renameConflictingIndexes(
   alter: Alter,
 ): Promise<void> {
   for (const index of await readIndexes(session, name)) {
-    const ours = schema.indexes.find((one) => one.name === index.name);
-    if (ours === undefined || ours.statement === index.statement) continue;
+    const required = schema.indexes.find((one) => one.name === index.name);
+    if (required === undefined || required.statement === index.statement) continue;
     await alter(
       `alter index ${quoteIdentifier(index.name)} rename to ${quoteIdentifier(`${CONFLICTING_INDEX_PREFIX}${index.oid}`)}`,
     );
@@ -69,9 +69,9 @@ export async function dropOldIndexes(
   schema: DomainSchema,
   { concurrently }: { readonly concurrently: boolean },
 ): Promise<void> {
-  const ours = new Set(schema.indexes.map((index) => index.name));
+  const required = new Set(schema.indexes.map((index) => index.name));
   for (const index of await readIndexes(session, name)) {
-    if (ours.has(index.name)) continue;
+    if (required.has(index.name)) continue;
     const definition = index.statement.slice(index.statement.indexOf(" USING ") + 1);
     const isOld =
       index.name.startsWith(CONFLICTING_INDEX_PREFIX) ||

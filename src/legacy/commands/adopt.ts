@@ -8,8 +8,8 @@ import { adoptInPlace } from "./adopt-in-place.ts";
 import type { AdoptCommandOptions } from "./adopt-options.ts";
 
 /**
- * Shows the plan for the tables of the old PostgreSQL server, and carries it out with `yes`. Returns the exit code: 1 if
- * the plan is not possible or a memory was rejected.
+ * Shows the plan for the tables of the old PostgreSQL server, and carries it out with `yes`. Returns the exit code: 1
+ * if the plan is not possible or a memory was rejected.
  *
  * @throws StartupError, UsageError
  */

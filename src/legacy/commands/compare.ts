@@ -33,8 +33,8 @@ export interface CompareOptions {
 }
 
 /**
- * Runs the same queries on the old data and on the service, and prints how well the results agree. Returns the exit code:
- * 1 if the top memory of a clear old result is not the new top memory.
+ * Runs the same queries on the old data and on the service, and prints how well the results agree. Returns the exit
+ * code: 1 if the top memory of a clear old result is not the new top memory.
  *
  * @throws StartupError, UsageError
  */

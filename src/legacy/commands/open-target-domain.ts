@@ -15,8 +15,8 @@ import type { TargetDomain } from "../import/target-domain.ts";
 const PROBE_TIMEOUT_MS = 3_000;
 
 /**
- * Runs `work` on a domain of the given server, or of the server at MEMORY_HOST and MEMORY_PORT. If no server is running,
- * opens the configured database in this process.
+ * Runs `work` on a domain of the given server, or of the server at MEMORY_HOST and MEMORY_PORT. If no server is
+ * running, opens the configured database in this process.
  *
  * @throws StartupError, UsageError
  */

@@ -4,8 +4,8 @@ import { createOllamaEmbedder, type OllamaEmbedder } from "../../embedding/ollam
 import type { Logger } from "../../util/logger.ts";
 
 /**
- * Creates an embedder for the configured model that passes texts unchanged, without prefixes, as the old server did. The
- * caller closes it.
+ * Creates an embedder for the configured model that passes texts unchanged, without prefixes, as the old server did.
+ * The caller closes it.
  */
 export function createUnprefixedEmbedder(settings: SettingValues, logger: Logger): OllamaEmbedder {
   const { OLLAMA_API_URL: url, OLLAMA_EMBEDDING_MODEL: model } = settings;

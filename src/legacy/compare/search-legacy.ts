@@ -16,9 +16,9 @@ export interface LegacyHit {
 export interface LegacyAnswer {
   readonly hits: readonly LegacyHit[];
   /**
-   * Whether the first hit stands out: its similarity is at least 4 standard deviations above the mean of all memories and
-   * .02 above that of the second hit. Otherwise many memories are about equally similar. For text search, whether there
-   * is exactly one hit.
+   * Whether the first hit stands out: its similarity is at least 4 standard deviations above the mean of all memories
+   * and .02 above that of the second hit. Otherwise many memories are about equally similar. For text search, whether
+   * there is exactly one hit.
    */
   readonly clear: boolean;
 }
@@ -29,8 +29,8 @@ const CLEAR_MARGIN = 0.02;
 
 /**
  * Searches the old data as the old server does, but exactly: ranks every memory by its best chunk and ignores zero
- * vectors (which appear to have a cosine of .5), earlier texts and deleted memories. Reads the index once. Without vectors
- * or without a text, uses the text search of the old server.
+ * vectors (which appear to have a cosine of .5), earlier texts and deleted memories. Reads the index once. Without
+ * vectors or without a text, uses the text search of the old server.
  */
 export async function searchLegacy(
   source: LegacySource,
@@ -82,7 +82,9 @@ function nearest(best: ReadonlyMap<string, number>, limit: number): LegacyAnswer
   };
 }
 
-/** Emulates SQLite's `content like '%...%'`, newest first: case-insensitive for ASCII, with the wildcards `%` and `_`. */
+/**
+ * Emulates SQLite's `content like '%...%'`, newest first: case-insensitive for ASCII, with the wildcards `%` and `_`.
+ */
 function searchText(source: LegacySource, { text, limit }: CompareQuery): LegacyAnswer {
   const pattern = new RegExp(
     [...foldAscii(text)]

@@ -12,8 +12,8 @@ export interface ReuseCandidates {
 }
 
 /**
- * Finds the memories whose old embedding covers exactly their text: they have a single chunk with the whole, current text
- * and a vector that is not zero. Records them in the table `candidate` of the scratch database.
+ * Finds the memories whose old embedding covers exactly their text: they have a single chunk with the whole, current
+ * text and a vector that is not zero. Records them in the table `candidate` of the scratch database.
  *
  * @throws StartupError if no old embedding can be reused.
  */

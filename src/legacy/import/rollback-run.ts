@@ -33,11 +33,11 @@ export interface Rollback {
 const BATCH_SIZE = 200;
 
 /**
- * Removes the memories that a run imported and that have not been changed since, and restores those that it replaced. You
- * can safely repeat a rollback.
+ * Removes the memories that a run imported and that have not been changed since, and restores those that it replaced.
+ * You can safely repeat a rollback.
  *
- * @param directory the directory of the run. Without it, replaced memories cannot be restored, and changed memories that
- *   have lost the record of the import cannot be reported.
+ * @param directory the directory of the run. Without it, replaced memories cannot be restored, and changed memories
+ *   that have lost the record of the import cannot be reported.
  */
 export async function rollbackRun(
   run: string,
@@ -133,8 +133,8 @@ export async function rollbackRun(
 }
 
 /**
- * Reads the memories that the run replaced, as they were before it. If a memory has several lines, the first one that the
- * run did not write itself counts.
+ * Reads the memories that the run replaced, as they were before it. If a memory has several lines, the first one that
+ * the run did not write itself counts.
  */
 async function readReplaced(path: string, run: string): Promise<Map<string, MemoryRecord>> {
   const replaced = new Map<string, MemoryRecord>();

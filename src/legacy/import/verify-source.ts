@@ -16,8 +16,8 @@ import { findMemories, importedBy, listMemories, type TargetDomain } from "./tar
 export interface Difference {
   readonly id: string;
   /**
-   * missing: not in the target. changed: changed in the target since the import. differs: not as it was imported. extra:
-   * not in the source.
+   * missing: not in the target. changed: changed in the target since the import. differs: not as it was imported.
+   * extra: not in the source.
    */
   readonly what: "missing" | "changed" | "differs" | "extra";
   readonly detail: string;

@@ -5,9 +5,9 @@ import type { Logger } from "../../util/logger.ts";
 /**
  * Creates tools that write to both the old server and this service, and read from one of them.
  *
- * A memory has the same id on both sides: the one that the old server assigns. If a write fails only on the side that is
- * not read from, the call succeeds and the log names what that side lacks. The next incremental import brings the service
- * up to date.
+ * A memory has the same id on both sides: the one that the old server assigns. If a write fails only on the side that
+ * is not read from, the call succeeds and the log names what that side lacks. The next incremental import brings the
+ * service up to date.
  */
 export function createDualWriteTools(dependencies: {
   readonly old: MemoryTools;

@@ -15,8 +15,8 @@ const SQLITE_BUSY = 5;
 const COMPANION_SUFFIXES = ["-journal", "-wal"];
 
 /**
- * Copies the old database, with its journal or write-ahead log, into `scratch`. In the copy, SQLite can complete or roll
- * back an interrupted write; the original is only read. Returns the path of the copy.
+ * Copies the old database, with its journal or write-ahead log, into `scratch`. In the copy, SQLite can complete or
+ * roll back an interrupted write; the original is only read. Returns the path of the copy.
  *
  * @throws StartupError if the database does not exist, is not a SQLite database or is being written to.
  */
@@ -26,7 +26,8 @@ export async function copyDatabase(directory: string, scratch: string): Promise<
   // The journal is next to the file itself, not next to a symbolic link to it.
   const original = await realpath(path);
   const copy = join(scratch, DATABASE_FILE);
-  // POSIX drops the lock when any descriptor of the file is closed; the copy closes the first one, which is late enough.
+  // POSIX drops the lock when any descriptor of the file is closed; the copy closes the first one, which is late
+  // enough.
   const unlock = await lockForReading(original);
   try {
     const before = await modificationTimes(original);

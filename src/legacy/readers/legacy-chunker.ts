@@ -1,4 +1,6 @@
-/** White space as Python's `\s` defines it: unlike JavaScript's, without U+FEFF and with U+001C to U+001F and U+0085. */
+/**
+ * White space as Python's `\s` defines it: unlike JavaScript's, without U+FEFF and with U+001C to U+001F and U+0085.
+ */
 const SPACE = "\\t-\\r\\x1c- \\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000";
 
 const PARAGRAPH_BREAK = new RegExp(`\\n[${SPACE}]*\\n`, "u");

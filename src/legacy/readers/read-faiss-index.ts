@@ -23,8 +23,8 @@ const HEADER_BYTES = 45;
 const METRIC_L2 = 1;
 
 /**
- * Opens an `IndexFlatL2` of FAISS. The file is little-endian: type, int32 dimensions, int64 rows, two unused int64, uint8
- * trained, int32 metric, uint64 number of floats, and the floats.
+ * Opens an `IndexFlatL2` of FAISS. The file is little-endian: type, int32 dimensions, int64 rows, two unused int64,
+ * uint8 trained, int32 metric, uint64 number of floats, and the floats.
  */
 export async function openFaissIndex(path: string): Promise<OpenedIndex> {
   let file: FileHandle;

@@ -12,8 +12,8 @@ export type Member =
   /** The value under `key`, if it is neither a list nor an object. */
   | { readonly kind: "value"; readonly key: string; readonly json: string }
   /**
-   * The last member. `problem` is undefined if the file is complete. Otherwise it is a predicate that follows the name of
-   * the file, and `unreadFrom` is the byte at which reading stopped.
+   * The last member. `problem` is undefined if the file is complete. Otherwise it is a predicate that follows the name
+   * of the file, and `unreadFrom` is the byte at which reading stopped.
    */
   | { readonly kind: "end"; readonly problem: string | undefined; readonly unreadFrom?: number };
 
