@@ -1,3 +1,4 @@
+import { LRUCache } from "lru-cache";
 import type { DomainFigures, DomainRecord } from "../model/domain.ts";
 import type { DomainStore } from "../model/domain-store.ts";
 import { ServiceError } from "../model/errors.ts";
@@ -8,6 +9,7 @@ const MIN_CACHE_MS = 5_000;
 const CACHE_FACTOR = 20;
 /** Number of domains counted concurrently. A page of domains must not occupy every connection of the pool. */
 const CONCURRENCY = 2;
+const MAX_CACHED_DOMAINS = 10_000;
 
 /** Counts domains on demand, and caches the figures. */
 export interface FiguresReader {
@@ -24,30 +26,27 @@ export function createFiguresReader(
   now: () => number = () => performance.now(),
 ): FiguresReader {
   // By id, because a recreated domain has the same name.
-  const cache = new Map<bigint, { readonly figures: Promise<DomainFigures>; until: number }>();
-
-  async function measure(domain: DomainRecord, entry: { until: number }): Promise<DomainFigures> {
-    const start = now();
-    try {
-      return await repository.measureDomain(domain);
-    } finally {
-      const end = now();
-      entry.until = end + Math.max(MIN_CACHE_MS, (end - start) * CACHE_FACTOR);
-    }
-  }
+  const cache = new LRUCache<bigint, Promise<DomainFigures>>({
+    max: MAX_CACHED_DOMAINS,
+    ttlResolution: 0,
+    perf: { now },
+  });
 
   function read(domain: DomainRecord): Promise<DomainFigures> {
     const cached = cache.get(domain.id);
-    if (cached !== undefined && cached.until > now()) return cached.figures;
-    for (const [id, { until }] of cache) if (until <= now()) cache.delete(id);
-    const expiry = { until: Number.POSITIVE_INFINITY };
-    const figures = measure(domain, expiry);
-    // The same object, because measure() sets `until` when it ends.
-    const entry = Object.assign(expiry, { figures });
-    cache.set(domain.id, entry);
-    figures.catch(() => {
-      if (cache.get(domain.id) === entry) cache.delete(domain.id);
-    });
+    if (cached !== undefined) return cached;
+    const start = now();
+    const figures = repository.measureDomain(domain);
+    cache.set(domain.id, figures);
+    figures.then(
+      () => {
+        const ttl = Math.ceil(Math.max(MIN_CACHE_MS, (now() - start) * CACHE_FACTOR));
+        if (cache.peek(domain.id) === figures) cache.set(domain.id, figures, { ttl });
+      },
+      () => {
+        if (cache.peek(domain.id) === figures) cache.delete(domain.id);
+      },
+    );
     return figures;
   }
 

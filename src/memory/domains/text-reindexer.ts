@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import { type BackgroundLoop, startBackgroundLoop } from "../../util/background-loop.ts";
 import type { Logger } from "../../util/logger.ts";
 import type { ReindexQueue } from "../model/domain-store.ts";
 import { ServiceError } from "../model/errors.ts";
@@ -12,12 +12,6 @@ const STEP_MS = 100;
 const FIRST_STEP = 20;
 const LARGEST_STEP = 1_000;
 
-export interface TextReindexer {
-  /** Checks for work now instead of at the next interval. */
-  notify(): void;
-  close(): Promise<void>;
-}
-
 /**
  * Reindexes the texts of domains whose text search configuration has changed, in steps, on one server at a time. Each
  * step records its progress, from which reindexing resumes after an interruption.
@@ -25,41 +19,13 @@ export interface TextReindexer {
 export function startTextReindexer(dependencies: {
   readonly repository: ReindexQueue;
   readonly logger: Logger;
-}): TextReindexer {
+}): BackgroundLoop {
   const { repository, logger } = dependencies;
-  const stop = new AbortController();
-  let due = true;
-  let wake = () => {};
-  stop.signal.addEventListener("abort", () => wake(), { once: true });
-  const done = run();
-
-  async function run(): Promise<void> {
-    while (!stop.signal.aborted) {
-      due = false;
-      try {
-        for (const name of await repository.listReindexing(stop.signal)) await reindex(name);
-      } catch (error) {
-        if (stop.signal.aborted) return;
-        logger.warn({ err: error }, "could not reindex texts; retrying in 2 s");
-        due = true;
-        await sleep(RETRY_MS, undefined, { signal: stop.signal }).catch(() => {});
-      }
-      if (!due && !stop.signal.aborted) await waitForWork();
-    }
-  }
-
-  async function waitForWork(): Promise<void> {
-    const timer = new AbortController();
-    const interval = sleep(CHECK_MS, undefined, { signal: timer.signal, ref: false }).catch(() => {});
-    await Promise.race([new Promise<void>((resolve) => (wake = resolve)), interval]);
-    timer.abort();
-  }
-
-  async function reindex(name: string): Promise<void> {
+  async function reindex(name: string, signal: AbortSignal): Promise<void> {
     let step = FIRST_STEP;
     let memories = 0;
     for (;;) {
-      stop.signal.throwIfAborted();
+      signal.throwIfAborted();
       const start = performance.now();
       const more = await stepOf(name, step);
       if (!more) break;
@@ -82,14 +48,12 @@ export function startTextReindexer(dependencies: {
     }
   }
 
-  return {
-    notify() {
-      due = true;
-      wake();
+  return startBackgroundLoop({
+    async run(signal) {
+      for (const name of await repository.listReindexing(signal)) await reindex(name, signal);
     },
-    async close() {
-      stop.abort();
-      await done;
-    },
-  };
+    onError: (error) => logger.warn({ err: error }, "could not reindex texts; retrying in 2 s"),
+    pauseMs: () => CHECK_MS,
+    retryMs: RETRY_MS,
+  });
 }

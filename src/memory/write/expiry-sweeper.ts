@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import { type BackgroundLoop, startBackgroundLoop } from "../../util/background-loop.ts";
 import type { Logger } from "../../util/logger.ts";
 import type { DomainStore } from "../model/domain-store.ts";
 import { ServiceError } from "../model/errors.ts";
@@ -9,12 +9,7 @@ const SWEEP_MS = 30_000;
 /** Memories deleted by one statement. On the embedded engine every other call waits for it. */
 const STEP = 500;
 
-export interface ExpirySweeper {
-  /** Stops at once. A running step is rolled back. */
-  close(): Promise<void>;
-}
-
-/** Starts deleting expired memories in the background. Any number of servers share the work. */
+/** Starts deleting expired memories in the background. Any number of servers share the work. Closing rolls a running step back. */
 export function startExpirySweeper(dependencies: {
   readonly repository: DomainStore & MemoryStore;
   readonly logger: Logger;
@@ -22,32 +17,20 @@ export function startExpirySweeper(dependencies: {
   readonly onDeleted?: ((memories: number) => void) | undefined;
   /** Defaults to 30,000. */
   readonly intervalMs?: number;
-}): ExpirySweeper {
+}): BackgroundLoop {
   const { repository, logger, onDeleted, intervalMs = SWEEP_MS } = dependencies;
-  const stop = new AbortController();
-  const done = run();
-
-  async function run(): Promise<void> {
-    while (!stop.signal.aborted) {
-      await sweepAll().catch((error: unknown) => {
-        if (!stop.signal.aborted) logger.warn({ err: error }, "could not delete expired memories");
-      });
-      await sleep(intervalMs, undefined, { signal: stop.signal, ref: false }).catch(() => {});
-    }
-  }
-
-  async function sweepAll(): Promise<void> {
-    for (const { name } of await repository.listDomains(stop.signal)) {
-      const deleted = await sweepDomain(name);
+  async function sweepAll(signal: AbortSignal): Promise<void> {
+    for (const { name } of await repository.listDomains(signal)) {
+      const deleted = await sweepDomain(name, signal);
       if (deleted > 0) logger.info({ domain: name, memories: deleted }, "deleted expired memories");
     }
   }
 
-  async function sweepDomain(domain: string): Promise<number> {
+  async function sweepDomain(domain: string, signal: AbortSignal): Promise<number> {
     let deleted = 0;
     try {
       for (;;) {
-        const step = await repository.sweepExpired(domain, STEP, stop.signal);
+        const step = await repository.sweepExpired(domain, STEP, signal);
         deleted += step;
         if (step > 0) onDeleted?.(step);
         if (step < STEP) return deleted;
@@ -59,10 +42,10 @@ export function startExpirySweeper(dependencies: {
     }
   }
 
-  return {
-    async close() {
-      stop.abort(new ServiceError("SHUTTING_DOWN", "the server is shutting down"));
-      await done;
-    },
-  };
+  return startBackgroundLoop({
+    run: sweepAll,
+    onError: (error) => logger.warn({ err: error }, "could not delete expired memories"),
+    pauseMs: () => intervalMs,
+    closeReason: new ServiceError("SHUTTING_DOWN", "the server is shutting down"),
+  });
 }

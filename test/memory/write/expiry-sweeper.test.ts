@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { Repository } from "../../../src/memory/model/repository.ts";
-import { type ExpirySweeper, startExpirySweeper } from "../../../src/memory/write/expiry-sweeper.ts";
+import { startExpirySweeper } from "../../../src/memory/write/expiry-sweeper.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
 import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
+import type { BackgroundLoop } from "../../../src/util/background-loop.ts";
 import { newDomainName } from "../../support/drafts.ts";
 import { databaseEngines } from "../../support/postgres/databases.ts";
 import { requireDeclaredWrites } from "../../support/postgres/require-declared-writes.ts";
@@ -52,7 +53,7 @@ describe.each(databaseEngines())("expired memories on $name", ({ open, engine })
   const sweep = async (count: number, sweepers = 1, through = repository) => {
     const { promise: removed, resolve } = Promise.withResolvers<void>();
     let total = 0;
-    const started: ExpirySweeper[] = Array.from({ length: sweepers }, () =>
+    const started: BackgroundLoop[] = Array.from({ length: sweepers }, () =>
       startExpirySweeper({
         repository: through,
         logger: silentLogger,

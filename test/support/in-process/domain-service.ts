@@ -1,9 +1,10 @@
 import { createClient, createRouterTransport } from "@connectrpc/connect";
 import { DomainService } from "memory-service-client/memoryservice/v1/domain_service_pb.js";
 import { createDomainUseCases, type DomainUseCases } from "../../../src/memory/domains/domains.ts";
-import { startTextReindexer, type TextReindexer } from "../../../src/memory/domains/text-reindexer.ts";
+import { startTextReindexer } from "../../../src/memory/domains/text-reindexer.ts";
 import { createErrorInterceptor } from "../../../src/rpc/interceptors/errors.ts";
 import { createDomainService } from "../../../src/rpc/services/domain-service.ts";
+import type { BackgroundLoop } from "../../../src/util/background-loop.ts";
 import { silentLogger } from "../silent-logger.ts";
 import type { UseCases } from "./use-cases.ts";
 
@@ -13,14 +14,14 @@ export interface DomainServer {
   /** A client of it: every message is encoded and decoded, nothing leaves the process. */
   readonly client: ReturnType<typeof createClient<typeof DomainService>>;
   /** Starts the background work, which has to be closed. */
-  startReindexer(): TextReindexer;
+  startReindexer(): BackgroundLoop;
 }
 
 export function createDomainServer(
   { repository, contents, domain }: UseCases,
   options: { readonly maxDomains?: number } = {},
 ): DomainServer {
-  let reindexer: TextReindexer | undefined;
+  let reindexer: BackgroundLoop | undefined;
   const domains = createDomainUseCases({
     repository,
     contents,
