@@ -1,4 +1,5 @@
 import { type EmbeddingRole, EmbedError } from "../memory/model/embedder.ts";
+import { createBatchQueue } from "./batch-queue.ts";
 
 export interface SchedulerOptions {
   /**
@@ -46,9 +47,6 @@ interface Entry {
   readonly text: string;
 }
 
-/** After this many consecutive batches of queries, one batch of documents follows, so that searches cannot block all storing. */
-const QUERY_BATCHES_PER_DOCUMENT_BATCH = 16;
-
 export function createScheduler(options: SchedulerOptions): EmbedScheduler {
   const {
     run,
@@ -57,11 +55,10 @@ export function createScheduler(options: SchedulerOptions): EmbedScheduler {
     concurrency = 1,
     maxWaitingTexts = 4_096,
   } = options;
-  const waiting: Record<EmbeddingRole, Entry[]> = { query: [], document: [] };
+  const queue = createBatchQueue<Entry>({ maxBatchTexts, maxBatchLength });
   const unsettled = new Set<Job>();
   let running = 0;
   let woken = false;
-  let queryBatches = 0;
   let closed: EmbedError | undefined;
 
   function settle(job: Job, finish: () => void) {
@@ -74,39 +71,18 @@ export function createScheduler(options: SchedulerOptions): EmbedScheduler {
   /** Ends a job early and drops its waiting texts. */
   function fail(job: Job, error: unknown) {
     settle(job, () => {
-      for (const role of ["query", "document"] as const) {
-        waiting[role] = waiting[role].filter((entry) => entry.job !== job);
-      }
+      queue.drop((entry) => entry.job === job);
       job.reject(error);
     });
-  }
-
-  function nextRole(): EmbeddingRole | undefined {
-    if (waiting.query.length === 0) return waiting.document.length === 0 ? undefined : "document";
-    if (waiting.document.length > 0 && queryBatches >= QUERY_BATCHES_PER_DOCUMENT_BATCH) return "document";
-    return "query";
-  }
-
-  function takeBatch(role: EmbeddingRole): Entry[] {
-    const queue = waiting[role];
-    let count = 0;
-    let length = 0;
-    for (const { text } of queue) {
-      if (count > 0 && (count >= maxBatchTexts || length + text.length > maxBatchLength)) break;
-      count += 1;
-      length += text.length;
-    }
-    return queue.splice(0, count);
   }
 
   function start() {
     woken = false;
     while (running < concurrency) {
-      const role = nextRole();
-      if (role === undefined) return;
-      queryBatches = role === "query" ? queryBatches + 1 : 0;
+      const next = queue.take();
+      if (next === undefined) return;
       running += 1;
-      runBatch(takeBatch(role), role).finally(() => {
+      runBatch(next.batch, next.role).finally(() => {
         running -= 1;
         start();
       });
@@ -154,16 +130,16 @@ export function createScheduler(options: SchedulerOptions): EmbedScheduler {
 
   return {
     get waiting() {
-      return waiting.query.length + waiting.document.length;
+      return queue.waiting("query") + queue.waiting("document");
     },
     async submit(texts, role, signal) {
       signal?.throwIfAborted();
       if (closed !== undefined) throw closed;
       if (texts.length === 0) return [];
-      const queue = waiting[role];
+      const waiting = queue.waiting(role);
       // A caller with more texts than the bound is served when no other text waits.
-      if (queue.length > 0 && queue.length + texts.length > maxWaitingTexts) {
-        throw new EmbedError("unavailable", `the embedder's queue is full (${queue.length} texts waiting)`);
+      if (waiting > 0 && waiting + texts.length > maxWaitingTexts) {
+        throw new EmbedError("unavailable", `the embedder's queue is full (${waiting} texts waiting)`);
       }
       const { promise, resolve, reject } = Promise.withResolvers<Float32Array[]>();
       const job: Job = {
@@ -174,7 +150,7 @@ export function createScheduler(options: SchedulerOptions): EmbedScheduler {
         reject,
       };
       unsettled.add(job);
-      for (const [index, text] of texts.entries()) queue.push({ job, index, text });
+      for (const [index, text] of texts.entries()) queue.push(role, { job, index, text });
       if (!woken) {
         woken = true;
         // Calls of the same tick share a batch.

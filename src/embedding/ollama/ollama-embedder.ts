@@ -1,9 +1,4 @@
-import {
-  type Embedder,
-  type EmbeddingRole,
-  type EmbeddingSpace,
-  EmbedError,
-} from "../../memory/model/embedder.ts";
+import { type Embedder, type EmbeddingRole, EmbedError } from "../../memory/model/embedder.ts";
 import type { Logger } from "../../util/logger.ts";
 import { untilAborted } from "../../util/wait.ts";
 import type { CircuitState } from "../circuit-breaker.ts";
@@ -11,11 +6,9 @@ import { type Clock, systemClock } from "../clock.ts";
 import { type ModelProfile, prepareText, shortenedTo } from "../model-profile.ts";
 import { profileForModel } from "../model-profiles.ts";
 import { createQueryCache } from "../query-cache.ts";
-import { withRetries } from "../retry.ts";
 import { createScheduler } from "../scheduler.ts";
-import { createOllamaClient, KEEP_ALIVE_SECONDS } from "./ollama-client.ts";
-import { OllamaError } from "./ollama-errors.ts";
-import { CANARY, PROBE_TEXTS } from "./probe-texts.ts";
+import { COLD_TIMEOUT_MS, createBatchEmbedder } from "./embed-batch.ts";
+import { createOllamaClient } from "./ollama-client.ts";
 import { watchModel } from "./watch-model.ts";
 
 export interface OllamaEmbedderOptions {
@@ -44,14 +37,6 @@ export interface OllamaEmbedder extends Embedder {
   stats(): { readonly circuit: CircuitState; readonly waitingTexts: number; readonly cachedQueries: number };
 }
 
-/** Time-out for a call that may have to load the model. */
-const COLD_TIMEOUT_MS = 120_000;
-
-const MS_PER_CHARACTER = 1;
-
-/** `fetch` itself times out after 300 s without headers. */
-const MAX_TIMEOUT_MS = 280_000;
-
 /**
  * Creates an embedder for a model served by Ollama. Returns at once and checks Ollama in the background at intervals, so that
  * the embedder becomes available whenever Ollama and its model do.
@@ -79,6 +64,15 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
     onSpace: () => cache.clear(),
   });
 
+  const embedBatch = createBatchEmbedder({
+    ...options,
+    client,
+    watch,
+    clock,
+    warmTimeoutMs,
+    signal: lifetime.signal,
+  });
+
   function closedError(): EmbedError {
     return new EmbedError("unavailable", "the embedder is closed");
   }
@@ -88,69 +82,13 @@ export function createOllamaEmbedder(options: OllamaEmbedderOptions): OllamaEmbe
     for (;;) {
       const before = watch.space;
       if (before === undefined || watch.phase !== "ready") throw watch.failure();
-      const embeddings = await attempt(texts, before, role === "document" || texts.length > 1);
+      const embeddings = await embedBatch(texts, before, role === "document" || texts.length > 1);
       // The model was replaced during the call, so it is unknown which model made these embeddings.
       if (watch.space !== before) continue;
       if (role === "query")
         for (const [i, embedding] of embeddings.entries()) cache.set(before, texts[i] ?? "", embedding);
       return embeddings;
     }
-  }
-
-  async function attempt(
-    texts: readonly string[],
-    within: EmbeddingSpace,
-    withCanary: boolean,
-  ): Promise<Float32Array[]> {
-    const length = texts.reduce((sum, text) => sum + text.length, 0);
-    let stale = false;
-    try {
-      return await withRetries(
-        async () => {
-          try {
-            const timeoutMs = Math.min(MAX_TIMEOUT_MS, loadedTimeoutMs() + length * MS_PER_CHARACTER);
-            if (!withCanary) return await sendCounted(texts, timeoutMs, within);
-            const embeddings = await sendCounted([CANARY, ...texts], timeoutMs, within);
-            return embeddings.slice(1);
-          } catch (error) {
-            if (!(error instanceof OllamaError)) throw error;
-            if (error.retry === "now" && !stale) stale = true;
-            else watch.recordFailure(error);
-            throw error;
-          }
-        },
-        { ...options, clock, mayRetry: () => watch.phase === "ready", signal: lifetime.signal },
-      );
-    } catch (error) {
-      if (!(error instanceof OllamaError)) throw error;
-      const unclear = error.suspect || (error.kind === "rejected" && texts.length === 1);
-      if (!unclear) throw error;
-      // A harmless text shows whether the text or the model is the cause.
-      try {
-        await sendCounted(PROBE_TEXTS, loadedTimeoutMs(), within);
-      } catch (second) {
-        if (!(second instanceof OllamaError)) throw second;
-        watch.recordBroken(second);
-        throw new EmbedError("unavailable", second.message, { cause: error });
-      }
-      throw new EmbedError("rejected", error.message, { cause: error });
-    }
-  }
-
-  function loadedTimeoutMs(): number {
-    const loaded = clock.now() - watch.answeredAt < KEEP_ALIVE_SECONDS * 1_000;
-    return loaded ? warmTimeoutMs : COLD_TIMEOUT_MS;
-  }
-
-  async function sendCounted(
-    texts: readonly string[],
-    timeoutMs: number,
-    { dimensions, probe }: EmbeddingSpace,
-  ): Promise<Float32Array[]> {
-    const first = texts[0] === CANARY ? probe : undefined;
-    const embeddings = await client.embed(texts, { timeoutMs, dimensions, first, signal: lifetime.signal });
-    watch.recordAnswer();
-    return embeddings;
   }
 
   async function embed(

@@ -1,6 +1,7 @@
 import type { EmbeddingSpace, EmbedError } from "../../memory/model/embedder.ts";
 import { type CircuitState, createCircuitBreaker } from "../circuit-breaker.ts";
 import { checkModel, type ModelCheckOptions } from "./check-model.ts";
+import { logTransition } from "./log-transition.ts";
 import {
   describeState,
   failureOf,
@@ -78,20 +79,8 @@ export function watchModel(options: ModelWatchOptions): ModelWatch {
     if (phase.kind !== "checking") firstCheck.resolve();
     if (event.type === "closed") return;
     const change = space === undefined || space === before.space ? "none" : spaceChange(before.space, space);
-    if (change === "engine") {
-      logger.warn({}, `${subject} returns other embeddings with the same digest; was Ollama upgraded?`);
-    } else if (change === "model") {
-      logger.warn({ before: loggable(before.space), now: loggable(space) }, `${subject} has changed`);
-    }
     if (change !== "none") options.onSpace();
-    if (event.type === "pull-progressed") {
-      logger.info({ percent: event.percent }, `downloading ${subject}`);
-    } else if (phase.kind === "ready") {
-      if (before.phase.kind !== "ready") logger.info(loggable(space), `${subject} is ready`);
-    } else if (phase !== before.phase) {
-      const reason = describeState(state, subject);
-      if (reason !== describeState(before, subject)) logger.warn({ state: phase.kind }, reason);
-    }
+    logTransition(logger, subject, event, before, state);
     const becameReady = phase.kind === "ready" && before.phase.kind !== "ready";
     if (becameReady || change !== "none") for (const listener of [...listeners]) notify(listener);
   }
@@ -189,10 +178,4 @@ export function watchModel(options: ModelWatchOptions): ModelWatch {
       await checking;
     },
   };
-}
-
-/** Returns the space without its probe, for the log. */
-function loggable(space: EmbeddingSpace | undefined) {
-  const { probe: _, ...rest } = space ?? {};
-  return rest;
 }
