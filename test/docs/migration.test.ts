@@ -165,7 +165,9 @@ test.each(embeddedServers())(
       expect(await adapter.call("list_memory_domains", {})).toEqual(["default"]);
     }
     expect(await run(rollBack)).toMatch(/: 1 memor\w+ removed$/m);
-    await expect(contentOf("mem_1750000000010")).rejects.toThrow("not found");
+    await expect(contentOf("mem_1750000000010")).rejects.toThrow(
+      `memory "mem_1750000000010" does not exist in domain "default"`,
+    );
     expect(await contentOf("mem_1750000000009")).toBe("Stored by somebody else");
   },
 );
