@@ -56,7 +56,7 @@ function traceQueryable(queryable: Queryable, tracer: Tracer): Queryable {
   };
 }
 
-/** Names are as `claim_pending:work`, with the domain. What has no name is called by its first word. */
+/** Names are as `lease_pending:work`, with the domain. What has no name is called by its first word. */
 function describe({ name, text }: Statement): SpanDescription {
   if (name === undefined) return description(/[a-z]+/i.exec(text)?.[0].toLowerCase() ?? "statement");
   const [base = name, domain] = name.split(":", 2);

@@ -100,7 +100,7 @@ export function createEmbedPending(dependencies: {
     signal.throwIfAborted();
     // The domain would refuse embeddings of another model, so it has to be switched first.
     if ((await embedder.current())?.version !== version) return "model-changed";
-    const memories = await repository.claimPending(domain, version, LEASE_SIZE, leaseMs);
+    const memories = await repository.leasePending(domain, version, LEASE_SIZE, leaseMs);
     if (memories.length === 0) return "nothing-due";
     const left = await embedLeased(embedder, domain, memories);
     if (left.length > 0) {

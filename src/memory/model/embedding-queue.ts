@@ -31,7 +31,7 @@ export interface EmbeddingQueue {
    * Leases up to `limit` memories whose embedding is due, for `leaseMs`. Returns fewer, but at least one, if they are
    * long.
    */
-  claimPending(domain: string, version: number, limit: number, leaseMs: number): Promise<PendingMemory[]>;
+  leasePending(domain: string, version: number, limit: number, leaseMs: number): Promise<PendingMemory[]>;
   /**
    * Writes the embedding of a memory, unless its content has changed or another embedding of this version was written
    * in the meantime. Returns whether it was written.

@@ -2,7 +2,7 @@ import type { EmbeddingQueue } from "../../memory/model/embedding-queue.ts";
 import type { Database } from "../database/database.ts";
 import type { DomainCache } from "./domain-cache.ts";
 import {
-  claimPending,
+  leasePending,
   postponeEmbedding,
   writeEmbedding,
   writeFailure,
@@ -15,8 +15,8 @@ export function createEmbeddingQueue(
   { translateDomainErrors }: DomainCache,
 ): EmbeddingQueue {
   return {
-    async claimPending(domain, version, limit, leaseMs) {
-      return await translateDomainErrors(domain, claimPending(database, domain, version, limit, leaseMs));
+    async leasePending(domain, version, limit, leaseMs) {
+      return await translateDomainErrors(domain, leasePending(database, domain, version, limit, leaseMs));
     },
 
     async completeEmbedding(domain, memory, embedding) {

@@ -55,7 +55,7 @@ describe("a content", () => {
     expect(contents.countChunks("apple @0")).toBe(1);
   });
 
-  test("that is long is cut into chunks that cover it, in code points", async () => {
+  test("that is long is split into chunks that cover it, in code points", async () => {
     const content = Array.from({ length: 30 }, (_, i) => `Satz ${i} mit 😀 und ä.`).join(" ");
     const { contents, embedder } = start({ maxChunkLength: 60 });
     const { chunks } = await contents.embedContent(content);
@@ -65,14 +65,14 @@ describe("a content", () => {
     for (const [i, chunk] of chunks.entries()) expect(chunk.start).toBe(chunks[i - 1]?.end ?? 0);
   });
 
-  test("of very many chunks is passed on in parts", async () => {
+  test("of many chunks is passed to the embedder in parts", async () => {
     const { contents, embedder } = start({ maxChunkLength: 10 });
     const { chunks } = await contents.embedContent("123456789 ".repeat(200));
     expect(chunks).toHaveLength(200);
     expect(textsOf(embedder).map(({ length }) => length)).toEqual([64, 64, 64, 8]);
   });
 
-  test("with stretches of nothing but white space leaves those out", async () => {
+  test("omits chunks that contain only white space", async () => {
     const content = `one${" ".repeat(100)}two`;
     const { contents, embedder } = start({ maxChunkLength: 20 });
     const { chunks } = await contents.embedContent(content);
@@ -85,7 +85,7 @@ describe("a content", () => {
     expect(contents.countChunks(content)).toBe(2);
   });
 
-  test("that the model takes for too long after all is cut again, without loss", async () => {
+  test("that is still too long for the model is split again, without loss", async () => {
     const content = `${"dense ".repeat(40)}😀 ${"light ".repeat(40)}`;
     const { contents, embedder } = start({ maxChunkLength: 200 });
     embedder.failing = (text) => (text.length > 60 ? "too-long" : undefined);
@@ -94,7 +94,7 @@ describe("a content", () => {
     expect(chunks.every((chunk) => chunk.end - chunk.start <= 60)).toBe(true);
   });
 
-  test("of a query that is too long is where its pieces point on average", async () => {
+  test("of a query that is too long is the mean of its pieces", async () => {
     const { contents, embedder } = start({ maxChunkLength: 100 });
     const query = "one question, asked at length. ".repeat(8);
     const { vector } = await contents.embedQuery(query);
@@ -107,7 +107,7 @@ describe("a content", () => {
     });
   });
 
-  test("whose smallest piece is too long for the model fails as such", async () => {
+  test("fails if its smallest piece is too long for the model", async () => {
     const { contents, embedder } = start();
     embedder.failing = () => "too-long";
     await expect(contents.embedContent("x".repeat(500))).rejects.toMatchObject({ kind: "too-long" });
@@ -124,7 +124,7 @@ describe("a content", () => {
     },
   );
 
-  test("whose model is swapped while it is embedded fails, and can be tried again", async () => {
+  test("fails if the model changes during the call, and can be retried", async () => {
     const { contents, embedder } = start();
     const release = embedder.hold();
     const embedding = contents.embedContent("apple");
@@ -134,7 +134,7 @@ describe("a content", () => {
     expect(await contents.embedContent("apple")).toMatchObject({ version: 1 });
   });
 
-  test("of whose vectors the embedder keeps one back fails", async () => {
+  test("fails if the embedder returns too few vectors", async () => {
     const embedder = { ...createScriptedEmbedder(), embed: async () => [] };
     const { contents } = start({ embedder });
     await expect(contents.embedContent("apple")).rejects.toThrow(EmbedError);
@@ -165,7 +165,7 @@ describe("the embedding version", () => {
     expect(registered).toHaveLength(2);
   });
 
-  test("moves a domain that uses another or none, and leaves the others", async () => {
+  test("switches a domain that uses another version or none, and no others", async () => {
     const { contents } = start();
     const domain = domainRecord({ name: "d" });
     const moved = { ...domain, dimensions: 3, embeddingVersion: 1 };
@@ -188,7 +188,7 @@ test.each([
   expect(embedBudget(budget, remaining)).toBe(expected);
 });
 
-test("within a time there is the value, the failure, or nothing", async () => {
+test("within() returns the value, the failure, or undefined after the time", async () => {
   const never = new Promise<string>(() => {});
   expect(await within(Promise.resolve("done"), 60_000)).toBe("done");
   await expect(within(Promise.reject(new Error("failed")), 60_000)).rejects.toThrow("failed");

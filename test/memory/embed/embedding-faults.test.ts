@@ -184,7 +184,7 @@ describe.each(databaseEngines())("whatever Ollama does, on $name,", ({ open }) =
     },
   );
 
-  test("a text that breaks the model fails alone, after five attempts, and RetryFailed mends it", {
+  test("a text that breaks the model fails alone, after five attempts, and RetryFailed embeds it", {
     timeout: 30_000,
   }, async () => {
     const domain = newDomainName();

@@ -6,9 +6,9 @@ import { createScriptedEmbedder, scriptedSpace } from "../../support/in-process/
 import { createUseCases, type UseCaseOptions, type UseCases } from "../../support/in-process/use-cases.ts";
 import { databaseEngines } from "../../support/postgres/databases.ts";
 
-// Nothing here waits for the worker's own pauses: tests tell it when to look.
+// These tests notify the worker instead of waiting for its intervals.
 describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => {
-  // A worker looks at every domain: each test has a database of its own.
+  // A worker checks every domain, so each test has a separate database.
   let database: Database;
   let opened: UseCases[];
 
@@ -31,7 +31,7 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     const useCases = start({ embedder });
     return useCases.domain > domain ? useCases : startAfter({ ...useCases, domain });
   };
-  /** A domain that knows its version, with memories that nobody has embedded. */
+  /** Creates a domain that has a version, with pending memories. */
   const startWithPending = async (contents: readonly string[], options?: UseCaseOptions) => {
     const useCases = start(options);
     await useCases.store({ id: "first", content: "first @0" });
@@ -59,7 +59,7 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     expect(hits[0]).toMatchObject({ id: "m1" });
   });
 
-  test("gives up at once on what has no text", async () => {
+  test("marks a memory without text as failed at once", async () => {
     const useCases = await startWithPending([" \n\t"]);
     useCases.startWorker();
     await useCases.whenState("m0", "failed");
@@ -67,7 +67,7 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     expect(useCases.embedder.calls.some(({ texts }) => texts.includes(" \n\t"))).toBe(false);
   });
 
-  test("embeds more than it takes at once", async () => {
+  test("embeds more memories than it leases at once", async () => {
     const contents = Array.from({ length: 150 }, (_, i) => `memory ${i}`);
     const useCases = await startWithPending(contents);
     useCases.startWorker();
@@ -75,7 +75,7 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     for (const content of contents) expect(callsFor(useCases, content)).toBe(1);
   });
 
-  test("embeds in every domain, and looks at once at those it is told of", async () => {
+  test("embeds in every domain, and checks notified domains at once", async () => {
     const useCases = await startWithPending(["apple @30"]);
     const other = start({ embedder: useCases.embedder });
     await other.store({ id: "m0", content: "pear @30", embeddingMode: "background" });
@@ -87,7 +87,7 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     await other.whenState("m1", "ready");
   });
 
-  test("gives each domain its turn, however much there is to do in the first", async () => {
+  test("gives each domain a turn, however many memories the first one has", async () => {
     const contents = Array.from({ length: 200 }, (_, i) => `memory ${i}`);
     const large = await startWithPending(contents);
     const small = startAfter(large);
@@ -99,13 +99,13 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     expect(texts.indexOf("pear")).toBeLessThan(texts.indexOf("memory 199"));
   });
 
-  test("goes on with the others where one domain fails", async () => {
+  test("continues with the other domains if one fails", async () => {
     const failing = await startWithPending(["apple"], {
       wrap: (repository): Repository => ({
         ...repository,
-        async claimPending(domain, ...rest) {
+        async leasePending(domain, ...rest) {
           if (domain === failing.domain) throw new Error("the table is damaged");
-          return await repository.claimPending(domain, ...rest);
+          return await repository.leasePending(domain, ...rest);
         },
       }),
     });
@@ -116,33 +116,33 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     expect((await failing.read("m0"))?.embedding.state).toBe("pending");
   });
 
-  test("does not keep what was changed meanwhile waiting", async () => {
+  test("embeds a memory that changed in the meantime without delay", async () => {
     const useCases = await startWithPending(["apple"]);
     const release = useCases.embedder.hold();
     useCases.startWorker();
     await expect.poll(() => callsFor(useCases, "apple")).toBe(1);
     await useCases.update("m0", { content: "pear" }, { embeddingMode: "background" });
-    // As the claim is prolonged, for what the memory was when it was claimed.
+    // As the worker does when it extends the lease of the old content.
     await useCases.repository.postponeEmbedding(useCases.domain, ["m0"], 3_600_000, true);
     release();
     await useCases.whenState("m0", "ready");
     expect(callsFor(useCases, "pear")).toBe(1);
   });
 
-  test("hears of a domain while it is busy with it", async () => {
-    let claims = 0;
+  test("accepts a notification of a domain while it embeds it", async () => {
+    let leases = 0;
     const busy = Promise.withResolvers<void>();
     const useCases = await startWithPending(["apple @30"], {
       wrap: (repository): Repository => ({
         ...repository,
-        async claimPending(domain, ...rest) {
-          const claimed = await repository.claimPending(domain, ...rest);
-          // It has just found that nothing is left.
-          if (claimed.length === 0 && claims++ === 0) {
+        async leasePending(domain, ...rest) {
+          const leased = await repository.leasePending(domain, ...rest);
+          // The worker has just found that nothing is due.
+          if (leased.length === 0 && leases++ === 0) {
             await store();
             busy.resolve();
           }
-          return claimed;
+          return leased;
         },
       }),
     });
@@ -154,7 +154,7 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     await useCases.whenState("late", "ready");
   });
 
-  test("gives up on a text that the model refuses again and again, and goes on with the others", async () => {
+  test("marks a memory that the model keeps rejecting as failed, and continues with the others", async () => {
     const useCases = await startWithPending(["poison", "apple @30"]);
     useCases.embedder.failing = (text) => (text === "poison" ? "rejected" : undefined);
     const worker = useCases.startWorker();
@@ -171,14 +171,14 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     });
     expect(callsFor(useCases, "poison")).toBe(5);
     expect(await useCases.idsOf({ query: "poison", mode: "text" })).toEqual(["m0"]);
-    // It is not tried any more.
+    // The worker does not attempt it again.
     await hurry(useCases.domain);
     await useCases.store({ id: "next", content: "next @0", embeddingMode: "background" });
     await useCases.whenState("next", "ready");
     expect(callsFor(useCases, "poison")).toBe(5);
   });
 
-  test("leaves pending what an embedder that went away did not do, and goes on when it is back", async () => {
+  test("leaves memories pending while the embedder is unavailable, and resumes when it returns", async () => {
     const useCases = await startWithPending(["apple @30", "pear @60"]);
     useCases.embedder.leave();
     useCases.startWorker().notify(useCases.domain);
@@ -189,11 +189,11 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     for (const id of ["m0", "m1", "m2"]) await useCases.whenState(id, "ready");
   });
 
-  test("does not count it against a memory that the embedder was away", async () => {
+  test("does not count an attempt while the embedder is unavailable", async () => {
     const useCases = await startWithPending(["apple @30"]);
     const postponed = Promise.withResolvers<void>();
     const { embedder } = useCases;
-    // Away without saying so: calls fail, its state has not changed yet.
+    // Calls fail although the state of the embedder still says that it is available.
     embedder.failing = () => {
       if (callsFor(useCases, "apple @30") > 0) embedder.leave();
       return "unavailable";
@@ -213,12 +213,12 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     await postponed.promise;
     expect((await useCases.read("m0"))?.embedding.state).toBe("pending");
     await hurry(useCases.domain);
-    expect(await repository.claimPending(useCases.domain, 1, 1, 0)).toMatchObject([
+    expect(await repository.leasePending(useCases.domain, 1, 1, 0)).toMatchObject([
       { id: "m0", attempts: 1 },
     ]);
   });
 
-  test("begins a domain that was stored into before the model was known", async () => {
+  test("embeds a domain that was written before the model was known", async () => {
     const useCases = start({ embedder: createScriptedEmbedder({ known: false }) });
     useCases.startWorker();
     await useCases.store({ id: "m0", content: "apple @30" });
@@ -248,20 +248,20 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     expect(info.embeddingVersion).toBe(after.embedding.version);
   });
 
-  test("moves the domains that it has been to, too, when the model changes in the middle of a round", async () => {
+  test("switches all domains when the model changes during a round", async () => {
     const next = { ...scriptedSpace, model: "next:latest" };
     let changed = false;
     const first = await startWithPending(["apple @30"], {
       wrap: (repository): Repository => ({
         ...repository,
-        async claimPending(...parameters) {
-          const claimed = await repository.claimPending(...parameters);
-          // It is done with its first domain, and not yet with the second.
-          if (claimed.length === 0 && !changed) {
+        async leasePending(...parameters) {
+          const leased = await repository.leasePending(...parameters);
+          // The worker has finished the first domain and not yet the second.
+          if (leased.length === 0 && !changed) {
             changed = true;
             first.embedder.arrive(next);
           }
-          return claimed;
+          return leased;
         },
       }),
     });
@@ -273,7 +273,7 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     }
   });
 
-  test("makes a domain for the model of now when that changes while the domain is made", async () => {
+  test("creates a domain for the current model if that changes during the creation", async () => {
     const next = { ...scriptedSpace, model: "next:latest" };
     const useCases = start({
       wrap: (repository) => ({
@@ -289,7 +289,7 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     expect((await repository.readDomain(domain))?.embeddingVersion).toBe((await contents.current())?.version);
   });
 
-  test("embeds anew, in the chunks of today, what an older chunker has cut", async () => {
+  test("re-embeds memories that an older chunker has split", async () => {
     const older = start({ embedder: createScriptedEmbedder({ maxChunkLength: 100 }) });
     const content = `${"a pear. ".repeat(20)}apple @30`;
     await older.store({ id: "m0", content });
@@ -316,7 +316,7 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     expect(info.embeddingVersion).toBe(after.embedding.version);
   });
 
-  test("does not stumble over a domain that was dropped", async () => {
+  test("ignores a deleted domain", async () => {
     const useCases = await startWithPending(["apple @30"]);
     const dropped = newDomainName();
     await useCases.repository.createDomain(dropped, 3);
@@ -335,7 +335,7 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     for (const content of contents) expect(callsFor(first, content) + callsFor(second, content)).toBe(1);
   });
 
-  test("stops at once, also in the middle of its work", async () => {
+  test("stops at once, even while it embeds", async () => {
     const useCases = await startWithPending(["apple @30"]);
     useCases.embedder.hold();
     const worker = useCases.startWorker();
@@ -345,7 +345,7 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     expect((await useCases.read("m0"))?.embedding.state).toBe("pending");
   });
 
-  test("gives back at once what it had taken when it stops, and another server takes that up by itself", async () => {
+  test("releases its leases at once when it stops, and another server continues", async () => {
     const first = await startWithPending(["apple @30", "pear @60"]);
     first.embedder.hold();
     const second = start({ embedder: createScriptedEmbedder() });
@@ -359,13 +359,13 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     }
   });
 
-  test("gives back what it had taken without counting the attempt", async () => {
+  test("releases its leases without counting the attempt", async () => {
     const useCases = await startWithPending(["apple @30"]);
     useCases.embedder.hold();
     const worker = useCases.startWorker();
     while (callsFor(useCases, "apple @30") === 0) await useCases.read("m0");
     await worker.close();
-    expect(await useCases.repository.claimPending(useCases.domain, 1, 1, 0)).toMatchObject([
+    expect(await useCases.repository.leasePending(useCases.domain, 1, 1, 0)).toMatchObject([
       { id: "m0", attempts: 1 },
     ]);
   });
@@ -383,7 +383,7 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     expect(callsFor(useCases, "poison")).toBe(5);
   });
 
-  test("prolongs its claim while the embedder takes its time", async () => {
+  test("extends its lease while the embedder is slow", async () => {
     const prolonged = Promise.withResolvers<void>();
     let times = 0;
     const useCases = await startWithPending(["apple @30"], {
@@ -398,20 +398,20 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     const release = useCases.embedder.hold();
     useCases.startWorker({ leaseMs: 3_000 });
     await prolonged.promise;
-    // Later than the first claim would have lasted.
-    expect(await useCases.repository.claimPending(useCases.domain, 1, 1, 0)).toEqual([]);
+    // Later than the end of the first lease.
+    expect(await useCases.repository.leasePending(useCases.domain, 1, 1, 0)).toEqual([]);
     release();
     await useCases.whenState("m0", "ready");
     expect(callsFor(useCases, "apple @30")).toBe(1);
   });
 
-  test("a memory whose embedding was late is due again at once when its server stops", async () => {
+  test("releases the memory of a late embedding at once when its server stops", async () => {
     const useCases = await startWithPending([], { embedBudgetMs: 0 });
     useCases.embedder.hold();
     await useCases.store({ id: "late", content: "late @0" });
-    expect(await useCases.repository.claimPending(useCases.domain, 1, 1, 0)).toEqual([]);
+    expect(await useCases.repository.leasePending(useCases.domain, 1, 1, 0)).toEqual([]);
     await useCases.memories.close();
-    expect(await useCases.repository.claimPending(useCases.domain, 1, 1, 0)).toMatchObject([{ id: "late" }]);
+    expect(await useCases.repository.leasePending(useCases.domain, 1, 1, 0)).toMatchObject([{ id: "late" }]);
   });
 
   test("stops at once when it has just run out of work", async () => {
@@ -419,10 +419,10 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     const useCases = await startWithPending([], {
       wrap: (repository) => ({
         ...repository,
-        async claimPending(...parameters) {
-          const claimed = await repository.claimPending(...parameters);
+        async leasePending(...parameters) {
+          const leased = await repository.leasePending(...parameters);
           await new Promise<void>((resolve) => found.resolve(resolve));
-          return claimed;
+          return leased;
         },
       }),
     });

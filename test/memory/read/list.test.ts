@@ -61,19 +61,19 @@ describe.each(databaseEngines())("List on $name", ({ open }) => {
     return Array.from({ length: count }, (_, n) => `${prefix}${n}`);
   };
 
-  test("of an empty domain is an empty page, and of none an error", async () => {
+  test("returns an empty page for an empty domain, and NotFound for a missing one", async () => {
     expect(await useCases.list()).toEqual({ memories: [], nextPageToken: "" });
     await expect(useCases.list({ domain: "nowhere" })).rejects.toMatchObject({ reason: "DOMAIN_NOT_FOUND" });
     expect(await useCases.repository.findDomain("nowhere")).toBeUndefined();
   });
 
-  test("shows memories as they are stored", async () => {
+  test("returns memories as they are stored", async () => {
     const { memory } = await useCases.store({ id: "m", tags: ["a"], metadata: { k: 1 } });
     const { memories } = await useCases.list();
     expect(memories).toMatchObject([{ memory, preview: "" }]);
   });
 
-  test("shows the beginning of contents where they are left out", async () => {
+  test("returns the beginning of contents if they are omitted", async () => {
     const content = "👍🏽".repeat(200);
     const { memory } = await useCases.store({ content });
     const { memories } = await useCases.list({ content: false });
@@ -105,36 +105,39 @@ describe.each(databaseEngines())("List on $name", ({ open }) => {
     expect((await listAll({ pageSize: 4 })).pages).toBe(2);
   });
 
-  test.each(named)("%s misses nothing that stays, while others insert and delete", async (_name, order) => {
-    const staying = new Set(await insertMany(2_000, 3, "stays"));
-    await insertMany(2_000, 3, "goes");
-    let round = 0;
-    const disturb = async () => {
-      round++;
-      await Promise.all([
-        useCases.repository.insert(useCases.domain, draft({ id: `new${round}` })),
-        ...Array.from({ length: 8 }, (_, i) =>
-          useCases.repository.delete(useCases.domain, `goes${(round * 8 + i * 251) % 2_000}`, undefined),
-        ),
-        // Between the others, as an import would.
-        database.query(
-          {
-            text: `insert into "${useCases.domain}_memories" (id, content, metadata, created_at, updated_at)
+  test.each(named)(
+    "%s misses no memory that remains, while others are inserted and deleted",
+    async (_name, order) => {
+      const staying = new Set(await insertMany(2_000, 3, "stays"));
+      await insertMany(2_000, 3, "goes");
+      let round = 0;
+      const disturb = async () => {
+        round++;
+        await Promise.all([
+          useCases.repository.insert(useCases.domain, draft({ id: `new${round}` })),
+          ...Array.from({ length: 8 }, (_, i) =>
+            useCases.repository.delete(useCases.domain, `goes${(round * 8 + i * 251) % 2_000}`, undefined),
+          ),
+          // Between the others, as an import would.
+          database.query(
+            {
+              text: `insert into "${useCases.domain}_memories" (id, content, metadata, created_at, updated_at)
               select 'between' || $1, 'c', '{}', created_at, updated_at
               from "${useCases.domain}_memories" where id = $2`,
-          },
-          [round, `stays${(round * 397) % 2_000}`],
-        ),
-      ]);
-    };
-    const { listed } = await listAll({ order, pageSize: 37, content: false }, disturb);
-    const ids = listed.map(({ id }) => id);
-    expect(new Set(ids).size).toBe(ids.length);
-    expect(ids.filter((id) => staying.has(id))).toHaveLength(2_000);
-    expect(round).toBeGreaterThan(50);
-  });
+            },
+            [round, `stays${(round * 397) % 2_000}`],
+          ),
+        ]);
+      };
+      const { listed } = await listAll({ order, pageSize: 37, content: false }, disturb);
+      const ids = listed.map(({ id }) => id);
+      expect(new Set(ids).size).toBe(ids.length);
+      expect(ids.filter((id) => staying.has(id))).toHaveLength(2_000);
+      expect(round).toBeGreaterThan(50);
+    },
+  );
 
-  test("by update_time, oldest first, lists again what is changed meanwhile", async () => {
+  test("by update_time, oldest first, lists memories again that change in the meantime", async () => {
     await insertMany(4, 1);
     const order: ListOrder = { by: "update_time", descending: false };
     const first = await useCases.list({ order, pageSize: 2 });
@@ -144,7 +147,7 @@ describe.each(databaseEngines())("List on $name", ({ open }) => {
     expect(rest.memories.map(({ memory }) => memory.id)).toEqual(["m2", "m3", "m0"]);
   });
 
-  test("leaves out what has expired", async () => {
+  test("omits expired memories", async () => {
     await insertMany(4, 1);
     await database.execute(
       `update "${useCases.domain}_memories" set expires_at = now() where id in ('m1', 'm3')`,
@@ -152,7 +155,7 @@ describe.each(databaseEngines())("List on $name", ({ open }) => {
     expect(await idsOf({ pageSize: 1 })).toEqual(["m2", "m0"]);
   });
 
-  test("with a filter lists what passes it, over all pages", async () => {
+  test("lists the memories that pass the filter, over all pages", async () => {
     await insertMany(1_000, 1);
     const range = { gte: 100, lt: 400, gt: undefined, lte: undefined };
     const filter = { kind: "metadata", path: ["n"], test: { kind: "range", range } } as const;
@@ -174,7 +177,7 @@ describe.each(databaseEngines())("List on $name", ({ open }) => {
       }
     };
 
-    test("ends pages early, and lists all", async () => {
+    test("ends pages early, and lists all memories", async () => {
       await insertLarge(10, large);
       const first = await useCases.list({ pageSize: 1_000 });
       expect(first.memories).toHaveLength(4);
@@ -184,7 +187,7 @@ describe.each(databaseEngines())("List on $name", ({ open }) => {
       expect((await useCases.list({ pageSize: 1_000, content: false })).memories).toHaveLength(10);
     });
 
-    test("measures metadata as they will be encoded", async () => {
+    test("measures metadata in their encoded form", async () => {
       // Two bytes each as JSON, eleven and more as a message.
       await insertLarge(20, 1, { zeros: Array.from({ length: 30_000 }, () => 0) });
       const { memories } = await useCases.list({ pageSize: 1_000, content: false });
@@ -193,7 +196,7 @@ describe.each(databaseEngines())("List on $name", ({ open }) => {
       expect((await listAll({ pageSize: 1_000 })).listed).toHaveLength(20);
     });
 
-    test("refuses one that fits into no message, and names the view that helps", async () => {
+    test("rejects a memory that is larger than a message, and suggests another view", async () => {
       await insertLarge(1, 5_000_000);
       await expect(useCases.list()).rejects.toMatchObject({
         reason: "RESPONSE_TOO_LARGE",
@@ -215,14 +218,14 @@ describe.each(databaseEngines())("List on $name", ({ open }) => {
       await insertMany(5, 1);
     });
 
-    test("goes with any page size and view", async () => {
+    test("is valid with any page size and view", async () => {
       const pageToken = await firstToken();
       const { memories } = await useCases.list({ pageToken, pageSize: 1_000, content: false });
       expect(memories.map(({ memory }) => memory.id)).toEqual(["m2", "m1", "m0"]);
       expect((await useCases.list({ pageToken, pageSize: 1 })).memories).toHaveLength(1);
     });
 
-    test("is good on another server of the same database, and again", async () => {
+    test("is valid on another server of the same database, and more than once", async () => {
       const pageToken = await firstToken({ filter });
       const other = createUseCases(database);
       for (let i = 0; i < 2; i++) {
@@ -231,7 +234,7 @@ describe.each(databaseEngines())("List on $name", ({ open }) => {
       }
     });
 
-    test("altered in any place is refused", async () => {
+    test("is rejected if any byte is altered", async () => {
       const token = await firstToken();
       for (let i = 0; i < token.length; i++) {
         const other = token[i] === "A" ? "B" : "A";
@@ -251,7 +254,7 @@ describe.each(databaseEngines())("List on $name", ({ open }) => {
       ["is of the other base64 alphabet", () => "+/+/".repeat(10)],
       ["is no ASCII", () => "ключ"],
       ["is very long", () => "A".repeat(1_000_000)],
-    ])("that %s is refused", async (_name, alter) => {
+    ])("that %s is rejected", async (_name, alter) => {
       await expect(useCases.list({ pageToken: alter(await firstToken()) })).rejects.toMatchObject(invalid);
     });
 
@@ -259,26 +262,26 @@ describe.each(databaseEngines())("List on $name", ({ open }) => {
       ["another order", { order: { by: "update_time", descending: true } }],
       ["another direction", { order: { by: "create_time", descending: false } }],
       ["a filter", { filter }],
-    ])("with %s is refused", async (_name, fields) => {
+    ])("with %s is rejected", async (_name, fields) => {
       const pageToken = await firstToken();
       await expect(useCases.list({ ...fields, pageToken })).rejects.toMatchObject(invalid);
     });
 
-    test("of a filter is refused without it and with another", async () => {
+    test("of a filter is rejected without the filter and with another one", async () => {
       const pageToken = await firstToken({ filter });
       await expect(useCases.list({ pageToken })).rejects.toMatchObject(invalid);
       const other = { kind: "sources", sources: ["s"] } as const;
       await expect(useCases.list({ pageToken, filter: other })).rejects.toMatchObject(invalid);
     });
 
-    test("of another domain is refused", async () => {
+    test("of another domain is rejected", async () => {
       const pageToken = await firstToken();
       const other = createUseCases(database);
       await other.store();
       await expect(other.list({ pageToken })).rejects.toMatchObject(invalid);
     });
 
-    test("of a domain that was dropped and made again is refused, also where that is not known yet", async () => {
+    test("of a recreated domain is rejected, even while the old domain is cached", async () => {
       const pageToken = await firstToken();
       // Another server drops it: this one has it cached.
       const other = createPostgresRepository(database);
@@ -290,7 +293,7 @@ describe.each(databaseEngines())("List on $name", ({ open }) => {
       expect((await useCases.list()).memories).toHaveLength(5);
     });
 
-    test("of another installation is refused", async () => {
+    test("of another installation is rejected", async () => {
       const pageToken = await firstToken();
       const other = createUseCases(database, {
         wrap: (repository) => ({ ...repository, pageTokenKey: async () => new Uint8Array(32) }),

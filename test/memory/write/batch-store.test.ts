@@ -35,7 +35,7 @@ describe.each(databaseEngines())("BatchStore on $name", ({ open }) => {
       id,
     ]);
 
-  test("stores a thousand, and answers in their order with what is stored", async () => {
+  test("stores a thousand memories, and returns them in order", async () => {
     const useCases = start();
     const items = many(1_000).reverse();
     const results = await useCases.batchStore(items);
@@ -50,7 +50,7 @@ describe.each(databaseEngines())("BatchStore on $name", ({ open }) => {
     expect(useCases.notified).toEqual([]);
   });
 
-  test("is repeatable", async () => {
+  test("can be repeated", async () => {
     const useCases = start();
     const items = many(300);
     const first = await useCases.batchStore(items);
@@ -59,7 +59,7 @@ describe.each(databaseEngines())("BatchStore on $name", ({ open }) => {
     expect(again.map(memoryOf).reverse()).toEqual(first.map(memoryOf));
   });
 
-  test("keeps every field, and every chunk", async () => {
+  test("stores every field and every chunk", async () => {
     const useCases = start({ embedder: createScriptedEmbedder({ maxChunkLength: 40 }) });
     const content = ["one @0", "two @60", "three @120"].map((part) => part.padEnd(38, ".")).join("\n\n");
     const items = many(250, { content, source: "s", importance: 0, tags: ["b", "a"], metadata: { k: [1] } });
@@ -72,7 +72,7 @@ describe.each(databaseEngines())("BatchStore on $name", ({ open }) => {
     expect(hits[0]).toMatchObject({ chunkIndex: 2 });
   });
 
-  test("makes ids where none were sent, in the order of the items", async () => {
+  test("generates ids, in the order of the items, if none were sent", async () => {
     const useCases = start();
     const results = await useCases.batchStore(many(50).map(({ content }) => ({ content })));
     const ids = results.map((result) => memoryOf(result)?.id ?? "");
@@ -80,7 +80,7 @@ describe.each(databaseEngines())("BatchStore on $name", ({ open }) => {
     expect([...new Set(ids)].sort()).toEqual(ids);
   });
 
-  test("takes any mixture of domains, and makes those that are missing", async () => {
+  test("accepts items of several domains, and creates missing domains", async () => {
     const useCases = start();
     const others = [newDomainName(), newDomainName()];
     const items = many(30).map((item, i) => ({ ...item, domain: [useCases.domain, ...others][i % 3] ?? "" }));
@@ -89,7 +89,7 @@ describe.each(databaseEngines())("BatchStore on $name", ({ open }) => {
     for (const name of [useCases.domain, ...others]) expect(await countRows(name)).toBe(10);
   });
 
-  test("does what each item says about an id that is taken", async () => {
+  test("applies the if_exists of each item", async () => {
     const useCases = start();
     await useCases.batchStore(
       ["same", "kept", "replaced", "retagged", "fails", "expired"].map((id) => ({ id })),
@@ -128,7 +128,7 @@ describe.each(databaseEngines())("BatchStore on $name", ({ open }) => {
     expect(found.hits.map(({ id }) => id)).toEqual(["replaced"]);
   });
 
-  test("leaves out items that are wrong, and stores the others", async () => {
+  test("skips invalid items, and stores the others", async () => {
     const useCases = start();
     const wrong = new ServiceError("INVALID_ARGUMENT", "content: must not be empty");
     const results = await useCases.batchStore([{ id: "a" }, wrong, { id: "b" }]);
@@ -140,7 +140,7 @@ describe.each(databaseEngines())("BatchStore on $name", ({ open }) => {
     ]);
   });
 
-  test("atomic stores all, or nothing and names the first item that fails", async () => {
+  test("stores all items or none if atomic, and reports the first item that fails", async () => {
     const useCases = start();
     await useCases.batchStore([{ id: "b" }, { id: "a" }]);
     const before = await countRows(useCases.domain);
@@ -161,7 +161,7 @@ describe.each(databaseEngines())("BatchStore on $name", ({ open }) => {
     expect(outcomesOf(results)).toEqual(["created", "replaced"]);
   });
 
-  test("a domain that may not be made is the matter of its items", async () => {
+  test("fails only the items of a domain that must not be created", async () => {
     const useCases = start({ createDomains: false });
     await useCases.repository.createDomain(useCases.domain, 3);
     const missing = newDomainName();
@@ -176,7 +176,7 @@ describe.each(databaseEngines())("BatchStore on $name", ({ open }) => {
     });
   });
 
-  test("makes a domain again that was dropped behind its back", async () => {
+  test("recreates a domain that another server has deleted", async () => {
     const useCases = start();
     const other = newDomainName();
     await useCases.batchStore([{ id: "a" }, { id: "b", domain: other }]);
@@ -187,7 +187,7 @@ describe.each(databaseEngines())("BatchStore on $name", ({ open }) => {
   });
 
   describe("the embeddings of a batch", () => {
-    test("are asked for together", async () => {
+    test("are requested together", async () => {
       const useCases = start();
       const release = useCases.embedder.hold();
       const storing = useCases.batchStore(many(20));
@@ -196,7 +196,7 @@ describe.each(databaseEngines())("BatchStore on $name", ({ open }) => {
       await storing;
     });
 
-    test("follow in the background where they are not wanted at once, or fail", async () => {
+    test("are completed in the background in background mode or after a failure", async () => {
       const useCases = start();
       useCases.embedder.failing = (text) => (text.includes("poison") ? "rejected" : undefined);
       const results = await useCases.batchStore([
@@ -216,7 +216,7 @@ describe.each(databaseEngines())("BatchStore on $name", ({ open }) => {
       await useCases.whenState("poison", "ready");
     });
 
-    test("that take longer than the budget are written when they come", async () => {
+    test("that take longer than the budget are written when they are complete", async () => {
       const useCases = start();
       const release = useCases.embedder.hold();
       const results = await useCases.batchStore(many(40), {}, { remainingMs: 0 });
@@ -228,8 +228,8 @@ describe.each(databaseEngines())("BatchStore on $name", ({ open }) => {
       for (let i = 0; i < 40; i++) await useCases.whenState(`m${i}`, "ready");
     });
 
-    test("that take long to be written are written after the answer", async () => {
-      // Embedded within an hour, and no time to write them.
+    test("that take long to write are written after the response", async () => {
+      // The budget for embedding is an hour, but there is no time to write embeddings.
       const useCases = start({
         wrap: (repository) => ({
           ...repository,
@@ -245,7 +245,7 @@ describe.each(databaseEngines())("BatchStore on $name", ({ open }) => {
       expect(useCases.notified).toEqual([]);
     });
 
-    test("of another version than a domain uses cost one look at each domain", async () => {
+    test("of another version cause one read of each domain", async () => {
       let looks = 0;
       const useCases = start({
         wrap: (repository) => ({
@@ -265,7 +265,7 @@ describe.each(databaseEngines())("BatchStore on $name", ({ open }) => {
       expect(looks).toBe(1);
     });
 
-    test("are made later where the embedder is away", async () => {
+    test("are computed later if the embedder is unavailable", async () => {
       const useCases = start();
       useCases.embedder.leave();
       const results = await useCases.batchStore(many(5));
@@ -275,7 +275,7 @@ describe.each(databaseEngines())("BatchStore on $name", ({ open }) => {
   });
 
   describe("in a domain that keeps each content once", () => {
-    test("finds duplicates of what is there and of earlier items", async () => {
+    test("finds duplicates of existing memories and of earlier items", async () => {
       const useCases = start();
       await makeUnique(useCases);
       await useCases.store({ id: "there", content: "known @1" });
@@ -301,7 +301,7 @@ describe.each(databaseEngines())("BatchStore on $name", ({ open }) => {
       expect(await countRows(useCases.domain)).toBe(3);
     });
 
-    test("does not lose the others when a replacement would be a duplicate", async () => {
+    test("stores the other items if a replacement would be a duplicate", async () => {
       const useCases = start();
       await makeUnique(useCases);
       await useCases.batchStore([
@@ -319,7 +319,7 @@ describe.each(databaseEngines())("BatchStore on $name", ({ open }) => {
       expect(await useCases.read("new")).toMatchObject({ content: "three @3" });
     });
 
-    test("by ten callers at once keeps each once, whatever their order", async () => {
+    test("stores each content once for ten concurrent callers, in any order", async () => {
       const useCases = start();
       await makeUnique(useCases);
       const batches = await Promise.all(
@@ -335,7 +335,7 @@ describe.each(databaseEngines())("BatchStore on $name", ({ open }) => {
     });
   });
 
-  test("by ten callers at once with the same ids, in any order, makes each once", async () => {
+  test("stores each id once for ten concurrent callers, in any order", async () => {
     const useCases = start();
     const items = many(300, { embeddingMode: "background" });
     const batches = await Promise.all(
@@ -348,7 +348,7 @@ describe.each(databaseEngines())("BatchStore on $name", ({ open }) => {
     expect(outcomes.filter((outcome) => outcome === "unchanged")).toHaveLength(2_700);
   });
 
-  test("by ten callers at once that replace the same memories, none waits for ever", async () => {
+  test("does not deadlock when ten concurrent callers replace the same memories", async () => {
     const useCases = start();
     const items = many(60, { embeddingMode: "background", ifExists: "replace" });
     await useCases.batchStore(items);
@@ -363,7 +363,7 @@ describe.each(databaseEngines())("BatchStore on $name", ({ open }) => {
     expect(new Set(memories.map(({ memory }) => memory.source)).size).toBe(1);
   });
 
-  test("by a caller who left stores nothing", async () => {
+  test("stores nothing if the caller has left", async () => {
     const useCases = start();
     await useCases.store({ id: "first" });
     const signal = AbortSignal.abort(new Error("left"));

@@ -5,7 +5,7 @@ import { at, newDomainName } from "../../support/drafts.ts";
 import { createUseCases, type UseCases } from "../../support/in-process/use-cases.ts";
 import { databaseEngines } from "../../support/postgres/databases.ts";
 
-describe.each(databaseEngines())("an embedding of the caller's own on $name", ({ open }) => {
+describe.each(databaseEngines())("a caller-supplied embedding on $name", ({ open }) => {
   let database: Database;
   let useCases: UseCases;
   let version: number;
@@ -30,27 +30,27 @@ describe.each(databaseEngines())("an embedding of the caller's own on $name", ({
     return hits.map(({ id, similarity }) => [id, similarity?.toFixed(4)]);
   };
 
-  test("is what a memory is found by, and the embedder is not asked", async () => {
-    // The embedder would put it at 90 degrees.
+  test("is used for semantic search, without calling the embedder", async () => {
+    // The embedder would return 90 degrees.
     const { memory } = await useCases.store({ id: "m", content: "somewhere @90", embedding: own(20) });
     expect(memory).toMatchObject({ chunkCount: 1, embedding: { state: "ready", version } });
     expect(await nearest(20)).toEqual([["m", "1.0000"]]);
     expect(useCases.embedder.calls).toEqual([]);
   });
 
-  test("stands for the whole content, in characters", async () => {
+  test("covers the whole content, measured in characters", async () => {
     await useCases.store({ id: "m", content: "😀é", embedding: own(20) });
     const { hits } = await useCases.find({ query: "", mode: "semantic", embedding: own(20), limit: 1 });
     expect(hits[0]?.snippet).toEqual({ text: "😀é", start: 0, end: 2 });
   });
 
-  test("is stored while the embedder is away", async () => {
+  test("is stored while the embedder is unavailable", async () => {
     useCases.embedder.leave();
     const { memory } = await useCases.store({ id: "m", embedding: own(20) });
     expect(memory.embedding.state).toBe("ready");
   });
 
-  test("replaces that of the same text, where something else differs", async () => {
+  test("replaces the embedding of the same content if other fields differ", async () => {
     await useCases.store({ id: "m", content: "somewhere @90" });
     const again = { id: "m", content: "somewhere @90", source: "new", ifExists: "replace" } as const;
     expect((await useCases.store({ ...again, embedding: own(20) })).outcome).toBe("replaced");
@@ -59,7 +59,7 @@ describe.each(databaseEngines())("an embedding of the caller's own on $name", ({
     expect(await nearest(20)).toEqual([["m", "1.0000"]]);
   });
 
-  test("comes with new content in Update, or with the old one again", async () => {
+  test("is accepted by Update with new or unchanged content", async () => {
     await useCases.store({ id: "m", content: "somewhere @90" });
     useCases.embedder.calls.length = 0;
     await useCases.update("m", { content: "elsewhere @91" }, { embedding: own(20) });
@@ -69,7 +69,7 @@ describe.each(databaseEngines())("an embedding of the caller's own on $name", ({
     expect(useCases.embedder.calls).toEqual([]);
   });
 
-  test("belongs to its item of a batch", async () => {
+  test("is checked separately for each item of a batch", async () => {
     const results = await useCases.batchStore([
       { id: "own", content: "own @90", embedding: own(20) },
       { id: "made", content: "made @60" },
@@ -107,7 +107,7 @@ describe.each(databaseEngines())("an embedding of the caller's own on $name", ({
     },
   );
 
-  test("makes a domain only if that will use it", async () => {
+  test("creates a domain only if the domain will use it", async () => {
     const name = newDomainName();
     await expect(
       useCases.store({ domain: name, id: "m", embedding: own(0, version + 1_000) }),

@@ -25,7 +25,7 @@ describe.each(databaseEngines())("a domain that keeps each content once on $name
   const outcomesOf = (results: readonly { readonly outcome: string }[]) =>
     results.map(({ outcome }) => outcome).sort();
 
-  test("answers with the memory that has the content, and stores nothing", async () => {
+  test("returns the memory that has the content, and stores nothing", async () => {
     const useCases = await start();
     const first = await useCases.store({ id: "a", content: "apple @0", tags: ["t"] });
     const second = await useCases.store({ id: "b", content: "apple @0", tags: ["u"] });
@@ -35,7 +35,7 @@ describe.each(databaseEngines())("a domain that keeps each content once on $name
     expect(await idsIn(useCases)).toEqual(["a"]);
   });
 
-  test("takes contents that differ in a byte for two", async () => {
+  test("treats contents that differ in one byte as different", async () => {
     const useCases = await start();
     const contents = ["apple @0", "Apple @0", "apple @0 ", "a\u0301pple @0", "\u00e1pple @0"];
     for (const content of contents) expect((await useCases.store({ content })).outcome).toBe("created");
@@ -60,7 +60,7 @@ describe.each(databaseEngines())("a domain that keeps each content once on $name
     },
   );
 
-  test("tells whoever changes a memory to the content of another", async () => {
+  test("rejects an update to the content of another memory", async () => {
     const useCases = await start();
     const { memory } = await useCases.store({ id: "a", content: "apple @0" });
     await useCases.store({ id: "b", content: "pear @0" });
@@ -70,7 +70,7 @@ describe.each(databaseEngines())("a domain that keeps each content once on $name
     expect(await useCases.read("b")).toMatchObject({ content: "pear @0" });
   });
 
-  test("is free for a content again when the one that had it is replaced or has expired", async () => {
+  test("accepts a content again after the memory that had it was replaced or has expired", async () => {
     const useCases = await start();
     await useCases.store({ id: "a", content: "apple @0" });
     await useCases.store({ id: "a", content: "pear @0", ifExists: "replace" });
@@ -82,11 +82,11 @@ describe.each(databaseEngines())("a domain that keeps each content once on $name
     expect((await useCases.store({ id: "d", content: "fig @0", ifExists: "replace" })).outcome).toBe(
       "replaced",
     );
-    // What was in the way is gone, with its chunks.
+    // The expired memory is deleted with its chunks.
     expect(await idsIn(useCases)).toEqual(["a", "b", "d"]);
   });
 
-  test("makes one of a content that fifty store at once, each under an id of its own", async () => {
+  test("stores one memory when fifty calls store the same content under different ids", async () => {
     const useCases = await start();
     const results = await Promise.all(
       Array.from({ length: 50 }, (_, i) => useCases.store({ id: `m${i}`, content: "apple @0" })),
@@ -97,7 +97,7 @@ describe.each(databaseEngines())("a domain that keeps each content once on $name
     expect(await countRows(useCases)).toBe(1);
   });
 
-  test("makes one of a content that fifty store at once while an expired one is in the way", async () => {
+  test("stores one memory when fifty calls store the content of an expired memory", async () => {
     const useCases = await start();
     const expiry = { kind: "at", time: microsecondsFromNow(-3_600) } as const;
     await useCases.repository.insert(useCases.domain, draft({ id: "old", content: "apple @0", expiry }));
@@ -108,7 +108,7 @@ describe.each(databaseEngines())("a domain that keeps each content once on $name
     expect(await countRows(useCases)).toBe(1);
   });
 
-  test("makes one of what fifty store at once under the same id", async () => {
+  test("stores one memory when fifty calls store it under the same id", async () => {
     const useCases = await start();
     const results = await Promise.all(
       Array.from({ length: 50 }, () => useCases.store({ id: "m", content: "apple @0" })),
@@ -116,7 +116,7 @@ describe.each(databaseEngines())("a domain that keeps each content once on $name
     expect(outcomesOf(results)).toEqual(["created", ...Array.from({ length: 49 }, () => "unchanged")]);
   });
 
-  test("takes a content from one of fifty that replace theirs by it at once", async () => {
+  test("accepts a content once when fifty calls replace their content by it", async () => {
     const useCases = await start();
     const ids = Array.from({ length: 50 }, (_, i) => `m${i}`);
     for (const id of ids)

@@ -43,7 +43,7 @@ describe.each(databaseEngines())("DeleteMatching on $name", ({ open }) => {
     return rows.map(({ id }) => id).sort();
   };
 
-  test("deletes what matches with its chunks, in as many steps as it takes", async () => {
+  test("deletes matching memories with their chunks, in any number of steps", async () => {
     await insertMany(2_400);
     const { repository, domain } = useCases;
     const version = await repository.registerEmbeddingVersion(
@@ -60,7 +60,7 @@ describe.each(databaseEngines())("DeleteMatching on $name", ({ open }) => {
     expect(await deleteMatching()).toEqual({ matched: 0n, deleted: 0n });
   });
 
-  test("only counts in a dry run", async () => {
+  test("only counts matches in a dry run", async () => {
     await insertMany(10);
     expect(await deleteMatching({ dryRun: true })).toEqual({ matched: 5n, deleted: 0n });
     expect(await idsLeft()).toHaveLength(10);
@@ -76,7 +76,7 @@ describe.each(databaseEngines())("DeleteMatching on $name", ({ open }) => {
     expect(await idsLeft()).toEqual(["m1", "m2", "m3"]);
   });
 
-  test("stops between two steps when the caller leaves, and is finished by another call", async () => {
+  test("stops between two steps when the caller leaves; another call deletes the rest", async () => {
     const leaving = new AbortController();
     let steps = 0;
     await start((repository) => ({
@@ -94,14 +94,14 @@ describe.each(databaseEngines())("DeleteMatching on $name", ({ open }) => {
     expect(await deleteMatching()).toEqual({ matched: 1_000n, deleted: 1_000n });
   });
 
-  test("side by side with others like it deletes each memory once", async () => {
+  test("deletes each memory once when calls run concurrently", async () => {
     await insertMany(2_000);
     const answers = await Promise.all(Array.from({ length: 4 }, () => deleteMatching()));
     expect(answers.reduce((sum, { deleted }) => sum + deleted, 0n)).toBe(1_000n);
     expect(await idsLeft()).toHaveLength(1_000);
   });
 
-  test("does not take a domain for empty that does not exist", async () => {
+  test("returns NotFound for a domain that does not exist", async () => {
     for (const dryRun of [true, false]) {
       await expect(deleteMatching({ domain: "missing", dryRun })).rejects.toMatchObject({
         reason: "DOMAIN_NOT_FOUND",
@@ -110,11 +110,11 @@ describe.each(databaseEngines())("DeleteMatching on $name", ({ open }) => {
   });
 });
 
-// A lock can be waited for only where there are several connections.
+// Waiting for a lock requires several connections.
 describe.each(databaseEngines().filter(({ engine }) => engine === "postgres"))(
   "DeleteMatching beside a change on $name",
   ({ open }) => {
-    test("spares a memory that ceases to match before its lock comes", async () => {
+    test("keeps a memory that stops matching before it is locked", async () => {
       const database = await open({ poolSize: 3 });
       try {
         const useCases = createUseCases(database);

@@ -23,7 +23,7 @@ const stored: Memory = {
   embedding: { state: "ready", failureReason: "", version: 1 },
 };
 
-test("what the server adds does not count", () => {
+test("ignores fields that the server sets", () => {
   expect(differingFields(stored, sent)).toEqual([]);
 });
 
@@ -49,11 +49,11 @@ const changes: readonly [string, Partial<MemoryFields>][] = [
   ["expiry", { expiry: { kind: "at", time: 6n } }],
 ];
 
-test.each(changes)("a difference in %s is named (%o)", (field, change) => {
+test.each(changes)("reports a difference in %s (%o)", (field, change) => {
   expect(differingFields(stored, { ...sent, ...change })).toEqual([field]);
 });
 
-test("every difference is named, in the order of the request", () => {
+test("reports every difference, in the order of the request", () => {
   const other = {
     content: "",
     source: "",
@@ -84,7 +84,7 @@ test.each<[string, JsonObject, JsonObject, boolean]>([
   expect(differing).toEqual(same ? [] : ["metadata"]);
 });
 
-test("metadata that went through the database's JSON are the same", () => {
+test("treats metadata as equal after a round trip through the database's JSON", () => {
   const isObject = (value: JsonValue): value is JsonObject => typeof value === "object" && value !== null;
   fc.assert(
     fc.property(fc.dictionary(fc.string(), fc.jsonValue()), (metadata) => {

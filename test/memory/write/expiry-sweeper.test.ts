@@ -19,7 +19,7 @@ describe.each(databaseEngines())("expired memories on $name", ({ open, engine })
   beforeAll(async () => {
     database = await open({ poolSize: 8 });
     const all = createPostgresRepository(requireDeclaredWrites(database));
-    // What other tests have left is not looked at.
+    // Ignores domains of other tests.
     repository = {
       ...all,
       listDomains: async () => (await all.listDomains()).filter(({ name }) => name === domain),
@@ -69,7 +69,7 @@ describe.each(databaseEngines())("expired memories on $name", ({ open, engine })
     return total;
   };
 
-  test("are removed in steps, with their chunks, and no others", async () => {
+  test("are deleted in steps, with their chunks, and no others", async () => {
     await insertExpired(1_201);
     const steps: number[] = [];
     const counted = {
@@ -86,13 +86,13 @@ describe.each(databaseEngines())("expired memories on $name", ({ open, engine })
     expect(await countRows("chunks")).toBe(0);
   });
 
-  test("are removed once by several sweepers", async () => {
+  test("are deleted once by several sweepers", async () => {
     await insertExpired(3_000);
     expect(await sweep(3_000, 3)).toBe(3_000);
     expect(await countRows()).toBe(3);
   });
 
-  test("that somebody holds are left to the next time, and nobody waits", async () => {
+  test("are skipped while they are locked, without waiting", async () => {
     if (engine === "embedded") return;
     await insertExpired(10);
     await database.transaction(async (transaction) => {
@@ -104,7 +104,7 @@ describe.each(databaseEngines())("expired memories on $name", ({ open, engine })
     expect(await repository.sweepExpired(domain, 100)).toBe(2);
   });
 
-  test("are found by the index on their end", async () => {
+  test("are found by the index on expiry", async () => {
     await insertExpired(5);
     await database.execute("set enable_seqscan = off");
     const plan = await database.query<{ "QUERY PLAN": string }>({
@@ -114,7 +114,7 @@ describe.each(databaseEngines())("expired memories on $name", ({ open, engine })
     expect(plan.map((row) => row["QUERY PLAN"]).join("\n")).toContain(`${domain}_memories_expires_idx`);
   });
 
-  test("of a domain that is dropped meanwhile stop nobody", async () => {
+  test("do not stop the sweep if their domain is deleted in the meantime", async () => {
     await insertExpired(5);
     const ghost = {
       ...repository,
@@ -128,7 +128,7 @@ describe.each(databaseEngines())("expired memories on $name", ({ open, engine })
     expect(await countRows()).toBe(3);
   });
 
-  test("are left when the server stops in the middle", async () => {
+  test("remain if the server stops during a step", async () => {
     const { promise: asked, resolve: onAsked } = Promise.withResolvers<void>();
     const waiting = {
       ...repository,
@@ -146,7 +146,7 @@ describe.each(databaseEngines())("expired memories on $name", ({ open, engine })
     expect(warnings).toEqual([]);
   });
 
-  test("are tried again after a failure of the database", async () => {
+  test("are deleted by a retry after an error of the database", async () => {
     await insertExpired(5);
     let failures = 2;
     const failing = {

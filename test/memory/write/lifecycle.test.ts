@@ -9,7 +9,7 @@ import { databaseEngines } from "../../support/postgres/databases.ts";
 
 const call = { signal: new AbortController().signal, remainingMs: undefined };
 
-describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
+describe.each(databaseEngines())("the lifecycle of a memory on $name", ({ open }) => {
   let database: Database;
 
   beforeAll(async () => {
@@ -48,7 +48,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
       expect(await get(useCases, "m")).toEqual(memory);
     });
 
-    test("does not find what never was, was deleted, has expired or is in another domain", async () => {
+    test("does not find a memory that never existed, was deleted, has expired or is in another domain", async () => {
       const useCases = start();
       const other = start();
       await other.store({ id: "m" });
@@ -63,7 +63,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
   });
 
   describe("Delete", () => {
-    test("removes the memory for good, from every search too", async () => {
+    test("deletes the memory permanently, from every search as well", async () => {
       const useCases = start();
       await useCases.store({ id: "m", content: "apple @10" });
       expect(await useCases.delete("m")).toBe(true);
@@ -72,7 +72,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
       expect((await useCases.store({ id: "m", content: "pear" })).outcome).toBe("created");
     });
 
-    test("of a memory that is not there is an error unless that is allowed", async () => {
+    test("fails for a memory that does not exist, unless that is allowed", async () => {
       const useCases = start();
       await useCases.store({ id: "expired" });
       await expire(useCases, "expired");
@@ -83,7 +83,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
       }
     });
 
-    test("of another version than expected changes nothing and tells the version", async () => {
+    test("changes nothing for another version than expected, and reports the current version", async () => {
       const useCases = start();
       await useCases.store({ id: "m" });
       await useCases.update("m", { source: "new" });
@@ -95,7 +95,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
       expect(await useCases.delete("m", { expectedVersion: 2n })).toBe(true);
     });
 
-    test("by fifty at once deletes once", async () => {
+    test("deletes once when fifty calls delete concurrently", async () => {
       const useCases = start();
       await useCases.store({ id: "m" });
       const deletions = await Promise.all(
@@ -120,7 +120,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
       ["nothing at all", {}],
     ];
 
-    test.each(changes)("of %s changes that and nothing else", async (_name, change) => {
+    test.each(changes)("changes %s and nothing else", async (_name, change) => {
       const useCases = start();
       const { memory: before } = await useCases.store({ id: "m", ...full });
       const after = await useCases.update("m", change);
@@ -129,7 +129,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
       expect(await get(useCases, "m")).toEqual(after);
     });
 
-    test("moves the end by a ttl or a time, and removes it", async () => {
+    test("changes the expiry by a ttl or a time, and removes it", async () => {
       const useCases = start();
       await useCases.store({ id: "m", ...full });
       const renewed = await useCases.update("m", { expiry: full.expiry });
@@ -144,7 +144,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
       expect(endless).toMatchObject({ expiry: { kind: "never" }, expireTime: undefined, version: 4n });
     });
 
-    test("merges metadata key by key, one level deep, and removes by null", async () => {
+    test("merges metadata key by key at the top level, and removes keys by null", async () => {
       const useCases = start();
       await useCases.store({ id: "m", metadata: { a: 1, b: { x: 1, y: 2 }, c: null, d: "d" } });
       const metadata = JSON.parse('{"b":{"x":null},"d":null,"e":[null],"never":null,"__proto__":{"p":1}}');
@@ -158,7 +158,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
       });
     });
 
-    test("that would make metadata too large together is refused and changes nothing", async () => {
+    test("rejects metadata that would exceed the limit when merged, and changes nothing", async () => {
       const useCases = start();
       const { memory } = await useCases.store({ id: "m", metadata: { a: "x".repeat(40_000) } });
       await expect(
@@ -170,7 +170,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
       expect(await get(useCases, "m")).toEqual(memory);
     });
 
-    test("of a memory that is not there finds none, whatever is to be changed", async () => {
+    test("returns NotFound for a memory that does not exist, whatever the change", async () => {
       const useCases = start();
       await useCases.store({ id: "expired" });
       await expire(useCases, "expired");
@@ -197,7 +197,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
       expect(useCases.embedder.calls).toHaveLength(1);
     });
 
-    test("to content that must be unique and is taken names who has it", async () => {
+    test("reports which memory has the content if the domain deduplicates", async () => {
       const useCases = start();
       await useCases.repository.createDomain(useCases.domain, 3, {
         settings: { ...DEFAULT_DOMAIN_SETTINGS, deduplicateContent: true },
@@ -213,7 +213,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
       expect(await useCases.update("b", { content: "apple @10" })).toMatchObject({ version: 2n });
     });
 
-    test("by fifty at once with the same expected version is done once", async () => {
+    test("succeeds once when fifty calls expect the same version", async () => {
       const useCases = start();
       await useCases.store({ id: "m" });
       const results = await Promise.allSettled(
@@ -229,7 +229,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
       expect(await get(useCases, "m")).toEqual(done[0]?.value);
     });
 
-    test("by fifty at once without one loses none of them", async () => {
+    test("loses none of fifty concurrent updates without an expected version", async () => {
       const useCases = start();
       await useCases.store({ id: "m" });
       await Promise.all(
@@ -244,7 +244,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
   });
 
   describe("the embedding of an updated memory", () => {
-    test("is made anew for new content", async () => {
+    test("is recomputed for new content", async () => {
       const useCases = start();
       await useCases.store({ id: "m", content: "apple @10" });
       expect(await useCases.update("m", { content: "pear @80" })).toMatchObject({
@@ -256,7 +256,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
       expect(await useCases.idsOf({ query: "pear", mode: "text" })).toEqual(["m"]);
     });
 
-    test("is kept where the content stays, without asking the embedder", async () => {
+    test("is kept without calling the embedder if the content stays the same", async () => {
       const useCases = start();
       await useCases.store({ id: "m", content: "apple @10" });
       await useCases.update("m", { content: "apple @10", source: "new" });
@@ -265,7 +265,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
       expect(await similarTo(useCases, 10)).toEqual(["m"]);
     });
 
-    test("is still to come where it was, if the content stays", async () => {
+    test("stays pending if the content stays the same", async () => {
       const useCases = start();
       await useCases.store({ id: "m", content: "apple @10", embeddingMode: "background" });
       expect(await useCases.update("m", { source: "new" })).toMatchObject({
@@ -276,7 +276,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
       expect(await similarTo(useCases, 10)).toEqual(["m"]);
     });
 
-    test("follows when the embedder was away, and the old meaning is gone at once", async () => {
+    test("is completed later if the embedder is unavailable, and the old embedding is removed at once", async () => {
       const useCases = start();
       await useCases.store({ id: "m", content: "apple @10" });
       useCases.embedder.leave();
@@ -293,7 +293,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
       expect(await similarTo(useCases, 80)).toEqual(["m"]);
     });
 
-    test("is not waited for in the background", async () => {
+    test("is not waited for in background mode", async () => {
       const useCases = start();
       await useCases.store({ id: "m", content: "apple @10" });
       useCases.embedder.hold();
@@ -301,7 +301,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
       expect(updated.embedding.state).toBe("pending");
     });
 
-    test("is given a second chance by new content after it failed", async () => {
+    test("is attempted again for new content after it failed", async () => {
       const useCases = start();
       await useCases.store({ id: "m", content: "poison @10", embeddingMode: "background" });
       await database.query({ text: `update "${useCases.domain}_memories" set embedding_state = 'failed'` });
@@ -313,7 +313,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
   describe("RetryFailed", () => {
     const fail = async (useCases: UseCases, ...ids: string[]) => {
       for (const id of ids) await useCases.store({ id, source: id, embeddingMode: "background" });
-      for (const memory of await useCases.repository.claimPending(useCases.domain, 1, 10_000, 0)) {
+      for (const memory of await useCases.repository.leasePending(useCases.domain, 1, 10_000, 0)) {
         if (ids.includes(memory.id)) {
           await useCases.repository.failEmbedding(useCases.domain, memory, "the model was broken");
         }
@@ -322,7 +322,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
     const retry = ({ memories, domain }: UseCases, filter?: Filter) =>
       memories.retryFailed({ domain, filter }, call);
 
-    test("makes failed memories pending, and they are embedded", async () => {
+    test("makes failed memories pending, and the worker embeds them", async () => {
       const useCases = start();
       await fail(useCases, "a", "b");
       await useCases.store({ id: "ready" });
@@ -342,7 +342,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
       expect(await retry(useCases)).toBe(0n);
     });
 
-    test("leaves others alone: what does not match, what waits, what has expired", async () => {
+    test("does not change memories that do not match, are pending or have expired", async () => {
       const useCases = start();
       await fail(useCases, "a", "b", "expired");
       await useCases.store({ id: "waiting", embeddingMode: "background" });
@@ -352,7 +352,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
       expect((await get(useCases, "b")).embedding.state).toBe("pending");
     });
 
-    test("goes through any number in steps", async () => {
+    test("processes any number of memories in steps", async () => {
       const useCases = start();
       await useCases.repository.createDomain(useCases.domain, 3);
       await database.query({
@@ -362,14 +362,14 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
       expect(await retry(useCases)).toBe(2_500n);
     });
 
-    test("does not find a domain that is not there", async () => {
+    test("returns NotFound for a domain that does not exist", async () => {
       const useCases = start();
       await expect(retry(useCases)).rejects.toMatchObject({ reason: "DOMAIN_NOT_FOUND" });
     });
   });
 
-  // Whoever embeds the old content, a writer that was late or the worker: its answer finds another memory.
-  describe("an embedding that comes late", () => {
+  // The old content is embedded by a late writer or by the worker, and the memory changes before it finishes.
+  describe("a late embedding", () => {
     /** Stores "apple @10" and leaves its embedding on the way; the function returned lets it arrive. */
     const storeLate = async (useCases: UseCases, by: "writer" | "worker") => {
       if (by === "writer") {
@@ -407,7 +407,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
     };
 
     describe.each(["writer", "worker"] as const)("from the %s", (by) => {
-      test("does not bring a deleted memory back", async () => {
+      test("does not restore a deleted memory", async () => {
         const { useCases, done, arrived } = watched();
         const release = await storeLate(useCases, by);
         await useCases.delete("m");
@@ -418,7 +418,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
         expect(await similarTo(useCases, 10)).toEqual([]);
       });
 
-      test("does not touch changed content", async () => {
+      test("is not written to changed content", async () => {
         const { useCases, done, arrived } = watched();
         const release = await storeLate(useCases, by);
         const updated = await useCases.update("m", { content: "pear @80" }, { embeddingMode: "background" });
@@ -431,7 +431,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
         if (by === "writer") expect(now.embedding.state).toBe("pending");
       });
 
-      test("does not touch a memory of the same id that was stored since", async () => {
+      test("is not written to a memory of the same id that was stored in the meantime", async () => {
         const { useCases, done, arrived } = watched();
         const release = await storeLate(useCases, by);
         await useCases.delete("m");
@@ -443,7 +443,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
         expect(await get(useCases, "m")).toMatchObject({ content: "pear @80", version: 1n });
       });
 
-      test("is right for a memory of the same id and content that was stored since", async () => {
+      test("is written to a memory of the same id and content that was stored in the meantime", async () => {
         const { useCases, done, arrived } = watched();
         const release = await storeLate(useCases, by);
         await useCases.delete("m");
@@ -465,7 +465,7 @@ describe.each(databaseEngines())("a memory's life on $name", ({ open }) => {
         });
       });
 
-      test("does not undo an update that was embedded meanwhile", async () => {
+      test("does not replace the embedding of an update that was embedded in the meantime", async () => {
         const { useCases, done, arrived } = watched();
         const release = await storeLate(useCases, by);
         const version = (await useCases.contents.current())?.version ?? 0;

@@ -30,8 +30,8 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
   const callsFor = ({ embedder }: UseCases, text: string) =>
     embedder.calls.filter(({ texts }) => texts.includes(text)).length;
 
-  describe("of a new memory", () => {
-    test("answers with everything that was sent, ready and committed", async () => {
+  describe("for a new memory", () => {
+    test("returns all fields of the request, embedded and committed", async () => {
       const useCases = start();
       const sent = {
         content: "apple @10",
@@ -50,7 +50,7 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
       expect(useCases.notified).toEqual([]);
     });
 
-    test("makes an id where none was sent, in the order of time", async () => {
+    test("generates an id that sorts by time if none was sent", async () => {
       const useCases = start();
       const ids: string[] = [];
       for (let i = 0; i < 5; i++) ids.push((await useCases.store()).memory.id);
@@ -60,7 +60,7 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
       expect([...new Set(ids)].sort()).toEqual(ids);
     });
 
-    test("makes its domain, which searches in the embedder's version", async () => {
+    test("creates its domain, which uses the embedder's version", async () => {
       const useCases = start();
       await useCases.store({ id: "m" });
       expect(await useCases.repository.findDomain(useCases.domain)).toMatchObject({
@@ -69,7 +69,7 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
       });
     });
 
-    test("does not make a domain where that is switched off", async () => {
+    test("does not create a domain if that is disabled", async () => {
       const useCases = start({ createDomains: false });
       await expect(useCases.store()).rejects.toMatchObject({
         reason: "DOMAIN_NOT_FOUND",
@@ -79,7 +79,7 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
       expect(useCases.embedder.calls).toEqual([]);
     });
 
-    test("makes the domain again that was dropped behind its back", async () => {
+    test("recreates a domain that another server has deleted", async () => {
       const useCases = start();
       await useCases.store({ id: "m" });
       const { domain } = useCases;
@@ -94,14 +94,14 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
       expect(await useCases.idsOf()).toEqual(["m"]);
     });
 
-    test("by fifty first callers of a domain at once stores fifty", async () => {
+    test("stores fifty memories when fifty calls create the domain concurrently", async () => {
       const useCases = start();
       const stored = await Promise.all(Array.from({ length: 50 }, (_, i) => useCases.store({ id: `m${i}` })));
       expect(stored.every(({ outcome }) => outcome === "created")).toBe(true);
       expect(await countRows(useCases)).toBe(50);
     });
 
-    test("cuts long content into chunks, and finds it by each of them", async () => {
+    test("splits long content into chunks, and finds it by each of them", async () => {
       const useCases = start({ embedder: createScriptedEmbedder({ maxChunkLength: 40 }) });
       const content = ["one @0", "two @60", "three @120"].map((part) => part.padEnd(38, ".")).join("\n\n");
       const { memory } = await useCases.store({ id: "m", content });
@@ -114,7 +114,7 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
     });
   });
 
-  describe("of an id that is taken", () => {
+  describe("for an id that is taken", () => {
     const full: Partial<StoreCommand> = {
       id: "m",
       content: "apple @10",
@@ -125,17 +125,20 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
       expiry: { kind: "at", time: microsecondsFromNow(3_600) },
     };
 
-    test.each(["fail", "replace", "keep"] as const)("is unchanged if all is equal (%s)", async (ifExists) => {
-      const useCases = start();
-      const first = await useCases.store({ ...full, ifExists });
-      const again = await useCases.store({
-        ...full,
-        ifExists,
-        // The order of keys does not count.
-        metadata: { b: { d: "x", c: [1, 2] }, a: 1 },
-      });
-      expect(again).toEqual({ memory: first.memory, outcome: "unchanged" });
-    });
+    test.each(["fail", "replace", "keep"] as const)(
+      "is unchanged if all fields are equal (%s)",
+      async (ifExists) => {
+        const useCases = start();
+        const first = await useCases.store({ ...full, ifExists });
+        const again = await useCases.store({
+          ...full,
+          ifExists,
+          // The order of keys does not matter.
+          metadata: { b: { d: "x", c: [1, 2] }, a: 1 },
+        });
+        expect(again).toEqual({ memory: first.memory, outcome: "unchanged" });
+      },
+    );
 
     const differences: readonly [string, Partial<StoreCommand>][] = [
       ["content", { content: "pear @10" }],
@@ -155,7 +158,7 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
       ["content,tags", { content: "pear @10", tags: [] }],
     ];
 
-    test.each(differences)("fails naming %s (%o)", async (fields, change) => {
+    test.each(differences)("fails and reports %s (%o)", async (fields, change) => {
       const useCases = start();
       const first = await useCases.store(full);
       const refused = useCases.store({ ...full, ...change });
@@ -167,26 +170,26 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
       expect(await useCases.read("m")).toEqual(first.memory);
     });
 
-    test.each(differences)("replaces everything where %s differs (%o)", async (_fields, change) => {
+    test.each(differences)("replaces all fields if %s differs (%o)", async (_fields, change) => {
       const useCases = start();
       const first = await useCases.store(full);
       const { memory, outcome } = await useCases.store({ ...full, ...change, ifExists: "replace" });
       const { ifExists: _, ...sent } = { ...full, ...change, ifExists: "" };
       expect(outcome).toBe("replaced");
       expect(memory).toMatchObject({ ...sent, version: 2n, createTime: first.memory.createTime });
-      // Not later: the embedded engine's clock has milliseconds.
+      // May be equal, because the clock of the embedded engine has millisecond resolution.
       expect(memory.updateTime >= first.memory.updateTime).toBe(true);
       expect(await useCases.read("m")).toEqual(memory);
     });
 
-    test.each(differences)("keeps what is there where %s differs (%o)", async (_fields, change) => {
+    test.each(differences)("keeps the existing memory if %s differs (%o)", async (_fields, change) => {
       const useCases = start();
       const first = await useCases.store(full);
       const kept = await useCases.store({ ...full, ...change, ifExists: "keep" });
       expect(kept).toEqual({ memory: first.memory, outcome: "kept" });
     });
 
-    test("replaces what is not sent by nothing", async () => {
+    test("clears fields that are not sent", async () => {
       const useCases = start();
       await useCases.store(full);
       const { memory } = await useCases.store({ id: "m", content: "apple @10", ifExists: "replace" });
@@ -209,10 +212,10 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
       expect(await useCases.idsOf({ query: "apple", mode: "text" })).toEqual([]);
     });
 
-    test("keeps the embedding and the chunks of equal content, also while the embedder is away", async () => {
+    test("keeps the embedding and the chunks of equal content, even while the embedder is unavailable", async () => {
       const useCases = start({ embedder: createScriptedEmbedder({ maxChunkLength: 40 }) });
       const content = ["one @0", "two @60"].map((part) => part.padEnd(38, ".")).join("\n\n");
-      // The model takes less than its profile says: three chunks become of two.
+      // The model accepts less than its profile declares, so two chunks become three.
       useCases.embedder.failing = (text) =>
         text.length > 30 && text.includes("one") ? "too-long" : undefined;
       const first = await useCases.store({ id: "m", content });
@@ -237,16 +240,16 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
       const useCases = start();
       useCases.embedder.failing = () => "rejected";
       await useCases.store({ id: "m" });
-      const [claimed] = await useCases.repository.claimPending(useCases.domain, 1, 1, 0);
-      if (claimed === undefined) throw new Error("nothing was claimed");
-      await useCases.repository.failEmbedding(useCases.domain, claimed, "no");
+      const [leased] = await useCases.repository.leasePending(useCases.domain, 1, 1, 0);
+      if (leased === undefined) throw new Error("nothing was leased");
+      await useCases.repository.failEmbedding(useCases.domain, leased, "no");
       expect((await useCases.read("m"))?.embedding.state).toBe("failed");
       useCases.embedder.failing = undefined;
       const { memory } = await useCases.store({ id: "m", source: "new", ifExists: "replace" });
       expect(memory.embedding.state).toBe("ready");
     });
 
-    test("takes an expired memory for none", async () => {
+    test("treats an expired memory as nonexistent", async () => {
       const useCases = start();
       await useCases.store({ id: "m", content: "old @0", expiry: { kind: "after", ttl: 1n } });
       const { memory, outcome } = await useCases.store({ id: "m", content: "new @0" });
@@ -254,7 +257,7 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
       expect(memory).toMatchObject({ content: "new @0", version: 1n, expireTime: undefined });
     });
 
-    test("by fifty at once, equal, makes one and fifty equal answers", async () => {
+    test("creates one memory for fifty equal concurrent calls, and returns fifty equal responses", async () => {
       const useCases = start();
       const stored = await Promise.all(Array.from({ length: 50 }, () => useCases.store(full)));
       const outcomes = stored.map(({ outcome }) => outcome).sort();
@@ -263,7 +266,7 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
       expect(await countRows(useCases)).toBe(1);
     });
 
-    test("by fifty at once, all different, makes one and tells the others", async () => {
+    test("creates one memory for fifty different concurrent calls, and fails the others", async () => {
       const useCases = start();
       const results = await Promise.allSettled(
         Array.from({ length: 50 }, (_, i) => useCases.store({ id: "m", content: `content ${i}` })),
@@ -280,7 +283,7 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
       expect(await useCases.read("m")).toEqual(made[0]?.value.memory);
     });
 
-    test("by fifty at once, replacing, counts every one", async () => {
+    test("counts a version for each of fifty concurrent replacements", async () => {
       const useCases = start();
       const stored = await Promise.all(
         Array.from({ length: 50 }, (_, i) =>
@@ -295,11 +298,11 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
     });
   });
 
-  describe("with a ttl", () => {
+  describe("a ttl", () => {
     const ttl = 3_600_000_000n;
     const withTtl: Partial<StoreCommand> = { id: "m", expiry: { kind: "after", ttl } };
 
-    test("ends that long after it was stored", async () => {
+    test("expires that long after it was stored", async () => {
       const { memory } = await start().store(withTtl);
       expect(memory.expireTime).toBe(memory.createTime + ttl);
     });
@@ -316,7 +319,7 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
       },
     );
 
-    test("begins anew when it is replaced, also by an equal one", async () => {
+    test("restarts when the memory is replaced, even by an equal one", async () => {
       const useCases = start();
       const first = await useCases.store(withTtl);
       const { memory, outcome } = await useCases.store({ ...withTtl, ifExists: "replace" });
@@ -326,7 +329,7 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
       expect(memory.embedding).toEqual(first.memory.embedding);
     });
 
-    test("of another length differs", async () => {
+    test("differs if its length differs", async () => {
       const useCases = start();
       await useCases.store(withTtl);
       const other = useCases.store({ ...withTtl, expiry: { kind: "after", ttl: ttl + 1n } });
@@ -334,8 +337,8 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
     });
   });
 
-  describe("and the embedder", () => {
-    test("that is away leave the memory pending, found by its words", async () => {
+  describe("the embedder", () => {
+    test("leaves the memory pending and found by full-text search while it is unavailable", async () => {
       const useCases = start();
       useCases.embedder.leave();
       const { memory } = await useCases.store({ id: "m", content: "apple @0" });
@@ -344,7 +347,7 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
       expect(await useCases.idsOf({ query: "apple", mode: "text" })).toEqual(["m"]);
     });
 
-    test("that has never been seen leave the dimensions open", async () => {
+    test("leaves the dimensions undefined until it has been available", async () => {
       const useCases = start({ embedder: createScriptedEmbedder({ known: false }) });
       const { memory } = await useCases.store({ id: "m" });
       expect(memory.embedding.state).toBe("pending");
@@ -366,14 +369,14 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
       },
     );
 
-    test("is not waited for beyond the budget; what comes later is used, and it is not asked twice", async () => {
+    test("is not waited for beyond the budget; a later embedding is used without a second call", async () => {
       const useCases = start({ embedBudgetMs: 0 });
       const release = useCases.embedder.hold();
       const content = "late @0";
       const { memory } = await useCases.store({ id: "m", content });
       expect(memory.embedding.state).toBe("pending");
       expect(callsFor(useCases, content)).toBe(1);
-      // A worker leaves it alone meanwhile.
+      // A worker does not lease it in the meantime.
       useCases.startWorker().notify(useCases.domain);
       release();
       const ready = await useCases.whenState("m", "ready");
@@ -405,7 +408,7 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
       await useCases.whenState("m", "ready");
     });
 
-    test("late for content that was replaced meanwhile does not touch the new content", async () => {
+    test("does not change content that was replaced before it finished", async () => {
       const useCases = start({ embedBudgetMs: 0 });
       const release = useCases.embedder.hold();
       await useCases.store({ id: "m", content: "old @0" });
@@ -416,7 +419,7 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
       expect(hits[0]?.similarity).toBeCloseTo(1, 5);
     });
 
-    test("is not asked in background mode", async () => {
+    test("is not called in background mode", async () => {
       const useCases = start();
       const content = "background @0";
       const { memory } = await useCases.store({ id: "m", content, embeddingMode: "background" });
@@ -428,7 +431,7 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
       expect(callsFor(useCases, content)).toBe(1);
     });
 
-    test("with another model than the domain's leaves the memory to the worker, which moves the domain", async () => {
+    test("leaves the memory to the worker, which switches the domain, if its model differs from the domain's", async () => {
       const useCases = start();
       await useCases.store({ id: "old" });
       useCases.embedder.arrive({ ...scriptedSpace, digest: "2" });
@@ -442,7 +445,7 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
     });
   });
 
-  test("of a caller who left before the commit stores nothing", async () => {
+  test("does not lead to a stored memory if the caller leaves before the commit", async () => {
     const useCases = start();
     await useCases.store({ id: "other" });
     const release = useCases.embedder.hold();

@@ -8,8 +8,8 @@ import { databaseEngines, openSibling } from "../../support/postgres/databases.t
 
 const otherModel = { ...scriptedSpace, model: "other:latest", dimensions: 5 };
 
-// Each with what it remembers: records of domains, prepared statements, work under way. On the embedded engine, which
-// has one server, the two share its connection.
+// Each server caches domains, prepared statements and running work. On the embedded engine, which allows one process, both
+// share its connection.
 describe.each(databaseEngines())("two servers on $name", ({ open, engine }) => {
   let database: Database;
   let sibling: Database;
@@ -57,7 +57,7 @@ describe.each(databaseEngines())("two servers on $name", ({ open, engine }) => {
     await first.client.createDomain({ name: domain, ...settings });
   };
 
-  test("see nothing of a domain that was dropped and made again by the other", async () => {
+  test("do not find memories of a domain that the other has recreated", async () => {
     await warm(second);
     await makeAgain();
     for (const mode of ["hybrid", "text", "semantic"] as const) {
@@ -71,14 +71,14 @@ describe.each(databaseEngines())("two servers on $name", ({ open, engine }) => {
     for (const server of [first, second]) expect(await idsOf(server, "new towers @60")).toEqual(["m"]);
   });
 
-  test("find nothing in a domain that the other has dropped", async () => {
+  test("return NotFound for a domain that the other has deleted", async () => {
     await warm(second);
     await first.client.deleteDomain({ name: domain, confirmName: domain });
     await expect(idsOf(second, "old houses @30")).rejects.toMatchObject({ reason: "DOMAIN_NOT_FOUND" });
     await expect(read(second, "m")).rejects.toMatchObject({ reason: "DOMAIN_NOT_FOUND" });
   });
 
-  test("obey the settings at once with which the other has made it again", async () => {
+  test("apply the settings of a domain that the other has recreated at once", async () => {
     await warm(second);
     await makeAgain({ textSearchConfig: "german", deduplicateContent: true });
     await second.store({ domain, id: "a", content: "zwei Häuser @0" });
@@ -86,7 +86,7 @@ describe.each(databaseEngines())("two servers on $name", ({ open, engine }) => {
     expect((await second.store({ domain, id: "b", content: "zwei Häuser @0" })).outcome).toBe("duplicate");
   });
 
-  test("store and search at once in a domain that the other has made again with other dimensions", async () => {
+  test("store and search at once in a domain that the other has recreated with other dimensions", async () => {
     await warm(second);
     first.embedder.arrive(otherModel);
     second.embedder.arrive(otherModel);
@@ -96,7 +96,7 @@ describe.each(databaseEngines())("two servers on $name", ({ open, engine }) => {
     expect(await idsOf(second, "new towers @60", "semantic")).toEqual(["m"]);
   });
 
-  test("search at once in a domain that the other has made again with other dimensions", async () => {
+  test("search at once in a domain that the other has recreated with other dimensions", async () => {
     await warm(second);
     first.embedder.arrive(otherModel);
     second.embedder.arrive(otherModel);
@@ -106,7 +106,7 @@ describe.each(databaseEngines())("two servers on $name", ({ open, engine }) => {
     expect(await idsOf(second, "old houses @30", "text")).toEqual([]);
   });
 
-  test("do not fail over a domain that the other has made again with another model's dimensions", async () => {
+  test("do not fail in a domain that the other has recreated with the dimensions of another model", async () => {
     await warm(second);
     first.embedder.arrive(otherModel);
     await makeAgain();
@@ -126,7 +126,7 @@ describe.each(databaseEngines())("two servers on $name", ({ open, engine }) => {
   });
 
   test.each(["the same", "other"])(
-    "never give a new memory what was embedded for the old one of its id, with %s dimensions",
+    "never write the embedding of an old memory to a new memory of the same id, with %s dimensions",
     async (dimensions) => {
       await first.store({ domain, id: "m", content: "old houses @30", embeddingMode: "background" });
       const release = second.embedder.hold();
@@ -148,7 +148,7 @@ describe.each(databaseEngines())("two servers on $name", ({ open, engine }) => {
     },
   );
 
-  test("send no old memory in a stream that was ranked before", async () => {
+  test("do not send a deleted memory in a stream that was ranked before", async () => {
     for (let i = 0; i < 300; i++) {
       await first.store({ domain, id: `m${i}`, content: `old houses ${i} @30`, embeddingMode: "background" });
     }
@@ -160,11 +160,11 @@ describe.each(databaseEngines())("two servers on $name", ({ open, engine }) => {
     await first.store({ domain, id: "m0", content: "new towers @60" });
     const contents: string[] = [];
     for await (const { memory } of stream.hits) contents.push(memory.content);
-    // What was read before it was dropped may still be sent: one page.
+    // One page that was read before the deletion may still be sent.
     expect(contents.length).toBeLessThan(150);
   });
 
-  test("find by the new words at once when the other changes how words are stemmed", async () => {
+  test("use the new stemming at once when the other changes the text search configuration", async () => {
     await warm(second);
     await first.client.updateDomain({
       domain: { name: domain, textSearchConfig: "simple" },

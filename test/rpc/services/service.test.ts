@@ -164,9 +164,9 @@ describe.each(databaseEngines())("MemoryService on $name", ({ open }) => {
     test("tells of a failed embedding why it failed", async () => {
       useCases.embedder.failing = () => "rejected";
       await client.store({ id: "m", content: "apple" });
-      const [claimed] = await useCases.repository.claimPending(useCases.domain, 1, 1, 0);
-      if (claimed === undefined) throw new Error("nothing was claimed");
-      await useCases.repository.failEmbedding(useCases.domain, claimed, "the model makes NaN of it");
+      const [leased] = await useCases.repository.leasePending(useCases.domain, 1, 1, 0);
+      if (leased === undefined) throw new Error("nothing was leased");
+      await useCases.repository.failEmbedding(useCases.domain, leased, "the model makes NaN of it");
       const { memory } = await client.store({ id: "m", content: "apple" });
       expect(memory?.embedding).toMatchObject({
         state: Memory_Embedding_State.FAILED,

@@ -32,7 +32,7 @@ describe.each(databaseEngines())("on $name", ({ open }) => {
     );
   });
 
-  test("counting ends at a number of memories and of domains", async () => {
+  test("counting stops at a maximum number of memories and of domains", async () => {
     const found = await countPending(database, { maxDomains: 2, maxMemories: 2 });
     expect(found).toEqual(
       new Map([
@@ -42,7 +42,7 @@ describe.each(databaseEngines())("on $name", ({ open }) => {
     );
   });
 
-  test("counting ends with its signal", async () => {
+  test("counting stops when its signal aborts", async () => {
     await expect(countPending(database, { signal: AbortSignal.abort(new Error("enough")) })).rejects.toThrow(
       "enough",
     );

@@ -13,7 +13,7 @@ afterEach(async () => {
 });
 
 for (const { name, open } of databaseEngines()) {
-  test(`tables that have grown are analysed once, small ones never, on ${name}`, async () => {
+  test(`tables that have grown are analysed once, and small ones never, on ${name}`, async () => {
     database = await open();
     await createPostgresRepository(database).createDomain("large", 3);
     await createPostgresRepository(database).createDomain("small", 3);
@@ -99,7 +99,7 @@ test.each(embedded)(
   },
 );
 
-test.each(embedded)("a table whose counts were lost is looked at once, on $name", async ({ open }) => {
+test.each(embedded)("a table whose counts were lost is vacuumed once, on $name", async ({ open }) => {
   database = await open();
   await createPostgresRepository(database).createDomain("lost", 3);
   await database.query({

@@ -10,7 +10,7 @@ import { requireDeclaredWrites } from "../../support/postgres/require-declared-w
 
 const servers = databaseEngines().filter(({ engine }) => engine === "postgres");
 
-describe.each(servers)("words indexed anew on $name", ({ open }) => {
+describe.each(servers)("reindexing on $name", ({ open }) => {
   let database: Database;
   let repository: Repository;
   let reader: pg.Client;
@@ -41,7 +41,7 @@ describe.each(servers)("words indexed anew on $name", ({ open }) => {
       )
     ).length;
 
-  /** Holds a change of the tables up when it has locked the first of them, until words are indexed anew, too. */
+  /** Delays a change of the tables after it has locked the first one, until reindexing runs concurrently. */
   const meet = async (change: () => Promise<unknown>) => {
     const { memories, chunks } = domainTables(domain);
     await reader.query(`begin; lock table ${chunks} in access share mode`);
@@ -53,14 +53,14 @@ describe.each(servers)("words indexed anew on $name", ({ open }) => {
     return (await Promise.all([changed, indexed])).flat();
   };
 
-  test("let their domain be deleted meanwhile", async () => {
+  test("does not prevent deleting the domain", async () => {
     expect(await meet(() => repository.deleteDomain(domain, undefined))).toEqual([
       { status: "fulfilled", value: 2n },
       { status: "rejected", reason: expect.objectContaining({ reason: "DOMAIN_NOT_FOUND" }) },
     ]);
   });
 
-  test("let its dimensions be changed meanwhile, and go on", async () => {
+  test("does not prevent changing the dimensions, and continues", async () => {
     const space = { model: "wide", digest: "", dimensions: 4, profile: "p/1" };
     const wide = await repository.registerEmbeddingVersion(space, 1);
     expect(await meet(() => repository.useEmbeddingVersion(domain, wide, 4))).toEqual([

@@ -100,7 +100,7 @@ describe.each(await rankedEngines())(
     test("are ordered by id where they fit equally well, and cut at the depth", async () => {
       for (const id of ["c", "a", "d", "b"]) await insert(id, "same words");
       expect((await findWords("words")).map(({ id }) => id)).toEqual(["a", "b", "c", "d"]);
-      // Which of them the index reads first is its own affair.
+      // The index may read them in any order.
       expect(await findWords("words", { depth: 2 })).toHaveLength(2);
     });
 
@@ -403,7 +403,7 @@ describe.each((await rankedEngines()).filter(({ ranker }) => ranker === "bm25_sq
           const best = before[index]?.candidates ?? [];
           expect(candidates).toHaveLength(10);
           expect(exhausted).toBe(false);
-          // Where many fit equally well, any of them may come: their scores tell.
+          // If many match equally well, any of them may be returned, so the test compares scores.
           expect(candidates[9]?.score).toBeCloseTo(best[9]?.score ?? 0, 1);
         }
         // More than the statistics' budget allows to rank at first.

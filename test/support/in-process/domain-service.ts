@@ -8,7 +8,10 @@ import type { BackgroundLoop } from "../../../src/util/background-loop.ts";
 import { silentLogger } from "../silent-logger.ts";
 import type { UseCases } from "./use-cases.ts";
 
-/** DomainService as src/app/open-services.ts wires it, beside the use cases of memories, with their domain as the default one. */
+/**
+ * DomainService as src/app/open-services.ts wires it, beside the use cases of memories, with their domain as the
+ * default one.
+ */
 export interface DomainServer {
   readonly domains: DomainUseCases;
   /** A client of it: every message is encoded and decoded, nothing leaves the process. */

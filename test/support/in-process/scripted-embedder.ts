@@ -7,17 +7,17 @@ import {
 } from "../../../src/memory/model/embedder.ts";
 import { at } from "../drafts.ts";
 
-/** An embedder that does what a test says, at once or when it says so. */
+/** An embedder that a test controls. */
 export interface ScriptedEmbedder extends Embedder {
   /** The texts of every call, in order. */
   readonly calls: { readonly texts: readonly string[]; readonly role: EmbeddingRole }[];
-  /** Fails every call whose texts this is true of, from now on; undefined: none. */
+  /** Fails every later call that contains a text for which this returns a kind; undefined for none. */
   failing: ((text: string) => EmbedFailureKind | undefined) | undefined;
-  /** Keeps calls waiting from now on, until the function it returns is called. */
+  /** Delays all later calls until the returned function is called. */
   hold(): () => void;
-  /** Away: calls fail, and the space stays known. */
+  /** Makes the embedder unavailable. Calls fail, and the space stays known. */
   leave(): void;
-  /** Back, perhaps with another model; tells those who listen. */
+  /** Makes the embedder available, possibly with another model, and notifies listeners. */
   arrive(space?: EmbeddingSpace): void;
 }
 
@@ -29,9 +29,9 @@ export const scriptedSpace: EmbeddingSpace = {
 };
 
 /**
- * Puts a text at the angle that it names: "apple @30" at 30 degrees; without one at 90.
+ * Creates an embedder that embeds a text at the angle in it: "apple @30" at 30 degrees, and a text without one at 90.
  *
- * @param options `known: false`: an embedder that has not been seen yet
+ * @param options `known: false` creates an embedder that has not been available yet.
  */
 export function createScriptedEmbedder(
   options: { readonly known?: boolean; readonly maxChunkLength?: number } = {},
@@ -49,7 +49,8 @@ export function createScriptedEmbedder(
     async embed(texts, role, signal) {
       embedder.calls.push({ texts: [...texts], role });
       await Promise.race([gate, aborted(signal)]);
-      if (!available || space === undefined) throw new EmbedError("unavailable", "the embedder is away");
+      if (!available || space === undefined)
+        throw new EmbedError("unavailable", "the embedder is unavailable");
       for (const text of texts) {
         const kind = embedder.failing?.(text);
         if (kind !== undefined) throw new EmbedError(kind, `the model says ${kind}`);
@@ -63,7 +64,7 @@ export function createScriptedEmbedder(
     },
 
     space: () => space,
-    status: () => ({ available, reason: available ? "" : "away" }),
+    status: () => ({ available, reason: available ? "" : "unavailable" }),
     onAvailable(listener) {
       listeners.add(listener);
       return () => listeners.delete(listener);

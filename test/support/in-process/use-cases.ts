@@ -22,9 +22,9 @@ import { requireDeclaredWrites } from "../postgres/require-declared-writes.ts";
 import { silentLogger } from "../silent-logger.ts";
 import { createScriptedEmbedder, type ScriptedEmbedder } from "./scripted-embedder.ts";
 
-/** The use cases as src/app/open-services.ts wires them, on an embedder that a test holds in its hand. */
+/** The use cases as src/app/open-services.ts wires them, with an embedder that the test controls. */
 export interface UseCases {
-  /** The domain that commands name unless told otherwise; it does not exist yet. */
+  /** The default domain of commands, which does not exist yet. */
   readonly domain: string;
   readonly database: Database;
   readonly repository: Repository;
@@ -35,27 +35,27 @@ export interface UseCases {
   /** Domains that were reported to have a new pending memory. */
   readonly notified: string[];
   store(fields?: Partial<StoreCommand>, call?: Partial<CallContext>): ReturnType<Store>;
-  /** Stores what differs from a common memory, not atomic. */
+  /** Stores memories with these fields and defaults for the others; not atomic unless requested. */
   batchStore(
     items: readonly (Partial<StoreCommand> | ServiceError)[],
     options?: { readonly atomic?: boolean },
     call?: Partial<CallContext>,
   ): ReturnType<BatchStore>;
-  /** Changes the memory, replacing metadata and waiting for the embedding. */
+  /** Changes the memory. By default replaces metadata and waits for the embedding. */
   update(
     id: string,
     changes: UpdateCommand["changes"],
     fields?: Partial<UpdateCommand>,
     call?: Partial<CallContext>,
   ): ReturnType<Update>;
-  /** The first page of 50, newest first. */
+  /** Lists the first page of 50, newest first. */
   list(fields?: Partial<ListCommand>): ReturnType<List>;
   delete(id: string, fields?: Partial<DeleteCommand>): ReturnType<Delete>;
   find(fields?: Partial<SearchCommand>, call?: Partial<CallContext>): ReturnType<Search["search"]>;
-  /** Ids of what a search finds. */
+  /** Returns the ids of the hits of a search. */
   idsOf(fields?: Partial<SearchCommand>): Promise<string[]>;
   read(id: string): Promise<Memory | undefined>;
-  /** Starts a worker, which `close` stops. */
+  /** Starts a worker that `close` stops. */
   startWorker(options?: { readonly leaseMs?: number }): EmbeddingWorker;
   /** Resolves with the memory once it is in this state. */
   whenState(id: string, state: Memory["embedding"]["state"]): Promise<Memory>;
@@ -64,11 +64,11 @@ export interface UseCases {
 
 export interface UseCaseOptions {
   readonly embedder?: ScriptedEmbedder;
-  /** Default 1 hour: nothing is left to chance on a slow machine. */
+  /** Defaults to 1 hour, so that results do not depend on the speed of the machine. */
   readonly embedBudgetMs?: number;
   readonly createDomains?: boolean;
   readonly maxDomains?: number;
-  /** Puts something between the use cases and the repository. */
+  /** Wraps the repository that the use cases use. */
   readonly wrap?: (repository: Repository) => Repository;
 }
 

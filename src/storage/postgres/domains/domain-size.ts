@@ -12,8 +12,8 @@ export interface DomainSize {
 const UNKNOWN_DENSITY = 2;
 
 /**
- * Estimates the size as the planner does: the density at the last analysis times the present size. Counting would cost as much
- * as a search.
+ * Estimates the size as the planner does: the density at the last analysis times the present size. Counting would cost
+ * as much as a search.
  */
 async function estimateSize(
   database: Queryable,

@@ -20,9 +20,10 @@ const MIN_DEAD_ROWS = 100;
 /**
  * Updates the statistics of BM25 in SQL, and replaces autovacuum on the embedded engine.
  *
- * Without statistics, the planner assumes that every condition is rare and never uses a vector index; with them, a semantic search
- * in 10,000 memories takes 8 ms instead of 20. Cleaning the pending list of the text index halves the time of a text search after
- * many inserts. Without removing dead rows, 2,000 memories that were replaced for ten minutes took four times their space.
+ * Without statistics, the planner assumes that every condition is rare and never uses a vector index; with them, a
+ * semantic search in 10,000 memories takes 8 ms instead of 20. Cleaning the pending list of the text index halves the
+ * time of a text search after many inserts. Without removing dead rows, 2,000 memories that were replaced for ten
+ * minutes took four times their space.
  */
 export function startMaintenance({
   database,
@@ -47,9 +48,9 @@ async function maintain(database: Database, signal: AbortSignal): Promise<void> 
 /**
  * Vacuums and analyses the tables of all domains that have grown or have many dead rows, and returns their names.
  *
- * The embedded engine does nothing else in the meantime. Usually only the space of dead rows in the table is freed, which takes
- * 8 ms for 3,000 memories. Index entries accumulate until there are many. Then the vector index is rebuilt, which takes 7 s for 3,000
- * memories; a vacuum of the index would take 34 s.
+ * The embedded engine does nothing else in the meantime. Usually only the space of dead rows in the table is freed,
+ * which takes 8 ms for 3,000 memories. Index entries accumulate until there are many. Then the vector index is rebuilt,
+ * which takes 7 s for 3,000 memories; a vacuum of the index would take 34 s.
  */
 export async function vacuumTables(database: Database, signal?: AbortSignal): Promise<string[]> {
   const vacuumed: string[] = [];
@@ -69,7 +70,10 @@ export async function vacuumTables(database: Database, signal?: AbortSignal): Pr
   return vacuumed;
 }
 
-/** Returns whether the table has many dead rows, and whether it has grown since the last vacuum or that time is unknown after a crash. */
+/**
+ * Returns whether the table has many dead rows, and whether it has grown since the last vacuum or that time is unknown
+ * after a crash.
+ */
 async function readState(database: Database, table: string, signal: AbortSignal | undefined) {
   const [state] = await database.query<{ cluttered: boolean; grown: boolean }>(
     {
@@ -92,8 +96,8 @@ async function freeRows(database: Database, table: string, signal: AbortSignal |
   for (const index of await indexesOf(database, table, "gin", signal)) {
     await database.query({ text: "select gin_clean_pending_list($1::regclass)" }, [index], { signal });
   }
-  // Recent writes are in pages that every search reads, and later in a growing number of segments. Merging them takes 0.3 s for
-  // 10,000 memories, and reduces ranking from 2.0 to 1.2 ms.
+  // Recent writes are in pages that every search reads, and later in a growing number of segments. Merging them takes
+  // 0.3 s for 10,000 memories, and reduces ranking from 2.0 to 1.2 ms.
   for (const index of await indexesOf(database, table, "bm25", signal)) {
     await database.query({ text: "select bm25_force_merge($1)" }, [index], { signal });
   }

@@ -11,7 +11,7 @@ const LEASE_BYTES = 1024 * 1024;
  * longer uses `version`, because a server with the other model embeds them. The lease raises `embed_after`; rows are
  * locked only during this statement, so that writers never wait for the embedder.
  */
-export async function claimPending(
+export async function leasePending(
   database: Queryable,
   domain: string,
   version: number,
@@ -27,7 +27,7 @@ export async function claimPending(
     embedding_attempts: number;
   }>(
     {
-      name: `claim_pending:${domain}`,
+      name: `lease_pending:${domain}`,
       // Each condition stands beside its "for update", so that a row that was just leased is checked again.
       writes: true,
       text: `with pending as (

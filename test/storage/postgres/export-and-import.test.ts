@@ -6,7 +6,7 @@ import { at, draft, embedding, newDomainName } from "../../support/drafts.ts";
 import { databaseEngines } from "../../support/postgres/databases.ts";
 import { requireDeclaredWrites } from "../../support/postgres/require-declared-writes.ts";
 
-describe.each(databaseEngines())("what an export reads and an import writes on $name", ({ open }) => {
+describe.each(databaseEngines())("export and import on $name", ({ open }) => {
   let database: Database;
   let repository: Repository;
   let domain: string;
@@ -30,7 +30,7 @@ describe.each(databaseEngines())("what an export reads and an import writes on $
     return memory;
   };
 
-  test("chunks are read exactly as they were written, the first from the beginning on", async () => {
+  test("chunks are read exactly as they were written, and the first starts with the content", async () => {
     const content = "😀".repeat(35);
     const one = await insert({ id: "one", content, embedding: embedding(version, 1) });
     const many = await insert({ id: "many", content, chunkCount: 3, embedding: embedding(version, 1, 2, 3) });
@@ -50,7 +50,7 @@ describe.each(databaseEngines())("what an export reads and an import writes on $
     );
   });
 
-  test("no embedding is read of what is pending, of another version, or has changed meanwhile", async () => {
+  test("no embedding is read for memories that are pending, of another version, or have changed in the meantime", async () => {
     const changed = await insert({ id: "changed", content: "before", embedding: embedding(version, 1) });
     await repository.change(domain, "changed", () =>
       draft({ id: "changed", content: "after", embedding: embedding(version, 2) }),
@@ -61,7 +61,7 @@ describe.each(databaseEngines())("what an export reads and an import writes on $
     expect(await repository.readEmbeddings(domain, all, version)).toEqual(new Map());
   });
 
-  test("times and version are taken over as far as they are there", async () => {
+  test("times and version are preserved if they are given", async () => {
     const preserved = { createTime: -1_234_567n, updateTime: 1_600_000_000_123_457n, version: 7n };
     const inserted = await insert({ id: "m", preserved });
     expect(inserted).toMatchObject(preserved);

@@ -49,7 +49,7 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
     (await repository.searchText(domain, { terms: parseTextQuery(query), depth: 10, minScore: undefined }))
       .candidates;
 
-  test("come back as they were sent", async () => {
+  test("are returned as they were sent", async () => {
     const sent = draft({
       id: "A.b_c:d-1",
       content: "Ünïcödé 👩‍👩‍👧 \u{10ffff} \\ ' \" % \r\n\t",
@@ -96,7 +96,7 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
     expect(await read("m")).toEqual(stored);
   });
 
-  test("with an id that is taken change nothing", async () => {
+  test("change nothing if their id is taken", async () => {
     const first = await repository.insert(domain, draft({ id: "m", content: "first" }));
     const second = draft({ id: "m", content: "second", embedding: embedding(version, 0, 90) });
     expect(await repository.insert(domain, second)).toBeUndefined();
@@ -104,7 +104,7 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
     expect(await countRows("chunks")).toBe(0);
   });
 
-  test("with the id of another domain's memory are apart from it", async () => {
+  test("are independent of a memory with the same id in another domain", async () => {
     const other = newDomainName();
     await repository.createDomain(other, 3);
     await repository.insert(other, draft({ id: "m", content: "theirs" }));
@@ -112,8 +112,8 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
     expect((await read("m"))?.content).toBe("ours");
   });
 
-  test("of many chunks are written whole or not at all", async () => {
-    // More than one statement's worth of chunks.
+  test("of many chunks are written completely or not at all", async () => {
+    // More chunks than one statement inserts.
     const degrees = Array.from({ length: 450 }, (_, i) => i / 10);
     const good = draft({ id: "good", embedding: embedding(version, ...degrees), chunkCount: 450 });
     expect(await repository.insert(domain, good)).toMatchObject({ chunkCount: 450 });
@@ -127,7 +127,7 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
     expect(await countRows("chunks")).toBe(449);
   });
 
-  test("are changed under the eyes of who decides", async () => {
+  test("are locked while the change is decided", async () => {
     const before = await repository.insert(domain, draft({ id: "m", embedding: embedding(version, 0, 90) }));
     const seen: unknown[] = [];
     const after = await repository.change(domain, "m", (current) => {
@@ -143,21 +143,21 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
     expect(seen).toEqual([before]);
     expect(after).toMatchObject({ content: "changed", source: "s", version: 2n, chunkCount: 1 });
     expect(after?.createTime).toBe(before?.createTime);
-    // Not later: the embedded engine's clock has milliseconds.
+    // May be equal, because the clock of the embedded engine has millisecond resolution.
     expect((after?.updateTime ?? 0n) >= (before?.updateTime ?? 0n)).toBe(true);
     expect(await read("m")).toEqual(after);
     expect(await countRows("chunks")).toBe(0);
     expect((await findNear(90)).map(({ score }) => Math.round(score * 100))).toEqual([71]);
   });
 
-  test("stay as they are if who decides wants nothing", async () => {
+  test("stay unchanged if the decision is to write nothing", async () => {
     const before = await repository.insert(domain, draft({ id: "m" }));
     expect(await repository.change(domain, "m", () => undefined)).toEqual(before);
     expect(await repository.change(domain, "none", () => undefined)).toBeUndefined();
     expect(await read("m")).toEqual(before);
   });
 
-  test("stay as they are if who decides throws", async () => {
+  test("stay unchanged if the decision throws", async () => {
     const before = await repository.insert(domain, draft({ id: "m" }));
     const refused = repository.change(domain, "m", () => {
       throw new RangeError("no");
@@ -166,7 +166,7 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
     expect(await read("m")).toEqual(before);
   });
 
-  test("are made by a change where there was none", async () => {
+  test("are created by a change if they do not exist", async () => {
     const made = await repository.change(domain, "m", (current) => {
       expect(current).toBeUndefined();
       return draft({ id: "m", embedding: embedding(version, 0, 90) });
@@ -176,7 +176,7 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
     expect(await findNear(90)).toMatchObject([{ id: "m", chunkIndex: 1 }]);
   });
 
-  test("keep embedding and chunks if told to", async () => {
+  test("keep embedding and chunks on request", async () => {
     await repository.insert(domain, draft({ id: "m", embedding: embedding(version, 0, 90), chunkCount: 2 }));
     const after = await repository.change(domain, "m", () =>
       draft({ id: "m", source: "new", embedding: "keep", chunkCount: 2 }),
@@ -185,7 +185,7 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
     expect(await findNear(90)).toMatchObject([{ id: "m", chunkIndex: 1 }]);
   });
 
-  test("lose their meaning with their content, until it is made anew", async () => {
+  test("lose their embedding with their content, until it is recomputed", async () => {
     await repository.insert(domain, draft({ id: "m", content: "old", embedding: embedding(version, 0, 90) }));
     const after = await repository.change(domain, "m", () => draft({ id: "m", content: "new" }));
     expect(after?.embedding).toEqual({ state: "pending", failureReason: "", version: undefined });
@@ -195,7 +195,7 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
     expect(await findWord("new")).toMatchObject([{ id: "m" }]);
   });
 
-  test("changed by fifty at once take every change", async () => {
+  test("receive every one of fifty concurrent changes", async () => {
     await repository.insert(domain, draft({ id: "m", metadata: { n: 0 } }));
     await Promise.all(
       Array.from({ length: 50 }, () =>
@@ -207,7 +207,7 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
     expect(await read("m")).toMatchObject({ version: 51n, metadata: { n: 50 } });
   });
 
-  test("inserted by fifty at once are one", async () => {
+  test("are inserted once by fifty concurrent calls", async () => {
     const made = await Promise.all(
       Array.from({ length: 50 }, (_, i) => repository.insert(domain, draft({ id: "m", content: `c${i}` }))),
     );
@@ -217,7 +217,7 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
     expect(await countRows()).toBe(1);
   });
 
-  test("changed by fifty at once where there was none are one, and the others may try again", async () => {
+  test("are created once by fifty concurrent changes, and the others may retry", async () => {
     const results = await Promise.allSettled(
       Array.from({ length: 50 }, () =>
         repository.change(domain, "m", (now) => (now ? undefined : draft({ id: "m" }))),
@@ -231,7 +231,7 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
     expect(await read("m")).toMatchObject({ version: 1n });
   });
 
-  test("that expired are invisible everywhere, and their id is free", async () => {
+  test("that have expired are invisible everywhere, and their id is free", async () => {
     const gone = draft({
       id: "m",
       content: "apple",
@@ -243,7 +243,7 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
     expect(await findNear(0)).toEqual([]);
     expect(await findNear(90)).toEqual([]);
     expect(await findWord("apple")).toEqual([]);
-    expect(await repository.claimPending(domain, version + 1, 10, 0)).toEqual([]);
+    expect(await repository.leasePending(domain, version + 1, 10, 0)).toEqual([]);
     const seen: unknown[] = [];
     await repository.change(domain, "m", (current) => void seen.push(current));
     expect(seen).toEqual([undefined]);
@@ -254,7 +254,7 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
     expect(await countRows()).toBe(1);
   });
 
-  test("with a ttl end that long after they were stored", async () => {
+  test("with a ttl expire that long after they were stored", async () => {
     const ttl = 90_061_000_001n;
     const stored = await repository.insert(domain, draft({ id: "m", expiry: { kind: "after", ttl } }));
     expect(stored?.expiry).toEqual({ kind: "after", ttl });
@@ -282,7 +282,7 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
       const time = start + BigInt(i) * 130n;
       await repository.insert(domain, draft({ id, expiry: { kind: "at", time } }));
     }
-    // create_time and update_time are the server's: written here, to be read as it reads them.
+    // The server sets create_time and update_time, so the test writes them directly.
     await database.query(
       {
         text: `update "${domain}_memories" set created_at = memory_time($1 + substr(id, 2)::bigint * 130),
@@ -328,8 +328,8 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
     expect(rows.map(({ text }) => text)).toEqual(texts);
   });
 
-  test("of the greatest length are stored, and found by their first words", async () => {
-    // A million different words: their text vector would be larger than PostgreSQL allows.
+  test("of the maximum length are stored, and found by their first words", async () => {
+    // The text vector of so many different words would exceed the limit of PostgreSQL.
     let content = "beginning ";
     for (let i = 0; content.length < 1024 * 1024 - 16; i++) content += `w${i.toString(36)} `;
     await repository.insert(domain, draft({ id: "words", content }));
@@ -359,7 +359,7 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
     expect(await repository.insert(domain, big)).toMatchObject({ metadata: big.metadata, tags: big.tags });
   });
 
-  test("are fetched in the order asked for, without those that are gone", async () => {
+  test("are fetched in the requested order, without deleted ones", async () => {
     for (const id of ["a", "b", "c"]) await repository.insert(domain, draft({ id, content: id }));
     const hits = ["c", "gone", "a", "b"].map((id) => ({ id, chunkIndex: undefined }));
     const found = await repository.fetch(domain, hits, { content: true, snippetLength: SNIPPET_LENGTH });
@@ -367,7 +367,7 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
     expect(await repository.fetch(domain, [], { content: true, snippetLength: SNIPPET_LENGTH })).toEqual([]);
   });
 
-  test("are fetched with the place that matched, in code points", async () => {
+  test("are fetched with the range that matched, in code points", async () => {
     const content = `${"😀".repeat(10)}${"é".repeat(10)}${"z".repeat(400)}`;
     const chunks = [
       { start: 0, end: 10, vector: at(0) },
@@ -390,7 +390,7 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
     const beginning = { text: [...content].slice(0, 300).join(""), start: 0, end: 300 };
     expect(await snippetOf(undefined)).toEqual(beginning);
     expect(await snippetOf(0)).toEqual(beginning);
-    // The chunk may be gone since it was found.
+    // The chunk may have been deleted since it was found.
     expect(await snippetOf(7)).toEqual(beginning);
   });
 
@@ -410,7 +410,7 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
     expect(full?.preview).toBe("");
   });
 
-  test("by the predecessor or by hand are read as far as they go", async () => {
+  test("written by other programs are read as far as possible", async () => {
     const insert = (id: string, metadata: string) =>
       database.query(
         { text: `insert into "${domain}_memories" (id, content, metadata) values ($1, 'x', $2::jsonb)` },
@@ -431,7 +431,7 @@ describe.each(databaseEngines())("memories written on $name", ({ open }) => {
     expect(await read("none")).toMatchObject({ source: "", importance: undefined, tags: [], metadata: {} });
   });
 
-  test("by a caller who left are not written", async () => {
+  test("of a caller who has left are not written", async () => {
     const left = AbortSignal.abort(new Error("left"));
     await expect(repository.insert(domain, draft({ id: "m" }), left)).rejects.toThrow();
     await expect(repository.change(domain, "m", () => draft({ id: "m" }), left)).rejects.toThrow();

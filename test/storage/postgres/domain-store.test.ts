@@ -89,7 +89,7 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
     },
   );
 
-  test("of similar names do not touch each other", async () => {
+  test("with similar names do not affect each other", async () => {
     const names = ["p", "p_memories", "p-memories", "p_chunks"];
     for (const name of names) await repository.createDomain(name, 3);
     for (const name of names) await repository.insert(name, draft({ id: "m", content: name }));
@@ -129,7 +129,7 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
     expect(await repository.listDomains()).not.toContainEqual(expect.objectContaining({ name }));
   });
 
-  test("made again stay as they are", async () => {
+  test("stay unchanged when they are created again", async () => {
     const name = newDomainName();
     const first = await repository.createDomain(name, 3);
     const memory = await repository.insert(name, draft({ id: "m" }));
@@ -146,7 +146,7 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
     expect(found?.memory).toEqual(memory);
   });
 
-  test("made fifty times at once are made once", async () => {
+  test("are created once by fifty concurrent calls", async () => {
     const name = newDomainName();
     // Without the checks of declared writes, whose further statements keep connections busy for longer.
     const unchecked = createPostgresRepository(database);
@@ -156,9 +156,9 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
     expect(await indexesOf(`${name}_memories`)).toHaveLength(10);
   });
 
-  test("of fifty names made at once are all made", async () => {
+  test("are all created when fifty are created concurrently", async () => {
     const names = Array.from({ length: 50 }, () => newDomainName());
-    // Whoever waits too long for a connection is told to repeat.
+    // A call that waits too long for a connection fails and may be retried.
     const make = async (name: string): Promise<unknown> =>
       repository.createDomain(name, 3).catch((error) => {
         if (error.reason !== "OVERLOADED") throw error;
@@ -170,7 +170,7 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
     expect([...known].sort()).toEqual(known);
   });
 
-  test("keep the settings they were made with", async () => {
+  test("keep the settings they were created with", async () => {
     const name = newDomainName();
     const settings = {
       ...german,
@@ -190,7 +190,7 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
     });
   });
 
-  test("made by fifty at once are not more than allowed", async () => {
+  test("do not exceed the maximum when fifty are created concurrently", async () => {
     const existing = (await repository.listDomains()).length;
     const options = { maxDomains: existing + 3 };
     const results = await Promise.allSettled(
@@ -205,11 +205,11 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
       });
     }
     const [known] = await repository.listDomains();
-    // One that exists is not one more.
+    // Creating an existing domain does not count.
     expect(await repository.createDomain(known?.name ?? "", 3, options)).toMatchObject({ created: false });
   });
 
-  test("moved to other dimensions by many at once are moved once", async () => {
+  test("change their dimensions once when many calls change them concurrently", async () => {
     const name = newDomainName();
     await repository.createDomain(name, 3);
     const space = { model: "wide", digest: "", dimensions: 4, profile: "p/1" };
@@ -219,7 +219,7 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
     expect(await indexesOf(`${name}_memories`)).toHaveLength(10);
   });
 
-  test("of more dimensions than an HNSW index takes are searched without one", async () => {
+  test("with more dimensions than an HNSW index supports are searched without one", async () => {
     const name = newDomainName();
     await repository.createDomain(name, 2_001);
     expect(await indexesOf(`${name}_memories`)).toHaveLength(9);
@@ -238,7 +238,7 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
     expect(found.candidates).toEqual([{ id: "m", score: 1, chunkIndex: 0 }]);
   });
 
-  test("with an index that a failed build left invalid get it anew", async () => {
+  test("get a new index if a failed build left it invalid", async () => {
     const name = newDomainName();
     await repository.createDomain(name, 3);
     const index = `${name}_memories_embedding_idx`;
@@ -274,18 +274,18 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
       await repository.searchText(name, { terms: parseTextQuery("apple"), depth: 5, minScore: undefined }),
     ).toMatchObject({ candidates: [{ id: "old" }] });
     await repository.useEmbeddingVersion(name, version, 3);
-    expect(await repository.claimPending(name, version, 5, 0)).toMatchObject([{ id: "old" }]);
+    expect(await repository.leasePending(name, version, 5, 0)).toMatchObject([{ id: "old" }]);
   });
 
   const uses: readonly [string, (name: string) => Promise<unknown>][] = [
     ["insert", (name) => repository.insert(name, draft({ id: "m" }))],
     ["insert of chunks", (name) => repository.insert(name, draft({ embedding: embedding(1, 0, 1) }))],
     ["change", (name) => repository.change(name, "m", () => draft({ id: "m" }))],
-    ["claimPending", (name) => repository.claimPending(name, 1, 1, 0)],
-    ["completeEmbedding", (name) => repository.completeEmbedding(name, claimed, embedding(1, 0))],
+    ["leasePending", (name) => repository.leasePending(name, 1, 1, 0)],
+    ["completeEmbedding", (name) => repository.completeEmbedding(name, leased, embedding(1, 0))],
     ["postponeEmbedding", (name) => repository.postponeEmbedding(name, ["m"], 0, true)],
     ["releaseEmbedding", (name) => repository.releaseEmbedding(name, "m")],
-    ["failEmbedding", (name) => repository.failEmbedding(name, claimed, "x")],
+    ["failEmbedding", (name) => repository.failEmbedding(name, leased, "x")],
     [
       "searchText",
       (name) => repository.searchText(name, { terms: parseTextQuery("a"), depth: 1, minScore: undefined }),
@@ -303,7 +303,7 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
     ["useEmbeddingVersion", (name) => repository.useEmbeddingVersion(name, version, 3)],
     ["reindexTexts", (name) => repository.reindexTexts(name, 10)],
   ];
-  const claimed = { id: "m", contentHash: new Uint8Array(32) };
+  const leased = { id: "m", contentHash: new Uint8Array(32) };
   const nearest = (depth: number) => ({
     embedding: at(0),
     embeddingVersion: 1,
@@ -311,7 +311,7 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
     minSimilarity: undefined,
   });
 
-  test.each(uses)("that do not exist are not found by %s, and not made", async (_name, use) => {
+  test.each(uses)("that do not exist are not found by %s, and not created", async (_name, use) => {
     const name = newDomainName();
     const before = await tables();
     await expect(use(name)).rejects.toMatchObject({ reason: "DOMAIN_NOT_FOUND", metadata: { domain: name } });
@@ -320,12 +320,12 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
   });
 
   test.each(uses)(
-    "dropped behind the server's back are not found by %s, and can be made again",
+    "deleted by another server are not found by %s, and can be recreated",
     async (_name, use) => {
       const name = newDomainName();
       await repository.createDomain(name, 3);
       await repository.insert(name, draft({ id: "m", content: "a" }));
-      // Prepared statements and the record of the domain are warm.
+      // Prepared statements and the domain are cached.
       await use(name).catch(() => undefined);
       await database.execute(`
       drop table "${name}_chunks";

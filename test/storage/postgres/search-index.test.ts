@@ -42,7 +42,7 @@ describe.each(databaseEngines())("memories searched on $name", ({ open }) => {
   const idsNear = async (degrees: number, query?: Partial<SemanticQuery>) =>
     (await findNear(degrees, query)).candidates.map(({ id }) => id);
 
-  test("have the importance of their own domain, though the longest names begin alike", async () => {
+  test("have the importance of their own domain, although the longest names have the same prefix", async () => {
     const names = ["a", "b"].map((end) => "x".repeat(39) + end);
     for (const [index, name] of names.entries()) {
       await repository.createDomain(name, 3);
@@ -53,7 +53,7 @@ describe.each(databaseEngines())("memories searched on $name", ({ open }) => {
     }
   });
 
-  describe("by meaning", () => {
+  describe("by semantic search", () => {
     test("are ordered by cosine similarity", async () => {
       await insert("far", "x", 120);
       await insert("near", "x", 10);
@@ -67,12 +67,12 @@ describe.each(databaseEngines())("memories searched on $name", ({ open }) => {
       expect({ exhausted, approximate }).toEqual({ exhausted: true, approximate: false });
     });
 
-    test("are ordered by id where they are equally near", async () => {
+    test("are ordered by id if they are equally near", async () => {
       for (const id of ["c", "a", "d", "b"]) await insert(id, "x", 30);
       expect(await idsNear(0)).toEqual(["a", "b", "c", "d"]);
     });
 
-    test("come once each, with their best chunk", async () => {
+    test("are found once each, with their best chunk", async () => {
       await insert("first", "x", 5, 100, 170);
       await insert("middle", "x", 90, 2, 91, 92, 93);
       await insert("last", "x", 60, 61, 3, 4);
@@ -84,7 +84,7 @@ describe.each(databaseEngines())("memories searched on $name", ({ open }) => {
       ]);
     });
 
-    test("below the least similarity are left out", async () => {
+    test("below the minimum similarity are omitted", async () => {
       await insert("near", "x", 10);
       await insert("far", "x", 80, 70);
       expect(await idsNear(0, { minSimilarity: 0.9 })).toEqual(["near"]);
@@ -103,7 +103,7 @@ describe.each(databaseEngines())("memories searched on $name", ({ open }) => {
       });
     });
 
-    test("tell whether there are more", async () => {
+    test("report whether there are more", async () => {
       for (let i = 0; i < 6; i++) await insert(`m${i}`, "x", i * 10, i * 10 + 5);
       expect((await findNear(0, { depth: 3 })).exhausted).toBe(false);
       expect((await findNear(0, { depth: 3 })).candidates).toHaveLength(3);
@@ -111,7 +111,7 @@ describe.each(databaseEngines())("memories searched on $name", ({ open }) => {
       expect((await findNear(0, { depth: 10 })).exhausted).toBe(true);
     });
 
-    describe("of a thousand and more", () => {
+    describe("of a thousand or more", () => {
       const total = 1_300;
 
       beforeEach(async () => {

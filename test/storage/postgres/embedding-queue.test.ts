@@ -35,7 +35,7 @@ describe.each(databaseEngines())("pending embeddings on $name", ({ open, engine 
     if (memory === undefined) throw new Error("the id is taken");
     return memory;
   };
-  const claim = (limit = 100, leaseMs = LEASE_MS) => repository.claimPending(domain, version, limit, leaseMs);
+  const lease = (limit = 100, leaseMs = LEASE_MS) => repository.leasePending(domain, version, limit, leaseMs);
   const find = async (angle: number, embeddingVersion = version) => {
     const { candidates } = await repository.searchSemantic(domain, {
       embedding: at(angle),
@@ -57,66 +57,66 @@ describe.each(databaseEngines())("pending embeddings on $name", ({ open, engine 
     return rows.length;
   };
 
-  test("are claimed with their content and its hash, the longest due first", async () => {
+  test("are leased with their content and its hash, the longest due first", async () => {
     const first = await insert({ content: "first" });
     const second = await insert({ content: "second" });
     const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode("first")));
-    expect(await claim(1)).toEqual([{ id: first.id, content: "first", contentHash: hash, attempts: 1 }]);
-    expect(await claim(1)).toMatchObject([{ id: second.id, content: "second", attempts: 1 }]);
-    expect(await claim(1)).toEqual([]);
+    expect(await lease(1)).toEqual([{ id: first.id, content: "first", contentHash: hash, attempts: 1 }]);
+    expect(await lease(1)).toMatchObject([{ id: second.id, content: "second", attempts: 1 }]);
+    expect(await lease(1)).toEqual([]);
   });
 
-  test("are due again when the lease is over, and count the attempts", async () => {
+  test("are due again when the lease expires, and count the attempts", async () => {
     const { id } = await insert();
-    expect(await claim(1, 0)).toMatchObject([{ id, attempts: 1 }]);
-    expect(await claim(1, 0)).toMatchObject([{ id, attempts: 2 }]);
+    expect(await lease(1, 0)).toMatchObject([{ id, attempts: 1 }]);
+    expect(await lease(1, 0)).toMatchObject([{ id, attempts: 2 }]);
   });
 
-  test("are left to their writer as long as it wants", async () => {
+  test("are reserved for their writer during its lease", async () => {
     const { id } = await insert({ leaseMs: LEASE_MS });
-    expect(await claim()).toEqual([]);
+    expect(await lease()).toEqual([]);
     await repository.releaseEmbedding(domain, id);
-    expect(await claim()).toMatchObject([{ id }]);
+    expect(await lease()).toMatchObject([{ id }]);
   });
 
-  test("are never shared by two claimers", async () => {
+  test("are never leased twice", async () => {
     for (let i = 0; i < 60; i++) await insert({ id: `m${i}` });
-    const claimed: string[] = [];
+    const leased: string[] = [];
     const work = async () => {
       for (let tries = 0; tries < 40; tries++) {
-        for (const { id } of await claim(3)) claimed.push(id);
+        for (const { id } of await lease(3)) leased.push(id);
       }
     };
     await Promise.all([work(), work(), work(), work()]);
-    expect(claimed).toHaveLength(60);
-    expect(new Set(claimed).size).toBe(60);
+    expect(leased).toHaveLength(60);
+    expect(new Set(leased).size).toBe(60);
   });
 
-  // The embedded engine has one connection: nothing runs beside a transaction.
+  // The embedded engine has one connection, so nothing runs concurrently with a transaction.
   if (engine !== "embedded") {
-    test("are not given to a second claimer while the first has not committed", async () => {
+    test("are not leased by a second worker before the first has committed", async () => {
       for (let i = 0; i < 5; i++) await insert({ id: `m${i}` });
       const other = await database.transaction(async (transaction) => {
         await transaction.query({
           text: `select from "${domain}_memories" where id in ('m0', 'm1') for update`,
         });
-        return await claim(3);
+        return await lease(3);
       });
       expect(other.map(({ id }) => id)).toEqual(["m2", "m3", "m4"]);
     });
   }
 
-  test("that have expired neither come nor stand in the way of others", async () => {
+  test("that have expired are skipped, and do not block others", async () => {
     for (let i = 0; i < 20; i++) {
       await insert({ id: `gone${i}`, expiry: { kind: "at", time: microsecondsFromNow(-3_600) } });
     }
     const { id } = await insert();
-    expect((await claim(10)).map((memory) => memory.id)).toEqual([id]);
+    expect((await lease(10)).map((memory) => memory.id)).toEqual([id]);
   });
 
-  test("become ready with all their chunks, without touching version and times", async () => {
+  test("become ready with all their chunks, without changing version and times", async () => {
     const before = await insert({ content: "0123456789abcdefghij" });
-    const [memory] = await claim();
+    const [memory] = await lease();
     expect(memory).toBeDefined();
     if (memory === undefined) return;
     expect(await repository.completeEmbedding(domain, memory, embedding(version, 0, 90))).toBe(true);
@@ -127,25 +127,25 @@ describe.each(databaseEngines())("pending embeddings on $name", ({ open, engine 
     });
     expect(await find(90)).toEqual([before.id]);
     expect(await countChunks(before.id)).toBe(1);
-    expect(await claim()).toEqual([]);
+    expect(await lease()).toEqual([]);
   });
 
-  test("stay pending if their content changed meanwhile", async () => {
+  test("stay pending if their content has changed in the meantime", async () => {
     const { id } = await insert({ content: "old" });
-    const [memory] = await claim();
-    if (memory === undefined) throw new Error("nothing was claimed");
+    const [memory] = await lease();
+    if (memory === undefined) throw new Error("nothing was leased");
     await repository.change(domain, id, () => draft({ id, content: "new" }));
     expect(await repository.completeEmbedding(domain, memory, embedding(version, 0, 90))).toBe(false);
     await repository.failEmbedding(domain, memory, "refused");
     expect((await read(id))?.embedding.state).toBe("pending");
     expect(await find(0)).toEqual([]);
-    expect(await claim()).toMatchObject([{ id, content: "new", attempts: 1 }]);
+    expect(await lease()).toMatchObject([{ id, content: "new", attempts: 1 }]);
   });
 
-  test("keep the embedding that a caller gave meanwhile, whatever became of theirs", async () => {
+  test("keep a caller-supplied embedding that was written in the meantime", async () => {
     const { id } = await insert();
-    const [memory] = await claim();
-    if (memory === undefined) throw new Error("nothing was claimed");
+    const [memory] = await lease();
+    if (memory === undefined) throw new Error("nothing was leased");
     const own = embedding(version, 45);
     await repository.change(domain, id, () => draft({ id, embedding: own }));
     expect(await repository.completeEmbedding(domain, memory, embedding(version, 0, 90))).toBe(false);
@@ -157,66 +157,66 @@ describe.each(databaseEngines())("pending embeddings on $name", ({ open, engine 
     expect(await countChunks(id)).toBe(0);
   });
 
-  test("are taken so that their contents stay below 1 MiB, one at least", async () => {
+  test("are leased up to 1 MiB of content, and at least one", async () => {
     for (let i = 0; i < 4; i++) await insert({ id: `m${i}`, content: `${i}${"x".repeat(600_000)}` });
-    expect((await claim()).map(({ id }) => id).sort()).toHaveLength(2);
-    expect((await claim()).map(({ id }) => id)).toHaveLength(2);
-    expect(await claim()).toEqual([]);
+    expect((await lease()).map(({ id }) => id).sort()).toHaveLength(2);
+    expect((await lease()).map(({ id }) => id)).toHaveLength(2);
+    expect(await lease()).toEqual([]);
     await insert({ id: "long", content: "x".repeat(1_048_576) });
     await insert({ id: "short", content: "x" });
-    expect((await claim()).map(({ id }) => id)).toEqual(["long"]);
-    expect((await claim()).map(({ id }) => id)).toEqual(["short"]);
+    expect((await lease()).map(({ id }) => id)).toEqual(["long"]);
+    expect((await lease()).map(({ id }) => id)).toEqual(["short"]);
   });
 
-  test("that were deleted meanwhile are not brought back", async () => {
+  test("that were deleted in the meantime are not restored", async () => {
     const { id } = await insert();
-    const [memory] = await claim();
-    if (memory === undefined) throw new Error("nothing was claimed");
+    const [memory] = await lease();
+    if (memory === undefined) throw new Error("nothing was leased");
     await database.query({ text: `delete from "${domain}_memories" where id = $1` }, [id]);
     expect(await repository.completeEmbedding(domain, memory, embedding(version, 0, 90))).toBe(false);
     expect(await countChunks(id)).toBe(0);
   });
 
-  test("are postponed, and the attempt counts only if it was their fault", async () => {
+  test("are postponed, and the attempt counts only if requested", async () => {
     const { id } = await insert();
-    await claim(1);
+    await lease(1);
     await repository.postponeEmbedding(domain, [id], LEASE_MS, false);
-    expect(await claim()).toEqual([]);
+    expect(await lease()).toEqual([]);
     await repository.postponeEmbedding(domain, [id], 0, true);
-    expect(await claim()).toMatchObject([{ id, attempts: 1 }]);
+    expect(await lease()).toMatchObject([{ id, attempts: 1 }]);
     await repository.postponeEmbedding(domain, [id], 0, true);
-    expect(await claim()).toMatchObject([{ id, attempts: 2 }]);
+    expect(await lease()).toMatchObject([{ id, attempts: 2 }]);
   });
 
-  test("never count fewer than no attempts", async () => {
+  test("never count less than zero attempts", async () => {
     const { id } = await insert();
-    await claim();
+    await lease();
     await repository.change(domain, id, () => draft({ id, content: "new" }));
     await repository.postponeEmbedding(domain, [id], 0, false);
-    expect(await claim()).toMatchObject([{ id, attempts: 1 }]);
+    expect(await lease()).toMatchObject([{ id, attempts: 1 }]);
   });
 
-  test("that fail are told why, are found by their words and not claimed again", async () => {
+  test("that fail report why, are found by full-text search and not leased again", async () => {
     const { id } = await insert({ content: "poison apple" });
-    const [memory] = await claim();
-    if (memory === undefined) throw new Error("nothing was claimed");
+    const [memory] = await lease();
+    if (memory === undefined) throw new Error("nothing was leased");
     await repository.failEmbedding(domain, memory, "the model makes NaN of it");
     expect((await read(id))?.embedding).toEqual({
       state: "failed",
       failureReason: "the model makes NaN of it",
       version: undefined,
     });
-    expect(await claim(1, 0)).toEqual([]);
+    expect(await lease(1, 0)).toEqual([]);
     expect(
       await repository.searchText(domain, { terms: parseTextQuery("apple"), depth: 10, minScore: undefined }),
     ).toMatchObject({ candidates: [{ id }] });
-    // New content is a new chance.
+    // New content is attempted again.
     await repository.change(domain, id, () => draft({ id, content: "apple" }));
     expect((await read(id))?.embedding).toMatchObject({ state: "pending", failureReason: "" });
-    expect(await claim()).toMatchObject([{ id, attempts: 1 }]);
+    expect(await lease()).toMatchObject([{ id, attempts: 1 }]);
   });
 
-  test("of another version with as many dimensions are due, and are not compared until they are made", async () => {
+  test("of another version with the same dimensions are due, and are not compared until they are re-embedded", async () => {
     const { id } = await insert({ embedding: embedding(version, 0, 90), chunkCount: 2 });
     const next = await versionOf("b");
     const moved = await repository.useEmbeddingVersion(domain, next, 3);
@@ -227,55 +227,55 @@ describe.each(databaseEngines())("pending embeddings on $name", ({ open, engine 
     expect(await find(90, next)).toEqual([]);
     expect(await find(0, version)).toEqual([id]);
 
-    const [memory, ...more] = await repository.claimPending(domain, next, 10, LEASE_MS);
+    const [memory, ...more] = await repository.leasePending(domain, next, 10, LEASE_MS);
     expect(more).toEqual([]);
-    if (memory === undefined) throw new Error("nothing was claimed");
+    if (memory === undefined) throw new Error("nothing was leased");
     await repository.completeEmbedding(domain, memory, embedding(next, 45));
     expect(await find(0, next)).toEqual([id]);
     expect(await find(0, version)).toEqual([]);
-    expect(await repository.claimPending(domain, next, 10, LEASE_MS)).toEqual([]);
+    expect(await repository.leasePending(domain, next, 10, LEASE_MS)).toEqual([]);
     expect(await countChunks(id)).toBe(0);
-    // The lease ended with the work: a further version need not wait for it.
+    // Completing the work ended the lease, so another version does not wait for it.
     const further = await versionOf("c");
     await repository.useEmbeddingVersion(domain, further, 3);
-    expect(await repository.claimPending(domain, further, 10, 0)).toMatchObject([{ id, attempts: 1 }]);
+    expect(await repository.leasePending(domain, further, 10, 0)).toMatchObject([{ id, attempts: 1 }]);
   });
 
-  test("are not for a server whose version the domain has left", async () => {
+  test("are not leased for a version that the domain no longer uses", async () => {
     const { id } = await insert({ content: "pending" });
-    const [memory] = await claim();
-    if (memory === undefined) throw new Error("nothing was claimed");
+    const [memory] = await lease();
+    if (memory === undefined) throw new Error("nothing was leased");
     const next = await versionOf("b");
     await repository.useEmbeddingVersion(domain, next, 3);
     await insert({ content: "another" });
-    expect(await claim(100, 0)).toEqual([]);
+    expect(await lease(100, 0)).toEqual([]);
     expect(await repository.completeEmbedding(domain, memory, embedding(version, 0))).toBe(false);
     expect((await read(id))?.embedding.state).toBe("pending");
 
     expect(await repository.completeEmbedding(domain, memory, embedding(next, 0))).toBe(true);
-    // What the new server has done is not done again in the old version, nor overwritten by what comes late.
-    expect(await claim(100, 0)).toEqual([]);
+    // The old version neither re-embeds the work of the new server nor overwrites it by a late embedding.
+    expect(await lease(100, 0)).toEqual([]);
     expect(await repository.completeEmbedding(domain, memory, embedding(version, 90))).toBe(false);
     expect(await find(0, next)).toEqual([id]);
   });
 
-  test("of another version that fail lose what they had, chunks too", async () => {
+  test("of another version that fail lose their embedding and chunks", async () => {
     const { id } = await insert({ embedding: embedding(version, 0, 90), chunkCount: 2 });
     const next = await versionOf("b");
     await repository.useEmbeddingVersion(domain, next, 3);
-    const [memory] = await repository.claimPending(domain, next, 10, LEASE_MS);
-    if (memory === undefined) throw new Error("nothing was claimed");
+    const [memory] = await repository.leasePending(domain, next, 10, LEASE_MS);
+    if (memory === undefined) throw new Error("nothing was leased");
     await repository.failEmbedding(domain, memory, "refused");
     await repository.useEmbeddingVersion(domain, version, 3);
     expect(await find(90)).toEqual([]);
     expect(await countChunks(id)).toBe(0);
   });
 
-  test("of a version with other dimensions are dropped and made again", async () => {
+  test("of a version with other dimensions are deleted and recomputed", async () => {
     const ready = await insert({ content: "ready one", embedding: embedding(version, 0, 90), chunkCount: 2 });
     const failed = await insert({ content: "failed one" });
-    const [memory] = await claim();
-    if (memory === undefined) throw new Error("nothing was claimed");
+    const [memory] = await lease();
+    if (memory === undefined) throw new Error("nothing was leased");
     await repository.failEmbedding(domain, memory, "refused");
 
     const wide = await versionOf("wide", 5);
@@ -295,7 +295,7 @@ describe.each(databaseEngines())("pending embeddings on $name", ({ open, engine 
         .candidates,
     ).toHaveLength(2);
 
-    const [due] = await repository.claimPending(domain, wide, 10, LEASE_MS);
+    const [due] = await repository.leasePending(domain, wide, 10, LEASE_MS);
     expect(due).toMatchObject({ id: ready.id, attempts: 1 });
     if (due === undefined) return;
     const vector = Float32Array.of(0, 0, 0, 0, 1);
@@ -310,7 +310,7 @@ describe.each(databaseEngines())("pending embeddings on $name", ({ open, engine 
     expect(candidates).toEqual([{ id: ready.id, score: 1, chunkIndex: 0 }]);
   });
 
-  test("moved to other dimensions do not get in the way of readers and writers", async () => {
+  test("do not block readers and writers while their dimensions change", async () => {
     const wide = await versionOf("wide", 5);
     for (let i = 0; i < 20; i++)
       await insert({ id: `m${i}`, embedding: embedding(version, 0, 90), chunkCount: 2 });
@@ -325,7 +325,7 @@ describe.each(databaseEngines())("pending embeddings on $name", ({ open, engine 
       busy(() =>
         repository.searchText(domain, { terms: parseTextQuery("memory"), depth: 10, minScore: undefined }),
       ),
-      busy(() => repository.claimPending(domain, version, 1, 0)),
+      busy(() => repository.leasePending(domain, version, 1, 0)),
     ];
     const moved = (async () => {
       for (let i = 0; i < 5; i++) {
@@ -341,23 +341,23 @@ describe.each(databaseEngines())("pending embeddings on $name", ({ open, engine 
     ).toHaveLength(20);
   });
 
-  test("in a domain whose dimensions are not known yet wait for them", async () => {
+  test("in a domain without dimensions wait for them", async () => {
     domain = newDomainName();
     expect(await repository.createDomain(domain, undefined)).toMatchObject({
       domain: { dimensions: undefined, embeddingVersion: undefined },
     });
     const { id } = await insert();
     await repository.useEmbeddingVersion(domain, version, 3);
-    const [memory] = await claim();
-    if (memory === undefined) throw new Error("nothing was claimed");
+    const [memory] = await lease();
+    if (memory === undefined) throw new Error("nothing was leased");
     await repository.completeEmbedding(domain, memory, embedding(version, 0));
     expect(await find(0)).toEqual([id]);
   });
 
-  test("with an embedding of wrong dimensions are refused as a whole", async () => {
+  test("with an embedding of wrong dimensions are rejected completely", async () => {
     const { id } = await insert({ content: "x" });
-    const [memory] = await claim();
-    if (memory === undefined) throw new Error("nothing was claimed");
+    const [memory] = await lease();
+    if (memory === undefined) throw new Error("nothing was leased");
     const chunks = [
       { start: 0, end: 1, vector: at(0) },
       { start: 1, end: 2, vector: Float32Array.of(1, 0) },
@@ -383,7 +383,7 @@ describe.each(databaseEngines())("pending embeddings on $name", ({ open, engine 
     expect(again).toEqual(numbers);
   });
 
-  test("embedding versions are two for two engines that embed a fixed text differently", async () => {
+  test("embedding versions differ for two engines that embed a fixed text differently", async () => {
     const space = { model: "probed", digest: "d", dimensions: 3, profile: "p/1" };
     const register = (probe?: Float32Array) =>
       repository.registerEmbeddingVersion({ ...space, ...(probe && { probe }) }, 1);
