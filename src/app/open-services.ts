@@ -65,6 +65,7 @@ export async function openServices(config: Config, logger: Logger, cleanup: Clea
   cleanup.defer(() => database.close());
   if (settings.MEMORY_MIGRATE) await migrate(database, { directory: sqlDirectory, logger });
   else await assertMigrated(database);
+  await database.registerVectorTypes();
   const maintenance = startMaintenance({ database, logger });
   cleanup.defer(() => maintenance.close());
 

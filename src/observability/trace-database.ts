@@ -29,6 +29,7 @@ export function traceDatabase(database: Database, tracer: Tracer): Database {
         () => description("session"),
         () => database.session((session) => work(traceQueryable(session, tracer)), options),
       ),
+    registerVectorTypes: () => database.registerVectorTypes(),
     ping: (timeoutMs) => database.ping(timeoutMs),
     connections: () => database.connections(),
     close: () => database.close(),

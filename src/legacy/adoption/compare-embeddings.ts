@@ -1,3 +1,4 @@
+import { fromSql } from "pgvector";
 import type { OllamaEmbedder } from "../../embedding/ollama/ollama-embedder.ts";
 import type { Queryable } from "../../storage/database/database.ts";
 import { quoteIdentifier } from "../quote-identifier.ts";
@@ -47,7 +48,7 @@ export async function findMismatchedEmbedding(
     );
     for (const [index, row] of rows.entries()) {
       const similarity = cosineSimilarity(
-        JSON.parse(row.embedding) as number[],
+        fromSql(row.embedding) as number[],
         embeddings[index] ?? new Float32Array(),
       );
       if (!(similarity >= SAME_MODEL_SIMILARITY)) return { table: old.table, id: row.id, similarity };

@@ -96,6 +96,14 @@ export interface Database extends Queryable {
    */
   ping(timeoutMs: number): Promise<DatabaseState>;
 
+  /**
+   * Returns values of pgvector's types `vector` and `halfvec` as arrays of numbers from now on. Before, they are text. Call
+   * it when the extension exists, and again if it has been recreated.
+   *
+   * @throws Error if the extension does not exist.
+   */
+  registerVectorTypes(): Promise<void>;
+
   /** For metrics: the state of this moment, without asking the engine. */
   connections(): ConnectionCounts;
 

@@ -30,7 +30,8 @@ import { databaseUnavailable, EngineLostError, mapDatabaseError, mapSentError, S
 import { ExclusiveQueue } from "./exclusive-queue.ts";
 import { assertStatementName } from "./prepared-statements.ts";
 import { type Connection, lend, runTransaction } from "./transaction.ts";
-import { textParserOf, wireValueFrom } from "./wire-values.ts";
+import { VectorTypes } from "./vector-types.ts";
+import { wireValueFrom } from "./wire-values.ts";
 
 export interface EmbeddedOptions {
   /** Where the data lives; made if missing, locked against other processes. Undefined keeps it in memory. */
@@ -134,7 +135,8 @@ class PgliteDatabase implements EmbeddedDatabase {
   readonly #lock: DirectoryLock | undefined;
   readonly #logger: Logger;
   readonly #queue = new ExclusiveQueue();
-  readonly #connection = new WorkerConnection((command) => this.#call(command));
+  readonly #vectorTypes = new VectorTypes();
+  readonly #connection = new WorkerConnection((command) => this.#call(command), this.#vectorTypes);
   readonly #pending = new Map<number, Pending>();
   readonly #diskWatch: DiskWatch | undefined;
   #diskLow = false;
@@ -255,6 +257,10 @@ class PgliteDatabase implements EmbeddedDatabase {
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  async registerVectorTypes(): Promise<void> {
+    await this.#vectorTypes.register(this);
   }
 
   connections(): ConnectionCounts {
@@ -388,10 +394,12 @@ const MAX_UNDER_WAY = 2;
 /** The engine's one connection. The worker answers in order, so statements may be sent before earlier ones end. */
 class WorkerConnection implements Connection {
   readonly #call: (command: EmbeddedCommand) => Promise<EmbeddedValue>;
+  readonly #vectorTypes: VectorTypes;
   readonly #running = new Set<Promise<unknown>>();
 
-  constructor(call: (command: EmbeddedCommand) => Promise<EmbeddedValue>) {
+  constructor(call: (command: EmbeddedCommand) => Promise<EmbeddedValue>, vectorTypes: VectorTypes) {
     this.#call = call;
+    this.#vectorTypes = vectorTypes;
   }
 
   get busy(): boolean {
@@ -414,7 +422,7 @@ class WorkerConnection implements Connection {
     if (name !== undefined) assertStatementName(name);
     const answer = this.#track(this.#call({ kind: "query", text, name, values }));
     // A running statement cannot be stopped: its result is dropped.
-    return rowsFrom((await untilAborted(answer, signal)) as TextRows);
+    return rowsFrom((await untilAborted(answer, signal)) as TextRows, this.#vectorTypes);
   }
 
   async execute(script: string): Promise<string> {
@@ -431,8 +439,8 @@ class WorkerConnection implements Connection {
   }
 }
 
-function rowsFrom({ columns, rows }: TextRows): Row[] {
-  const readers = columns.map(({ name, oid }) => ({ name, parse: textParserOf(oid) }));
+function rowsFrom({ columns, rows }: TextRows, vectorTypes: VectorTypes): Row[] {
+  const readers = columns.map(({ name, oid }) => ({ name, parse: vectorTypes.parserOf(oid) }));
   return rows.map((values) =>
     Object.fromEntries(
       readers.map(({ name, parse }, column) => {

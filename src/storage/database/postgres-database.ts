@@ -14,7 +14,7 @@ import type {
 import { databaseOverloaded, databaseUnavailable, mapDatabaseError, mapSentError } from "./errors.ts";
 import { PostgresConnection } from "./postgres-connection.ts";
 import { lend, runTransaction } from "./transaction.ts";
-import { textParserOf } from "./wire-values.ts";
+import { VectorTypes } from "./vector-types.ts";
 
 /** Where the server is. A connection string may carry `sslmode`, `options` and the rest that node-postgres reads. */
 export type PostgresAddress =
@@ -77,6 +77,7 @@ class PostgresDatabase implements Database {
   readonly #poolSize: number;
   readonly #poolWaitMs: number;
   readonly #connections = new Map<pg.Client, PostgresConnection>();
+  readonly #vectorTypes = new VectorTypes();
   readonly #closing = new AbortController();
   #closed: Promise<void> | undefined;
 
@@ -85,7 +86,7 @@ class PostgresDatabase implements Database {
     const silenceMs = statementTimeoutMs === 0 ? undefined : statementTimeoutMs + silenceGraceMs;
     this.#poolSize = options.poolSize ?? 10;
     this.#poolWaitMs = options.poolWaitMs ?? 2_000;
-    const config = poolConfigFrom(options);
+    const config = poolConfigFrom(options, this.#vectorTypes);
     this.#pool = new pg.Pool({ ...config, max: this.#poolSize });
     this.#pool.on("connect", (client) => {
       const retire = () => this.#retireConnections();
@@ -189,6 +190,10 @@ class PostgresDatabase implements Database {
     }
   }
 
+  async registerVectorTypes(): Promise<void> {
+    await this.#vectorTypes.register(this);
+  }
+
   connections(): ConnectionCounts {
     const { totalCount, idleCount, waitingCount } = this.#pool;
     return { total: totalCount, idle: idleCount, waiting: waitingCount };
@@ -274,7 +279,7 @@ function connectError(error: unknown): Error {
     : databaseUnavailable(error);
 }
 
-function poolConfigFrom(options: PostgresOptions): pg.PoolConfig {
+function poolConfigFrom(options: PostgresOptions, vectorTypes: VectorTypes): pg.PoolConfig {
   const settings = {
     ...connectionSettings,
     statement_timeout: String(options.statementTimeoutMs ?? defaultStatementTimeoutMs),
@@ -288,7 +293,10 @@ function poolConfigFrom(options: PostgresOptions): pg.PoolConfig {
     connectionTimeoutMillis: options.connectTimeoutMs ?? 5_000,
     idleTimeoutMillis: idleTimeoutMs,
     keepAlive: true,
-    types: { getTypeParser: textParserOf as unknown as pg.CustomTypesConfig["getTypeParser"] },
+    types: {
+      getTypeParser: ((oid: number) =>
+        vectorTypes.parserOf(oid)) as unknown as pg.CustomTypesConfig["getTypeParser"],
+    },
   };
 }
 

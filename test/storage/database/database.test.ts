@@ -104,6 +104,38 @@ describe.each(databaseEngines(empty))("database contract on $name", (engine) => 
       expect(row?.distance).toBeCloseTo(0, 6);
     });
 
+    it("are numbers for pgvector's types once these are registered", async () => {
+      const own = await engine.open();
+      try {
+        await own.execute("create extension if not exists vector");
+        const text =
+          "select $1::vector as v, $1::vector::halfvec as h, null::vector as none, array['[1]'::text] as a";
+        const embedding = Float32Array.from([0.1, -1, 3e-5]);
+        const read = async () => (await own.query({ name: "registered", text }, [embedding]))[0];
+        expect(await read()).toMatchObject({ v: "[0.1,-1,3e-05]", none: null });
+        await own.registerVectorTypes();
+        const row = await read();
+        expect(row).toEqual({ v: [0.1, -1, 3e-5], h: expect.any(Array), none: null, a: ["[1]"] });
+        expect(Float32Array.from(row?.v as number[])).toEqual(embedding);
+        const half = row?.h as number[];
+        expect(half).toHaveLength(3);
+        for (const [i, value] of half.entries()) expect(value).toBeCloseTo(embedding[i] ?? 0, 3);
+        const rows = await own.transaction((transaction) => transaction.query({ text }, [embedding]));
+        expect(rows).toEqual([row]);
+      } finally {
+        await own.close();
+      }
+    });
+
+    it("refuse to register pgvector's types without the extension", async () => {
+      const own = await engine.open();
+      try {
+        await expect(own.registerVectorTypes()).rejects.toThrow("vector type not found");
+      } finally {
+        await own.close();
+      }
+    });
+
     it("refuse an embedding of another size", async () => {
       const wrong = database.query({ text: "insert into things (id, embedding) values ('dim', $1)" }, [
         new Float32Array(4),

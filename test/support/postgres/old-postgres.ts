@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { toSql } from "pgvector";
 import type { Parameter, Queryable } from "../../../src/storage/database/database.ts";
 
 /** The function of the old server, as its setup script made it. */
@@ -45,7 +46,7 @@ export async function makeOldDomains(
       const parameters: Parameter[] = [
         id,
         content,
-        embedding === undefined ? null : `[${[...embedding].join(",")}]`,
+        embedding === undefined ? null : toSql([...embedding]),
         metadata,
         created ?? null,
       ];
