@@ -1,7 +1,7 @@
 import type { Repository } from "../model/repository.ts";
 import type { SemanticScan } from "../model/search-index.ts";
 import type { RankingOptions } from "./adjust-ranking.ts";
-import type { ParsedSearch } from "./search.ts";
+import type { ParsedSearch } from "./search-command.ts";
 import type { DomainAnswer } from "./search-domain.ts";
 
 /** Details of how a search was run. */

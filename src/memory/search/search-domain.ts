@@ -1,15 +1,13 @@
-import { within } from "../../util/wait.ts";
-import { type ContentEmbedder, embedBudget, type QueryEmbedding } from "../embed/content-embedder.ts";
+import type { ContentEmbedder } from "../embed/content-embedder.ts";
 import type { CallContext } from "../model/call-context.ts";
-import { assertCompatible } from "../model/caller-embedding.ts";
-import { type DomainRecord, StaleDomainError } from "../model/domain.ts";
-import { EmbedError } from "../model/embedder.ts";
+import { StaleDomainError } from "../model/domain.ts";
 import { domainNotFound } from "../model/errors.ts";
 import type { Repository } from "../model/repository.ts";
 import type { SemanticAnswer, TextRanker } from "../model/search-index.ts";
+import { createQueryEmbedder, type QueryEmbeddings } from "./embed-query.ts";
 import { candidateDepth, type DomainCandidate } from "./fuse-scores.ts";
 import type { DomainLegs } from "./merge-domains.ts";
-import type { DegradedReason, ParsedSearch } from "./search.ts";
+import type { DegradedReason, ParsedSearch } from "./search-command.ts";
 
 /** The answer of one domain. */
 export interface DomainAnswer extends DomainLegs {
@@ -30,9 +28,6 @@ export interface DomainAnswer extends DomainLegs {
   readonly embedMs: number;
 }
 
-/** Embeddings of the query by embedder, so that domains with the same model share one. */
-export type QueryEmbeddings = Map<ContentEmbedder, Promise<QueryEmbedding | DegradedReason>>;
-
 export type DomainSearch = (
   command: ParsedSearch,
   name: string,
@@ -46,53 +41,9 @@ export function createDomainSearch(dependencies: {
   readonly contents: ContentEmbedder;
   readonly embedBudgetMs: number;
 }): DomainSearch {
-  const { repository, contents } = dependencies;
+  const { repository } = dependencies;
 
-  async function embedInTime(
-    maker: ContentEmbedder,
-    query: string,
-    call: CallContext,
-  ): Promise<QueryEmbedding | DegradedReason> {
-    const running = maker.embedQuery(query, call.signal);
-    running.catch(() => {});
-    try {
-      const made = await within(running, embedBudget(dependencies.embedBudgetMs, call.remainingMs));
-      return made ?? "embedder_unavailable";
-    } catch (error) {
-      call.signal.throwIfAborted();
-      if (!(error instanceof EmbedError)) throw error;
-      return error.kind === "too-long" || error.kind === "rejected"
-        ? "query_not_embeddable"
-        : "embedder_unavailable";
-    }
-  }
-
-  /** Returns the query's embedding in the domain's embedding version, or why there is none. */
-  async function embedQuery(
-    command: ParsedSearch,
-    domain: DomainRecord,
-    embeddings: QueryEmbeddings,
-    call: CallContext,
-  ): Promise<QueryEmbedding | DegradedReason> {
-    const maker = contents.of(domain);
-    let making = embeddings.get(maker);
-    if (command.embedding !== undefined) making = Promise.resolve(command.embedding);
-    if (making === undefined) {
-      making = embedInTime(maker, command.query, call);
-      embeddings.set(maker, making);
-    }
-    const query = await making;
-    if (typeof query === "string") return query;
-    // The cached domain may be seconds old: another server may have moved it to another model, or recreated it.
-    const now =
-      query.version === domain.embeddingVersion
-        ? domain
-        : await repository.readDomain(domain.name, call.signal);
-    if (now?.embeddingVersion === undefined) return "no_embeddings";
-    if (query.version !== now.embeddingVersion) return "embedding_version_mismatch";
-    if (command.embedding !== undefined) assertCompatible(command.embedding, now, "query_embedding");
-    return query;
-  }
+  const embedQuery = createQueryEmbedder(dependencies);
 
   async function findOnce(
     command: ParsedSearch,

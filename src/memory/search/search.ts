@@ -1,61 +1,20 @@
-import { setImmediate } from "node:timers/promises";
 import { mapBounded } from "../../util/map-bounded.ts";
 import type { ContentEmbedder } from "../embed/content-embedder.ts";
 import type { CallContext } from "../model/call-context.ts";
-import { assertCompatible, type CallerEmbedding } from "../model/caller-embedding.ts";
+import { assertCompatible } from "../model/caller-embedding.ts";
 import { ServiceError } from "../model/errors.ts";
-import type { Filter } from "../model/filter.ts";
 import { MAX_RESPONSE_BYTES } from "../model/limits.ts";
-import type { Memory } from "../model/memory.ts";
 import type { Repository } from "../model/repository.ts";
-import type { Snippet, TextRanker } from "../model/search-index.ts";
-import { parseTextQuery, type TextTerms } from "../model/text-query.ts";
+import type { TextRanker } from "../model/search-index.ts";
+import { parseTextQuery } from "../model/text-query.ts";
 import { structBytes, textBytes } from "../read/message-size.ts";
-import { adjustRanking, type RankingOptions } from "./adjust-ranking.ts";
+import { adjustRanking } from "./adjust-ranking.ts";
+import type { QueryEmbeddings } from "./embed-query.ts";
 import { explainSearch, type SearchExplanation } from "./explain-search.ts";
-import { hitKey, type RankedHit } from "./fuse-scores.ts";
 import { mergeDomains } from "./merge-domains.ts";
-import { createDomainSearch, type DomainAnswer, type QueryEmbeddings } from "./search-domain.ts";
-import { createHighlighter, type Highlight, SNIPPET_LENGTH } from "./snippet.ts";
-
-export type SearchMode = "hybrid" | "semantic" | "text";
-
-export interface SearchCommand extends RankingOptions {
-  /** Distinct names of domains that must exist, or all domains. */
-  readonly domains: readonly string[] | "all";
-  /** With "all": whether the caller may read a domain. Undefined if the caller may read every domain. */
-  readonly mayRead?: ((domain: string) => boolean) | undefined;
-  /** May be empty in semantic mode with an embedding. */
-  readonly query: string;
-  /** Caller-supplied embedding of the query, of unit length; undefined if the service computes it. */
-  readonly embedding: CallerEmbedding | undefined;
-  readonly limit: number;
-  readonly mode: SearchMode;
-  /** Whether full-text search may answer alone while the embedder is unavailable. */
-  readonly allowFallback: boolean;
-  /** Minimum cosine similarity of semantic candidates, -1 to 1. */
-  readonly minSimilarity: number | undefined;
-  /** Minimum score of full-text candidates, on the text ranker's scale. */
-  readonly minTextScore: number | undefined;
-  /** Which memories to consider; undefined for all. */
-  readonly filter: Filter | undefined;
-  /** Whether the answer includes contents. Snippets are always included. */
-  readonly content: boolean;
-  /** Whether the answer explains how the search was run. */
-  readonly explain: boolean;
-}
-
-/** A command whose query has been parsed, once for all domains and both legs. */
-export interface ParsedSearch extends SearchCommand {
-  readonly terms: TextTerms;
-}
-
-/** Why the semantic leg did not run. */
-export type DegradedReason =
-  | "embedder_unavailable"
-  | "embedding_version_mismatch"
-  | "no_embeddings"
-  | "query_not_embeddable";
+import { HIT_BYTES, readHits, type SearchHit, type StreamProgress } from "./read-hits.ts";
+import type { DegradedReason, ParsedSearch, SearchCommand, SearchMode } from "./search-command.ts";
+import { createDomainSearch, type DomainAnswer } from "./search-domain.ts";
 
 /** How a search was run. */
 export interface SearchInfo {
@@ -76,19 +35,6 @@ export interface SearchInfo {
   readonly explanation: SearchExplanation | undefined;
 }
 
-export interface SearchHit extends RankedHit {
-  readonly memory: Memory;
-  /** Beginning of the content if the content itself is omitted; "" otherwise. */
-  readonly preview: string;
-  readonly snippet: Snippet;
-}
-
-/** Progress of a stream. `skipped` counts ranked hits that were deleted or expired before they could be sent. */
-export interface StreamProgress {
-  readonly sent: number;
-  readonly skipped: number;
-}
-
 export interface Search {
   /** @throws ServiceError DOMAIN_NOT_FOUND, EMBEDDER_UNAVAILABLE, RESPONSE_TOO_LARGE */
   search(
@@ -107,14 +53,6 @@ export interface Search {
   }>;
 }
 
-/** Target size of a page's contents in bytes, so that a slow consumer of long memories uses little memory. */
-const PAGE_BYTES = 1024 * 1024;
-const FIRST_PAGE = 100;
-const MAX_PAGE = 200;
-/** Approximate size of a hit besides its content: ids, times, scores. */
-const HIT_BYTES = 512;
-/** Length of a text, in UTF-16 code units, from which highlighting takes milliseconds. */
-const LONG_TEXT = 8_192;
 /** Number of domains searched concurrently. Each may need two connections, and other calls need some too. */
 const DOMAINS_AT_ONCE = 2;
 /** Suggested pause before a retry while the embedder is unavailable: about the circuit breaker's pause. */
@@ -172,65 +110,13 @@ export function createSearch(dependencies: {
     return { ranked, exhausted, info };
   }
 
-  /** Reads hits in their order. Memories that no longer exist are missing. */
-  async function fetchPage(
-    page: readonly RankedHit[],
-    content: boolean,
-    highlight: Highlight,
-    signal: AbortSignal,
-  ): Promise<SearchHit[]> {
-    const byDomain = Map.groupBy(page, ({ domain }) => domain);
-    const fetched = await mapBounded([...byDomain], DOMAINS_AT_ONCE, ([domain, hits]) =>
-      repository.fetch(domain, hits, { content, snippetLength: SNIPPET_LENGTH }, signal),
-    );
-    const byKey = new Map(fetched.flat().map((found) => [hitKey(found.memory), found]));
-    const hits: SearchHit[] = [];
-    for (const hit of page) {
-      const found = byKey.get(hitKey(hit));
-      if (found === undefined) continue;
-      const { memory, preview, surroundings } = found;
-      const highlighted = surroundings && highlight(surroundings);
-      hits.push({ ...hit, memory, preview, snippet: highlighted ?? found.snippet });
-      // Yields to other calls between two long texts.
-      if (surroundings !== undefined && surroundings.text.length > LONG_TEXT) await setImmediate();
-      signal.throwIfAborted();
-    }
-    return hits;
-  }
-
-  /** Reads ranked memories up to the limit. A memory that was deleted after ranking is replaced by the next one. */
-  async function* readHits(
-    command: ParsedSearch,
-    ranked: readonly RankedHit[],
-    signal: AbortSignal,
-    progress = { sent: 0, skipped: 0 },
-  ): AsyncGenerator<SearchHit> {
-    const highlight = createHighlighter(command.terms.words);
-    let pageSize = FIRST_PAGE;
-    for (let next = 0; next < ranked.length && progress.sent < command.limit; ) {
-      const page = ranked.slice(next, next + Math.min(pageSize, command.limit - progress.sent));
-      next += page.length;
-      const fetched = await fetchPage(page, command.content, highlight, signal);
-      progress.skipped += page.length - fetched.length;
-      let bytes = 0;
-      for (const hit of fetched) {
-        signal.throwIfAborted();
-        bytes += Buffer.byteLength(hit.memory.content) + HIT_BYTES;
-        progress.sent++;
-        yield hit;
-      }
-      const bytesPerHit = Math.max(bytes / Math.max(fetched.length, 1), HIT_BYTES);
-      pageSize = Math.max(1, Math.min(MAX_PAGE, Math.floor(PAGE_BYTES / bytesPerHit)));
-    }
-  }
-
   return {
     async search(searchCommand, call) {
       const command = parseSearch(searchCommand);
       const { ranked, exhausted, info } = await rank(command, call);
       const hits: SearchHit[] = [];
       let bytes = 0;
-      for await (const hit of readHits(command, ranked, call.signal)) {
+      for await (const hit of readHits(repository, command, ranked, call.signal)) {
         bytes += sizeOf(hit);
         if (bytes > MAX_RESPONSE_BYTES) throw responseTooLarge();
         hits.push(hit);
@@ -242,7 +128,7 @@ export function createSearch(dependencies: {
       const command = parseSearch(searchCommand);
       const { ranked, info } = await rank(command, call);
       const progress = { sent: 0, skipped: 0 };
-      return { info, hits: readHits(command, ranked, call.signal, progress), progress };
+      return { info, hits: readHits(repository, command, ranked, call.signal, progress), progress };
     },
   };
 }

@@ -22,12 +22,9 @@ import type { RankingOptions } from "../../memory/search/adjust-ranking.ts";
 import { NO_BOOST } from "../../memory/search/boost.ts";
 import type { SearchExplanation } from "../../memory/search/explain-search.ts";
 import { DEFAULT_FUSION } from "../../memory/search/fuse-scores.ts";
-import type {
-  DegradedReason,
-  SearchHit as Hit,
-  SearchInfo as Info,
-  SearchCommand,
-} from "../../memory/search/search.ts";
+import type { SearchHit as Hit } from "../../memory/search/read-hits.ts";
+import type { SearchInfo as Info } from "../../memory/search/search.ts";
+import type { DegradedReason, SearchCommand } from "../../memory/search/search-command.ts";
 import { embeddingFromMessage } from "./fields/embedding.ts";
 import { hasProperNanos } from "./fields/expiry.ts";
 import { filterFromMessage } from "./fields/filter.ts";

@@ -12,7 +12,7 @@ import {
   UpdateResponseSchema,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import type { CallContext } from "../../memory/model/call-context.ts";
-import type { SearchCommand } from "../../memory/search/search.ts";
+import type { SearchCommand } from "../../memory/search/search-command.ts";
 import type { MemoryUseCases } from "../../memory/use-cases.ts";
 import { importFacts } from "../audit-facts.ts";
 import { noteCall } from "../call-log.ts";

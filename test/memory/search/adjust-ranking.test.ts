@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Repository } from "../../../src/memory/model/repository.ts";
 import { NO_BOOST } from "../../../src/memory/search/boost.ts";
-import type { SearchCommand } from "../../../src/memory/search/search.ts";
+import type { SearchCommand } from "../../../src/memory/search/search-command.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
 import { at, newDomainName } from "../../support/drafts.ts";
 import { createScriptedEmbedder } from "../../support/in-process/scripted-embedder.ts";

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { SearchCommand } from "../../../src/memory/search/search.ts";
+import type { SearchCommand } from "../../../src/memory/search/search-command.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
 import { at, draft, embedding, newDomainName } from "../../support/drafts.ts";
 import {

@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import type { Repository } from "../../../src/memory/model/repository.ts";
-import type { DegradedReason, SearchCommand, SearchHit } from "../../../src/memory/search/search.ts";
+import type { SearchHit } from "../../../src/memory/search/read-hits.ts";
+import type { DegradedReason, SearchCommand } from "../../../src/memory/search/search-command.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
 import { draft, embedding, newDomainName } from "../../support/drafts.ts";
 import { createScriptedEmbedder, scriptedSpace } from "../../support/in-process/scripted-embedder.ts";
