@@ -64,7 +64,7 @@ export async function buildImage(stages: readonly Stage[], input: BuildInput): P
     await mustRun(["umount", "--recursive", image.root + MACHINE]);
     built.set(stage.name ?? "", image);
   }
-  if (image === undefined) throw new StepError("there is no stage");
+  if (image === undefined) throw new StepError("the Dockerfile has no stage");
   return image;
 }
 
@@ -167,7 +167,7 @@ async function execute(instruction: Instruction, image: Image, input: StepInput)
 
 async function copy({ from, sources, destination }: Copy, image: Image, input: StepInput): Promise<void> {
   const origin = from === undefined ? input.context : input.built.get(from)?.root;
-  if (origin === undefined) throw new StepError(`there is no earlier stage ${from}`);
+  if (origin === undefined) throw new StepError(`no earlier stage is named ${from}`);
   const target = join(image.root, posix.resolve(image.workdir, destination));
   for (const source of sources) {
     const path = join(origin, source);

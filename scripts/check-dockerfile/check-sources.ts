@@ -47,7 +47,7 @@ export function checkSources(root: string): { stages: Stage[]; problems: string[
       const { from, line } = instruction;
       if (from !== undefined) {
         if (!stages.slice(0, index).some(({ name }) => name === from)) {
-          problems.push(`Dockerfile line ${line}: there is no earlier stage ${from}`);
+          problems.push(`Dockerfile line ${line}: no earlier stage is named ${from}`);
         }
         continue;
       }

@@ -41,7 +41,7 @@ describe("readConfig", () => {
     [{ OLLAMA_API_URL: "http://u:50%hidden@host" }, "OLLAMA_API_URL must be an http:// or https:// URL"],
     [{ MEMORY_ALLOWED_ORIGINS: "app.example.com" }, "MEMORY_ALLOWED_ORIGINS must be origins"],
     [{ MEMORY_ALLOWED_HOSTS: "https://app.example.com" }, "MEMORY_ALLOWED_HOSTS must be host names"],
-  ])("refuses %j by name, and shows no password", (environment, sentence) => {
+  ])("rejects %j by name without showing a password", (environment, sentence) => {
     const read = () => readConfig(environment);
     expect(read).toThrow(SettingsError);
     expect(read).toThrow(sentence);

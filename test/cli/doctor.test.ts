@@ -23,7 +23,7 @@ function answering(...answers: readonly [pattern: RegExp, rows: readonly Row[]][
   return { query } as unknown as Database;
 }
 
-const worries = (checks: readonly Check[]) => checks.filter(({ status }) => status !== "ok");
+const notOk = (checks: readonly Check[]) => checks.filter(({ status }) => status !== "ok");
 
 describe("pgvector", () => {
   const engineWith = (installed: string | null, available: string) =>
@@ -72,8 +72,8 @@ describe("a PostgreSQL server", () => {
   ])("with %j at %j", async (facts, place, expected) => {
     const database = answering([/transaction_read_only/, [{ ...healthy, ...facts }]]);
     const checks = await checkPostgres(database, place, readConfig({}).settings);
-    expect(worries(checks).map(({ name, status }) => `${name}: ${status}`)).toEqual(expected);
-    for (const { remedy } of worries(checks)) expect(remedy).toBeTruthy();
+    expect(notOk(checks).map(({ name, status }) => `${name}: ${status}`)).toEqual(expected);
+    for (const { remedy } of notOk(checks)) expect(remedy).toBeTruthy();
   });
 });
 
@@ -110,7 +110,7 @@ test.each([
   [{ OLLAMA_API_URL: "http://ollama:11434" }, []],
   [{ OLLAMA_API_URL: "https://ollama.example" }, []],
 ])("warns about the settings %j", (environment, details) => {
-  const found = worries(checkProgram(readConfig(environment), environment));
+  const found = notOk(checkProgram(readConfig(environment), environment));
   expect(found.map(({ detail }) => detail)).toEqual(details.map((detail) => expect.stringMatching(detail)));
 });
 

@@ -11,14 +11,14 @@ import { openGrpcClient, runProgram, startServerProcess } from "../support/serve
 type Environment = Readonly<Record<string, string>>;
 
 /** Returns the report of `doctor --json`, with the exit code. */
-async function examine(env: Environment): Promise<Report & { readonly code: number | null }> {
+async function runDoctor(env: Environment): Promise<Report & { readonly code: number | null }> {
   const { code, stdout, stderr } = await runProgram(["doctor", "--json"], { env });
   expect(stderr).toBe("");
   return { code, ...(JSON.parse(stdout) as Report) };
 }
 
 /** Returns the checks that are not ok, as `name: status`. */
-function worries({ checks }: Report): string[] {
+function notOk({ checks }: Report): string[] {
   return checks.filter(({ status }) => status !== "ok").map(({ name, status }) => `${name}: ${status}`);
 }
 
@@ -36,7 +36,7 @@ async function storeThree(env: Environment): Promise<Report & { readonly code: n
   const running = { ...env, MEMORY_PORT: String(server.port) };
   const [healthcheck, report] = await Promise.all([
     runProgram(["healthcheck"], { env: running }),
-    examine(running),
+    runDoctor(running),
   ]);
   expect(healthcheck).toMatchObject({ code: 0, stdout: "ready\n", stderr: "" });
   await server.stop();
@@ -62,7 +62,7 @@ describe.each(serverEngines())("on $name", ({ name, create }) => {
     const printed = await runProgram(["migrate", "--print"], { env });
     expect(printed).toMatchObject({ code: 0, stderr: "" });
     for (const migration of migrationNames) expect(printed.stdout).toContain(`-- ${migration}\nbegin;\n`);
-    const empty = await examine(env);
+    const empty = await runDoctor(env);
     expect(empty).toMatchObject({ code: 0, domains: [] });
     expect(existsSync(directory)).toBe(false);
 
@@ -85,9 +85,9 @@ describe.each(serverEngines())("on $name", ({ name, create }) => {
     if (name === "embedded")
       expect(check(running, "database").detail).toMatch(/in use by the running server/);
 
-    const fine = await examine(env);
+    const fine = await runDoctor(env);
     expect(fine.code).toBe(0);
-    expect(worries(fine)).toEqual(usual);
+    expect(notOk(fine)).toEqual(usual);
     expect(check(fine, "migrations").detail).toBe("up to date");
     expect(check(fine, "model").detail).toMatch(/^nomic-embed-text:latest works, with 768 dimensions/);
     const counts = {
@@ -102,9 +102,9 @@ describe.each(serverEngines())("on $name", ({ name, create }) => {
       { name: "work", memories: 3, ...counts },
     ]);
 
-    const missing = await examine({ ...env, OLLAMA_EMBEDDING_MODEL: "bge-m3" });
+    const missing = await runDoctor({ ...env, OLLAMA_EMBEDDING_MODEL: "bge-m3" });
     expect(missing.code).toBe(0);
-    expect(worries(missing)).toEqual([...usual, "model: warning", "domain: warning"]);
+    expect(notOk(missing)).toEqual([...usual, "model: warning", "domain: warning"]);
     expect(check(missing, "model").remedy).toBe('to pull it now, run "ollama pull bge-m3"');
     expect(check(missing, "domain")).toMatchObject({
       detail: expect.stringContaining("re-embeds its 3 memories"),

@@ -144,7 +144,7 @@ describe("the check of the sources", () => {
       "FROM node:24.1.0-bookworm-slim\nCOPY empty ./",
       ["Dockerfile line 2: COPY: .dockerignore excludes empty"],
     ],
-    ["FROM node:24.1.0-bookworm-slim\nCOPY --from=x a b", ["Dockerfile line 2: there is no earlier stage x"]],
+    ["FROM node:24.1.0-bookworm-slim\nCOPY --from=x a b", ["Dockerfile line 2: no earlier stage is named x"]],
   ])("reports the problems of %j", (text, problems) => {
     write("Dockerfile", text);
     expect(checkSources(root).problems).toEqual(problems);

@@ -93,7 +93,7 @@ interface Way {
 function waysOf(engine: ServerEngine): Way[] {
   return [
     {
-      name: `with ${engine.name} of its own`,
+      name: `in this process on ${engine.name}`,
       async open() {
         const data: ServerData = await engine.create();
         const adapter = await startAdapter(["--map", "Health=health"], data.env);
@@ -260,7 +260,7 @@ describe.each(serverEngines().flatMap(waysOf))("$name", ({ open }) => {
     ["store_memory", { content: "x", importance: 17.5 }, "importance"],
     ["store_memory", {}, "content"],
     ["search_memories", { query: 5 }, "query"],
-  ])("tells what is wrong with %s %j", async (name, given, field) => {
+  ])("describes the problem of %s %j", async (name, given, field) => {
     await expect(adapter.call(name, given)).rejects.toThrow(field);
   });
 

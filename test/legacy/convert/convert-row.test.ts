@@ -84,7 +84,7 @@ describe("a row becomes a memory and can be restored, bit for bit", () => {
     ["an id with odd characters", { id: "mein Gedächtnis/1" }],
     ["an id that is null", { id: null }],
     ["an id that is empty", { id: "" }],
-    ["an id too long", { id: "i".repeat(51) }],
+    ["an id that exceeds the maximum length", { id: "i".repeat(51) }],
     ["NaN", metadata('{"importance": NaN}')],
     ["infinite importance", metadata('{"importance": -Infinity}')],
     ["an importance of 17.5", metadata('{"importance": 17.5}')],
@@ -107,16 +107,16 @@ describe("a row becomes a memory and can be restored, bit for bit", () => {
     ["100 levels", metadata(`${'{"a": '.repeat(100)}1.5${"}".repeat(100)}`)],
     ["1,900 levels", metadata(`${'{"a": '.repeat(1_900)}1.5${"}".repeat(1_900)}`)],
     ["metadata that is a list", metadata("[1.5]")],
-    ["metadata that is no JSON", metadata("{'a': 1}")],
+    ["metadata that is not JSON", metadata("{'a': 1}")],
     ["metadata that is empty", metadata("")],
-    ["metadata that is no UTF-8", { metadata: text(0x22, 0xff, 0x22) }],
+    ["metadata that is not UTF-8", { metadata: text(0x22, 0xff, 0x22) }],
     ["times that are none", { created_at: Number.POSITIVE_INFINITY, updated_at: "soon" }],
     ["times before Christ", { created_at: -1e11, updated_at: -0 }],
     ["times that are whole numbers", { created_at: 1749522937n, updated_at: null }],
     ["tags and an end, as in the fork", { tags: '["a", "a", "ü"]', expires_at: 1893456000.25 }],
     ["tags in both places", { ...metadata('{"tags": ["x"]}'), tags: '["y"]', expires_at: null }],
     ["tags that Python has not written", { tags: '["a","b"]', expires_at: null }],
-    ["a column that nobody knows", { colour: "red", size: 12n }],
+    ["an unknown column", { colour: "red", size: 12n }],
   ])("%s", (_, changes) => {
     const original = row(changes);
     const again = restored(original);

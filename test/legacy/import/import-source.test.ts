@@ -261,7 +261,7 @@ describe.each(serverEngines())("old data on $name", (engine) => {
     const target = targetOf("other-way");
     await importInto(path, target);
     const memory = (await findMemories(target, ["m"], never)).get("m");
-    if (memory === undefined) throw new Error("it is not there");
+    if (memory === undefined) throw new Error("the memory does not exist");
     await local.client.raw.memories.delete({ domain: target.domain, id: "m" });
     const record = create(MemoryRecordSchema, { memory: { ...memory, metadata: {} } });
     await importRecords(target, [record], { replace: false }, never);

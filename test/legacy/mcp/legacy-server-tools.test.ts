@@ -5,7 +5,7 @@ import { createLegacyServerTools } from "../../../src/legacy/mcp/legacy-server-t
 import { cleanUp } from "../../server/harness.ts";
 import { temporaryDirectory } from "../../support/temporary-directory.ts";
 
-/** Answers the greeting, and that it cannot tell its tools; ends with its input. Its process id goes into a file. */
+/** A server that initializes, but fails to list its tools. It exits with its input and writes its process id to a file. */
 const speechless = (pids: string) => `
   import { appendFileSync } from "node:fs";
   import { createInterface } from "node:readline";
@@ -28,7 +28,7 @@ function isRunning(pid: number): boolean {
   }
 }
 
-test("ends an old server that cannot tell its tools, and starts it again with the next call", async () => {
+test("stops an old server that fails to list its tools, and starts it again with the next call", async () => {
   const { path, remove } = await temporaryDirectory();
   cleanUp(remove);
   const pids = join(path, "pids");
