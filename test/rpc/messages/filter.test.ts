@@ -141,7 +141,7 @@ describe("a filter", () => {
       "129 conditions in two lists",
       anyOf(anyOf(...Array.from({ length: 64 }, () => tag)), anyOf(...Array.from({ length: 65 }, () => tag))),
       ".any_of.filters[1].any_of.filters[64]",
-      "must not be there, the filter has more than 128 conditions",
+      "must be removed, the filter has more than 128 conditions",
     ],
     [
       "129 filters",

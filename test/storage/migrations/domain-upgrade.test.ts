@@ -171,7 +171,7 @@ describe.each(databaseEngines(filled))("a later revision of the domain tables on
       const config = readConfig({ DATABASE_URL: urlOf(database), MEMORY_MIGRATE: "false", MEMORY_PORT: "0" });
       await expect(startApp(config, silentLogger)).rejects.toMatchObject({
         name: "StartupError",
-        message: `the database lacks the present tables of domain "${second}": run "memory-service migrate", or set MEMORY_MIGRATE=true`,
+        message: `the database lacks the current tables of domain "${second}": run "memory-service migrate", or set MEMORY_MIGRATE=true`,
       });
     });
   }
