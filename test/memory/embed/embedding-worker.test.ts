@@ -49,7 +49,7 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
     });
   };
 
-  test("embeds what it finds pending when it starts", async () => {
+  test("embeds pending memories when it starts", async () => {
     const useCases = await startWithPending(["apple @30", "pear @60"]);
     expect((await useCases.read("m0"))?.embedding.state).toBe("pending");
     useCases.startWorker();
@@ -231,9 +231,9 @@ describe.each(databaseEngines())("the embedding worker on $name", ({ open }) => 
   });
 
   test.each([
-    ["as many", scriptedSpace.dimensions],
+    ["the same", scriptedSpace.dimensions],
     ["other", 5],
-  ])("embeds anew what a model of %s dimensions has not made", async (_name, dimensions) => {
+  ])("re-embeds memories of another model with %s dimensions", async (_name, dimensions) => {
     const useCases = await startWithPending(["apple @30"]);
     useCases.startWorker();
     const before = await useCases.whenState("m0", "ready");

@@ -185,17 +185,20 @@ describe.each(databaseEngines())("the lifecycle of a memory on $name", ({ open }
     test.each([
       ["metadata", { metadata: {} }],
       ["content", { content: "pear @80" }],
-    ])("of %s at another version than expected tells the version", async (_name, change) => {
-      const useCases = start();
-      await useCases.store({ id: "m" });
-      const second = await useCases.update("m", { source: "new" }, { expectedVersion: 1n });
-      await expect(useCases.update("m", change, { expectedVersion: 1n })).rejects.toMatchObject({
-        reason: "VERSION_MISMATCH",
-        metadata: { id: "m", domain: useCases.domain, expected_version: "1", current_version: "2" },
-      });
-      expect(await get(useCases, "m")).toEqual(second);
-      expect(useCases.embedder.calls).toHaveLength(1);
-    });
+    ])(
+      "reports the current version for an update of %s at another version than expected",
+      async (_name, change) => {
+        const useCases = start();
+        await useCases.store({ id: "m" });
+        const second = await useCases.update("m", { source: "new" }, { expectedVersion: 1n });
+        await expect(useCases.update("m", change, { expectedVersion: 1n })).rejects.toMatchObject({
+          reason: "VERSION_MISMATCH",
+          metadata: { id: "m", domain: useCases.domain, expected_version: "1", current_version: "2" },
+        });
+        expect(await get(useCases, "m")).toEqual(second);
+        expect(useCases.embedder.calls).toHaveLength(1);
+      },
+    );
 
     test("reports which memory has the content if the domain deduplicates", async () => {
       const useCases = start();

@@ -308,7 +308,7 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
     });
 
     test.each(["fail", "keep"] as const)(
-      "sent again counts as equal, and the end does not move (%s)",
+      "is equal when it is sent again, and the expire time does not move (%s)",
       async (ifExists) => {
         const useCases = start();
         const first = await useCases.store(withTtl);
@@ -358,7 +358,7 @@ describe.each(databaseEngines())("Store on $name", ({ open }) => {
     });
 
     test.each(["unavailable", "model-missing", "too-long", "rejected"] as const)(
-      "that fails as %s leave the memory pending",
+      "leaves the memory pending if it fails as %s",
       async (kind) => {
         const useCases = start();
         useCases.embedder.failing = () => kind;

@@ -45,7 +45,7 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
       .sort();
 
   test.each(["default", "user", "select", "a-b", "a_b", "a", "x9", `${"a".repeat(39)}-`, "m".repeat(40)])(
-    "are made, with all their indexes, under the name %s",
+    "are created with all their indexes under the name %s",
     async (name) => {
       expect(await repository.createDomain(name, 3)).toEqual({
         created: true,
@@ -249,7 +249,7 @@ describe.each(databaseEngines())("domains on $name", ({ open }) => {
     ).toEqual([{ indisvalid: true }]);
   });
 
-  test("whose table is the plan's are brought up to date, with what is in it", async () => {
+  test("with the table of the original plan are updated with their memories", async () => {
     const name = newDomainName();
     await database.execute(`
       create table ${name}_memories (
