@@ -11,22 +11,22 @@ type Value<N extends SettingName> = (typeof SETTINGS)[N] extends Setting<infer T
     : T
   : never;
 
-/** Every setting with its value; undefined where it is unset and has no default. */
+/** The values of all settings. Undefined for a setting that is unset and has no default. */
 export type SettingValues = { readonly [N in SettingName]: Value<N> };
 
-/** A setting is not valid, or two contradict each other: bad usage, not a failure. */
+/** A setting is invalid, or two settings contradict each other. Commands report it as a usage error. */
 export class SettingsError extends StartupError {}
 
 export interface Config {
   readonly settings: SettingValues;
-  /** Undefined: the embedded engine in MEMORY_DATA_DIR. */
+  /** Undefined for the embedded engine in MEMORY_DATA_DIR. */
   readonly postgres: PostgresAddress | undefined;
 }
 
 /**
- * Reads the environment. An empty variable is an unset one.
+ * Reads the settings from the environment. An empty variable counts as unset.
  *
- * @throws SettingsError that lists every problem, each with the variable and what is allowed.
+ * @throws SettingsError that lists all problems, each with the variable and the allowed values.
  */
 export function readConfig(environment: Readonly<Record<string, string | undefined>>): Config {
   const problems: string[] = [];
@@ -36,7 +36,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     const text = given ?? setting.default;
     const value = text === undefined ? undefined : setting.parse(text);
     if (text !== undefined && value === undefined) {
-      // The value of a URL that cannot be read may still hold a password.
+      // An invalid URL may still contain a password.
       const secret = setting.kind === "secret" || (setting.kind === "url" && text.includes("@"));
       problems.push(`${name} must be ${setting.allowed}${secret ? "" : `, is ${JSON.stringify(text)}`}`);
     }
@@ -48,7 +48,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     (name) => name.startsWith("POSTGRES_") && environment[name],
   );
   if (environment.DATABASE_URL && postgresVariables.length > 0) {
-    problems.push(`DATABASE_URL and ${postgresVariables.join(", ")} are both set: keep one of the two ways`);
+    problems.push(`DATABASE_URL and ${postgresVariables.join(", ")} are both set: set only one of them`);
   }
   if (
     settings.MEMORY_HOST &&
@@ -58,7 +58,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     settings.MEMORY_TLS_CLIENT_CA_FILE === undefined
   ) {
     problems.push(
-      `MEMORY_HOST=${settings.MEMORY_HOST} is reachable from other machines, and there is no authentication: ` +
+      `MEMORY_HOST=${settings.MEMORY_HOST} is reachable from other machines without authentication: ` +
         "keep 127.0.0.1, set MEMORY_API_KEYS_FILE, MEMORY_JWT_ISSUER or MEMORY_TLS_CLIENT_CA_FILE, or set MEMORY_ALLOW_UNAUTHENTICATED=true " +
         "if the network is trusted",
     );
@@ -70,7 +70,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     throw new SettingsError(
       problems.length === 1 && problems[0] !== undefined
         ? problems[0]
-        : `${problems.length} settings are not valid:\n${problems.map((line) => `  - ${line}`).join("\n")}`,
+        : `${problems.length} settings are invalid:\n${problems.map((line) => `  - ${line}`).join("\n")}`,
     );
   }
 

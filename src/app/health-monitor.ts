@@ -10,27 +10,29 @@ import type { Logger } from "../util/logger.ts";
 const CHECK_MS = 2_000;
 const PING_TIMEOUT_MS = 2_000;
 
-/** The state of the database as seen by a ping. */
+/** The state of the database according to a ping. */
 type DatabaseState =
   | { readonly kind: "healthy" | "read-only" }
   | { readonly kind: "unavailable"; readonly failure: Error };
 
 const DETAILS: Readonly<Record<DatabaseState["kind"], string>> = {
-  healthy: "answers",
-  "read-only": "the database answers but accepts no changes",
-  unavailable: "the database does not answer",
+  healthy: "available",
+  "read-only": "the database is read-only",
+  unavailable: "the database is unavailable",
 };
 
 export interface HealthMonitor {
   /**
-   * Returns the answer to `/readyz`, for which it pings the database. A read-only database still answers searches, and without
-   * the embedder full-text search works, so the server is ready in both cases. The report includes both.
+   * Returns the answer to `/readyz`, for which it pings the database. A read-only database still answers searches, and
+   * without the embedder full-text search works, so the server is ready in both cases. The report includes both.
    */
   readiness(): Promise<ReadinessReport>;
   close(): Promise<void>;
 }
 
-/** Keeps grpc.health.v1 up to date: the server and its services follow the database, `embedder` follows the embedder. */
+/**
+ * Keeps grpc.health.v1 up to date: the server and its services follow the database, `embedder` follows the embedder.
+ */
 export function startHealthMonitor(dependencies: {
   readonly database: Pick<Database, "ping">;
   readonly embedder: Embedder;
@@ -58,7 +60,7 @@ export function startHealthMonitor(dependencies: {
   });
 
   function logChange(state: DatabaseState): void {
-    if (state.kind === "healthy") logger.info({}, "the database answers and accepts changes again");
+    if (state.kind === "healthy") logger.info({}, "the database is available and writable again");
     else if (state.kind === "unavailable") logger.error({ err: state.failure }, DETAILS[state.kind]);
     else logger.error({}, DETAILS[state.kind]);
   }

@@ -16,7 +16,7 @@ export async function openDatabase({ settings, postgres }: Config, logger: Logge
     const database = await openEmbeddedDatabase({ directory, logger });
     logger.info(
       { directory },
-      "embedded engine: survives a killed process, not a power cut; for durability configure PostgreSQL",
+      "using the embedded engine, which survives a killed process but not a power failure; configure PostgreSQL for durability",
     );
     return database;
   }

@@ -9,8 +9,8 @@ import type { Logger } from "../util/logger.ts";
 import type { SettingValues } from "./config.ts";
 
 /**
- * Creates the embedder of the default model, and the embedders of all models that domains use. Only the default model is
- * included in the metrics.
+ * Creates the embedder of the default model, and the embedders of all models that domains use. Only the default model
+ * is included in the metrics.
  */
 export function openEmbedders(dependencies: {
   readonly settings: SettingValues;

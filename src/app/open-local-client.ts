@@ -6,23 +6,23 @@ import type { Logger } from "../util/logger.ts";
 import type { Config } from "./config.ts";
 import { openServices } from "./open-services.ts";
 
-/** A client of a service that lives in this process. */
+/** A client of a service in the same process. */
 export interface LocalClient {
   readonly client: MemoryClient;
-  /** Ends what works in the background, and closes the database. Idempotent. */
+  /** Stops the background work and closes the database. Idempotent. */
   close(): Promise<void>;
 }
 
 /**
- * Opens the configured database and serves it to this process alone: no port, no limit on the size of messages. The
- * embedded engine takes one process at a time, so no server may run on its directory.
+ * Opens the configured database and serves it within this process, without a port and without a limit on the size of
+ * messages. The embedded engine allows one process at a time, so no server may use its directory.
  *
- * @throws StartupError with one sentence for the operator; nothing is left open then.
+ * @throws StartupError with one sentence for the operator, after it has closed everything.
  */
 export async function openLocalClient(config: Config, logger: Logger): Promise<LocalClient> {
   const cleanup = createCleanup();
   try {
-    // Nobody can ask for them.
+    // Metrics cannot be scraped without a port.
     const settings = { ...config.settings, MEMORY_METRICS: false };
     const services = await openServices({ ...config, settings }, logger, cleanup);
     const transport = createRouterTransport(services.routes, {

@@ -1,16 +1,17 @@
 /**
- * Every setting of the server, once: it is validated, documented in `--help` and docs/configuration.md from here.
- * The plan's names stay as they are; ours begin with MEMORY_.
+ * A setting of the server. The table of settings is the single source for validation, `--help` and
+ * docs/configuration.md. Names start with MEMORY_, except for the common names of PostgreSQL and Ollama settings and
+ * DEFAULT_MEMORY_DOMAIN.
  */
 export interface Setting<T> {
   readonly kind: "text" | "secret" | "url" | "integer" | "boolean" | "list" | "choice";
   readonly description: string;
-  /** As it would be written in the environment; undefined: unset. */
+  /** Default, as written in the environment. Undefined if there is none. */
   readonly default: string | undefined;
   readonly unit?: string;
-  /** What is allowed, in words, for the table and for errors. */
+  /** Description of the allowed values, for the documentation and for errors. */
   readonly allowed: string;
-  /** Undefined if the text is not allowed. */
+  /** Returns the value, or undefined if the text is not allowed. */
   readonly parse: (text: string) => T | undefined;
 }
 
@@ -44,9 +45,9 @@ function postgresUrl(description: string) {
     default: undefined,
     kind: "secret",
     allowed:
-      "a postgres:// or postgresql:// URL; in user and password @ is written as %40, # as %23, / as %2F and % as %25",
+      "a postgres:// or postgresql:// URL; in user and password, write @ as %40, # as %23, / as %2F and % as %25",
     parse: (value: string) => {
-      // Of a Unix socket there is no host, which a URL must have beside a user.
+      // The URL of a Unix socket has no host, but URL.parse requires one after a user.
       const parsed = URL.parse(value.replace("@/", "@socket/"));
       return parsed !== null && /^postgres(ql)?:$/.test(parsed.protocol) && areDecodable(parsed)
         ? value
@@ -55,7 +56,7 @@ function postgresUrl(description: string) {
   } as const satisfies Setting<string>;
 }
 
-/** True if user and password can be read: a bare % in them cannot. */
+/** Returns whether user and password can be decoded. An unescaped % in them cannot. */
 function areDecodable({ username, password }: URL): boolean {
   try {
     decodeURIComponent(`${username}${password}`);
@@ -140,84 +141,89 @@ export const SETTINGS = {
     pattern: /^([A-Za-z0-9._-]+|[0-9A-Fa-f:.%]*:[0-9A-Za-z:.%]*:[0-9A-Za-z:.%]*)$/,
     allowed: "a host name or an IP address, without a port",
     description:
-      "Address to listen on. Beyond loopback it needs API keys, tokens, client certificates or MEMORY_ALLOW_UNAUTHENTICATED=true.",
+      "Address to listen on. A non-loopback address requires API keys, tokens, client certificates or MEMORY_ALLOW_UNAUTHENTICATED=true.",
   }),
   MEMORY_PORT: integer({
     default: 50051,
     min: 0,
     max: 65535,
-    description: "Port for gRPC, Connect, gRPC-Web, health and probes; 0 takes a free one.",
+    description: "Port for gRPC, Connect, gRPC-Web, health checks and probes. 0 selects a free port.",
   }),
   MEMORY_ALLOW_UNAUTHENTICATED: boolean({
     default: false,
     description:
-      "Listen beyond loopback without API keys or tokens: whoever reaches the port may read and write everything.",
+      "Allow listening beyond loopback without credentials. Anyone who reaches the port can then read and write everything.",
   }),
   MEMORY_API_KEYS_FILE: text({
     default: undefined,
     description:
-      "File of API keys, a line each as the command create-key writes it. Calls need credentials then.",
+      "File of API keys, one line each as printed by the command create-key. Calls then require credentials.",
   }),
-  MEMORY_API_KEYS: secret("The lines of such a file, instead of it."),
+  MEMORY_API_KEYS: secret("API keys, one line each. Alternative to MEMORY_API_KEYS_FILE."),
   MEMORY_JWT_ISSUER: text({
     default: undefined,
-    description:
-      "Issuer (iss) of the JSON Web Tokens that are accepted. Calls need one, or an API key, then.",
+    description: "Issuer (iss) of accepted JSON Web Tokens. Calls then require a token or an API key.",
   }),
   MEMORY_JWT_AUDIENCE: text({
     default: undefined,
-    description: "Audience (aud) that tokens must be meant for.",
+    description: "Audience (aud) of accepted tokens.",
   }),
   MEMORY_JWT_JWKS_URL: url({
     default: undefined,
-    description: "Where the issuer publishes its keys, a JSON Web Key Set.",
+    description: "URL of the issuer's JSON Web Key Set.",
   }),
   MEMORY_JWT_KEY_FILE: text({
     default: undefined,
-    description: "Instead: a file with its public key in PEM, or with a JSON Web Key Set.",
+    description:
+      "File with the issuer's public key in PEM or a JSON Web Key Set. Alternative to MEMORY_JWT_JWKS_URL.",
   }),
   MEMORY_AUDIT_FILE: text({
     default: undefined,
     description:
-      "File for the lines that say who changed what. Unset: they are in the log, marked by audit: true.",
+      "File for the audit log. Defaults to the server log, where audit lines are marked with audit: true.",
   }),
   MEMORY_TLS_CERT_FILE: text({
     default: undefined,
     description:
-      "Certificate of the server in PEM, with those between it and its authority. Then it speaks TLS only.",
+      "Server certificate and intermediate certificates in PEM. The server then accepts TLS connections only.",
   }),
-  MEMORY_TLS_KEY_FILE: text({ default: undefined, description: "The key of that certificate, in PEM." }),
+  MEMORY_TLS_KEY_FILE: text({
+    default: undefined,
+    description: "Private key of the server certificate, in PEM.",
+  }),
   MEMORY_TLS_CLIENT_CA_FILE: text({
     default: undefined,
-    description: "Authorities, in PEM, of the certificates that clients must show then (mutual TLS).",
+    description: "Authorities of client certificates, in PEM. Clients then need a certificate (mutual TLS).",
   }),
-  MEMORY_API_KEY: secret("For the commands that ask a server: the API key or token that they show to it."),
+  MEMORY_API_KEY: secret("API key or token that client commands send to the server."),
   MEMORY_CA_FILE: text({
     default: undefined,
-    description: "For these commands: authorities, in PEM, that they trust besides the usual ones.",
+    description: "Authorities, in PEM, that client commands trust in addition to the system's.",
   }),
   MEMORY_CLIENT_CERT_FILE: text({
     default: undefined,
-    description:
-      "For these commands: the certificate, in PEM, that they show to a server which asks for one.",
+    description: "Client certificate, in PEM, that client commands present to a server with mutual TLS.",
   }),
-  MEMORY_CLIENT_KEY_FILE: text({ default: undefined, description: "The key of that certificate, in PEM." }),
+  MEMORY_CLIENT_KEY_FILE: text({
+    default: undefined,
+    description: "Private key of the client certificate, in PEM.",
+  }),
   MEMORY_ALLOWED_HOSTS: list({
-    description: "Host names, besides those of loopback, that requests to a server on loopback may name.",
-    allowed: "host names separated by commas, each with or without a port",
+    description: "Additional host names that requests to a server on loopback may use.",
+    allowed: "host names separated by commas, each with an optional port",
     isItem: (item) => /^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?$/.test(item),
   }),
   MEMORY_ALLOWED_ORIGINS: list({
-    description: "Origins of browser pages that may call the server, as https://app.example.com.",
-    allowed: "origins separated by commas, each scheme and host without a path",
+    description: "Origins of browser pages that may call the server, such as https://app.example.com.",
+    allowed: "origins separated by commas, each a scheme and a host without a path",
     isItem: (item) => URL.parse(item)?.origin === item.toLowerCase(),
   }),
   DATABASE_URL: postgresUrl(
-    "PostgreSQL to use, as postgres://user:password@host:5432/database; instead of POSTGRES_*.",
+    "PostgreSQL URL, such as postgres://user:password@host:5432/database. Alternative to POSTGRES_*.",
   ),
   POSTGRES_HOST: text({
     default: undefined,
-    description: "PostgreSQL host. Any POSTGRES_* selects PostgreSQL.",
+    description: "PostgreSQL host. Setting any POSTGRES_* variable selects PostgreSQL.",
   }),
   POSTGRES_PORT: integer({ default: 5432, min: 1, max: 65535, description: "PostgreSQL port." }),
   POSTGRES_DB: text({ default: "postgres", description: "PostgreSQL database." }),
@@ -225,39 +231,40 @@ export const SETTINGS = {
   POSTGRES_PASSWORD: secret("PostgreSQL password."),
   MEMORY_DATA_DIR: text({
     default: "./data",
-    description: "Directory of the embedded engine, used when no PostgreSQL is configured.",
+    description: "Directory of the embedded engine. Used if PostgreSQL is not configured.",
   }),
   MEMORY_POOL_SIZE: integer({
     default: 10,
     min: 2,
     max: 1_000,
     unit: "connections",
-    description: "Most connections to PostgreSQL at once.",
+    description: "Maximum number of connections to PostgreSQL.",
   }),
   MEMORY_STATEMENT_TIMEOUT_MS: integer({
     default: 30_000,
     min: 100,
     max: 3_600_000,
     unit: "ms",
-    description: "Longest time for one statement on PostgreSQL.",
+    description: "Timeout of a single PostgreSQL statement.",
   }),
   MEMORY_PREPARED_STATEMENTS: boolean({
     default: true,
-    description: "Prepare statements once a connection; false for poolers that do not know them.",
+    description: "Use prepared statements. Set to false for connection poolers that do not support them.",
   }),
   MEMORY_MIGRATE: boolean({
     default: true,
-    description: "Apply pending migrations at start; false where a DBA runs them.",
+    description:
+      "Apply pending migrations at startup. Set to false if a database administrator applies them.",
   }),
   DEFAULT_MEMORY_DOMAIN: pattern({
     default: "default",
     pattern: /^[a-z][a-z0-9_-]{0,39}$/,
     allowed: "a lower-case letter, then at most 39 of a-z, 0-9, _ and -",
-    description: "Domain of requests that name none; made at start.",
+    description: "Domain of requests that omit the domain. Created at startup.",
   }),
   MEMORY_CREATE_DOMAINS: boolean({
     default: true,
-    description: "Whether Store, BatchStore and Import make a domain that does not exist.",
+    description: "Let Store, BatchStore and Import create domains that do not exist.",
   }),
   MEMORY_MAX_DOMAINS: integer({
     default: 0,
@@ -265,18 +272,18 @@ export const SETTINGS = {
     max: 100_000,
     unit: "domains",
     description:
-      "Most domains that may be made, by CreateDomain or by storing, those that exist counted; 0: any number.",
+      "Maximum number of domains, including existing ones. CreateDomain and storing fail beyond it. 0 means unlimited.",
   }),
-  OLLAMA_API_URL: url({ default: "http://127.0.0.1:11434", description: "Where Ollama answers." }),
-  OLLAMA_EMBEDDING_MODEL: text({ default: "nomic-embed-text", description: "Embedding model." }),
+  OLLAMA_API_URL: url({ default: "http://127.0.0.1:11434", description: "URL of Ollama." }),
+  OLLAMA_EMBEDDING_MODEL: text({ default: "nomic-embed-text", description: "Default embedding model." }),
   MEMORY_MODEL_PROFILES: text({
     default: undefined,
     description:
-      "How to speak to models that are not known, or otherwise than usual: JSON, or a file with it.",
+      "Profiles for embedding models without a built-in profile, or to override one. JSON, or the path of a JSON file.",
   }),
   MEMORY_PULL_MODEL: boolean({
     default: true,
-    description: "Have Ollama pull the embedding model if it lacks it.",
+    description: "Let Ollama pull the embedding model if it is missing.",
   }),
   MEMORY_EMBED_BUDGET_MS: integer({
     default: 2_000,
@@ -284,28 +291,28 @@ export const SETTINGS = {
     max: 60_000,
     unit: "ms",
     description:
-      "Longest time a call waits for the embedder; then Store leaves the memory pending and Search answers from text.",
+      "Maximum time a call waits for the embedder. After that, Store leaves the memory pending and Search uses full-text search.",
   }),
   MEMORY_MAX_CALLS: integer({
     default: 500,
     min: 1,
     max: 100_000,
     unit: "calls",
-    description: "Most calls at once, streams included; more are refused as OVERLOADED.",
+    description: "Maximum number of concurrent calls, including streams. Further calls fail with OVERLOADED.",
   }),
-  MEMORY_REFLECTION: boolean({ default: true, description: "Answer gRPC server reflection." }),
-  MEMORY_METRICS: boolean({ default: true, description: "Answer GET /metrics in Prometheus's format." }),
+  MEMORY_REFLECTION: boolean({ default: true, description: "Enable gRPC server reflection." }),
+  MEMORY_METRICS: boolean({ default: true, description: "Serve Prometheus metrics at GET /metrics." }),
   MEMORY_SHUTDOWN_GRACE_MS: integer({
     default: 10_000,
     min: 0,
     max: 600_000,
     unit: "ms",
-    description: "How long running calls may finish after SIGTERM.",
+    description: "Maximum time for running calls to finish after SIGTERM.",
   }),
   MEMORY_LOG_LEVEL: choice({
     choices: ["debug", "info", "warn", "error", "silent"],
     default: "info",
-    description: "Least important level that is logged.",
+    description: "Minimum level of log lines.",
   }),
 } as const satisfies Record<string, Setting<unknown>>;
 

@@ -19,16 +19,16 @@ import { openServices } from "./open-services.ts";
 
 /** A running server. */
 export interface App {
-  /** `http://127.0.0.1:50051` */
+  /** URL of the server, such as `http://127.0.0.1:50051`. */
   readonly url: string;
-  /** Stops gracefully: see MEMORY_SHUTDOWN_GRACE_MS. Idempotent. */
+  /** Stops the server; running calls get MEMORY_SHUTDOWN_GRACE_MS to finish. Idempotent. */
   close(): Promise<void>;
 }
 
 /**
- * Wires the server together and starts it.
+ * Creates the parts of the server and starts it.
  *
- * @throws StartupError with one sentence for the operator; nothing is left open then.
+ * @throws StartupError with one sentence for the operator, after it has closed everything.
  */
 export async function startApp(config: Config, logger: Logger): Promise<App> {
   const cleanup = createCleanup();
@@ -40,7 +40,7 @@ export async function startApp(config: Config, logger: Logger): Promise<App> {
   }
 }
 
-/** Opens everything in order, and says how to close it; returns the URL. */
+/** Opens everything in order, adds a step to `cleanup` for each part, and returns the URL. */
 async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<string> {
   const { settings } = config;
   const authenticator = await createAuthenticator(settings, logger);
@@ -96,7 +96,7 @@ async function wire(config: Config, logger: Logger, cleanup: Cleanup): Promise<s
   if (authenticator !== undefined && tls === undefined && !isLoopbackHost(settings.MEMORY_HOST)) {
     logger.warn(
       {},
-      "credentials arrive in plain text: set MEMORY_TLS_CERT_FILE, or have a proxy in front do TLS",
+      "clients send credentials in plain text; set MEMORY_TLS_CERT_FILE, or terminate TLS in a proxy",
     );
   }
   logger.info({ url, engine: database.engine }, "serving");

@@ -2,32 +2,31 @@ import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 import type { Caller } from "./caller.ts";
 import { grantsFrom, isScope, SCOPE_GRAMMAR } from "./scopes.ts";
 
-/** An API key as it is kept: what it was made of cannot be had back. */
+/** A stored API key. The key itself cannot be recovered from it. */
 export interface ApiKey {
   readonly name: string;
   /** SHA-256 of the key. */
   readonly hash: Buffer;
   readonly caller: Caller;
-  /** Milliseconds since 1970; undefined: it does not expire. */
+  /** Expiry in milliseconds since 1970. Undefined if the key does not expire. */
   readonly expires: number | undefined;
 }
 
-/** A key says what it is, so that tools which look for leaked secrets find it. */
+/** Prefix by which secret scanners recognize a leaked key. */
 const PREFIX = "msk_";
 const KEY_BYTES = 32;
 const HASH_PREFIX = "sha256:";
 const namePattern = /^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$/;
 
-/** More than these would make a comparison with all of them noticeable: 1,000 take about 0.1 ms. */
+/** Maximum number of keys. Every call is compared with all of them; 1,000 comparisons take about 0.1 ms. */
 const MAX_KEYS = 1_000;
 
 const fieldNames: readonly string[] = ["name", "hash", "scopes", "expires"];
 
 /**
- * Reads keys from a text of JSON lines, each as `createApiKey` writes it; empty lines and lines that begin with # are left
- * out.
+ * Parses keys from JSON lines as `createApiKey` writes them. Skips empty lines and lines that start with #.
  *
- * @throws Error that says which line is wrong, and never shows what stands in it.
+ * @throws Error that names the invalid line but never quotes it.
  */
 export function apiKeysFrom(text: string): ApiKey[] {
   const keys: ApiKey[] = [];
@@ -35,11 +34,12 @@ export function apiKeysFrom(text: string): ApiKey[] {
     if (/^\s*(#|$)/.test(line)) continue;
     const problem = (what: string) => new Error(`line ${index + 1} ${what}`);
     const key = apiKeyFrom(line, problem);
-    if (keys.some(({ name }) => name === key.name)) throw problem("has a name that a line before it has");
-    if (keys.some(({ hash }) => hash.equals(key.hash))) throw problem("has the hash of a line before it");
+    if (keys.some(({ name }) => name === key.name)) throw problem("has the name of an earlier line");
+    if (keys.some(({ hash }) => hash.equals(key.hash))) throw problem("has the hash of an earlier line");
     keys.push(key);
   }
-  if (keys.length > MAX_KEYS) throw new Error(`there are ${keys.length} keys, more than ${MAX_KEYS}`);
+  if (keys.length > MAX_KEYS)
+    throw new Error(`there are ${keys.length} keys, at most ${MAX_KEYS} are allowed`);
   return keys;
 }
 
@@ -48,23 +48,25 @@ function apiKeyFrom(line: string, problem: (what: string) => Error): ApiKey {
   try {
     value = JSON.parse(line);
   } catch {
-    throw problem("is no JSON object");
+    throw problem("is not a JSON object");
   }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw problem("is no JSON object");
+  if (typeof value !== "object" || value === null || Array.isArray(value))
+    throw problem("is not a JSON object");
   const unknown = Object.keys(value).find((field) => !fieldNames.includes(field));
-  if (unknown !== undefined) throw problem("has a field that is not name, hash, scopes or expires");
+  if (unknown !== undefined) throw problem("must have no other fields than name, hash, scopes and expires");
   const { name, hash, scopes, expires } = value as Record<string, unknown>;
   if (typeof name !== "string" || !namePattern.test(name)) {
     throw problem("must have a name of 1 to 64 letters, digits, ., _, @ and -");
   }
   if (typeof hash !== "string" || !/^sha256:[0-9a-f]{64}$/.test(hash)) {
-    throw problem('must have a hash, "sha256:" and 64 digits of lower-case hexadecimal');
+    throw problem('must have a hash of "sha256:" and 64 lower-case hexadecimal digits');
   }
   if (!Array.isArray(scopes) || !scopes.every((scope) => typeof scope === "string" && isScope(scope))) {
-    throw problem(`must have scopes, a list of ${SCOPE_GRAMMAR}`);
+    throw problem(`must have a list of scopes, each ${SCOPE_GRAMMAR}`);
   }
   const time = expires === undefined ? undefined : expiryFrom(expires);
-  if (Number.isNaN(time)) throw problem("must have a time as 2030-01-31T00:00:00Z in expires, if any");
+  if (Number.isNaN(time))
+    throw problem("must have a time such as 2030-01-31T00:00:00Z in expires, if present");
   return {
     name,
     hash: Buffer.from(hash.slice(HASH_PREFIX.length), "hex"),
@@ -79,11 +81,11 @@ function expiryFrom(expires: unknown): number {
 }
 
 /**
- * The key that was presented, expired or not; undefined if it is none of them.
+ * Returns the key that matches the presented one, even if it has expired, or undefined if none does.
  *
- * Compares with all of them, in a time that tells nothing. SHA-256 without salt and stretching is enough: the keys are 256
- * random bits, which nobody can guess however fast a guess is; slow hashes are for passwords that people choose, and
- * would make every call cost tens of milliseconds.
+ * Compares with every key in constant time. SHA-256 without salt and stretching is enough, because a key consists of
+ * 256 random bits and cannot be guessed. Slow hashes protect passwords that people choose; here they would add tens of
+ * milliseconds to every call.
  */
 export function findApiKey(keys: readonly ApiKey[], presented: string): ApiKey | undefined {
   const hash = createHash("sha256").update(presented).digest();
@@ -93,9 +95,9 @@ export function findApiKey(keys: readonly ApiKey[], presented: string): ApiKey |
 }
 
 /**
- * Makes a key. It cannot be had again; the line is what a server has to be given.
+ * Generates a key, which cannot be shown again, and the line for the key file of the server.
  *
- * @throws Error if the name or a scope is none.
+ * @throws Error if the name or a scope is invalid.
  */
 export function createApiKey(options: {
   readonly name: string;

@@ -1,120 +1,120 @@
 import { closeSync, fstatSync, openSync, readSync, writeSync } from "node:fs";
 import type { Logger } from "../util/logger.ts";
 
-/** A file at whose end lines are written, each at once. */
+/** An append-only file of lines. Each line is written immediately. */
 export interface AuditFile {
-  /** Never throws. The line has its line feed. */
+  /** Appends a line, which includes its line feed. Never throws. */
   write(line: string): void;
   close(): void;
 }
 
 /**
- * Lines that wait while the file cannot be written to, since its disk is full: some 20,000 of the usual ones. Later ones are
- * lost, or an outage would take all memory in the end.
+ * Maximum size of the lines buffered while the file cannot be written, for example because the disk is full. That is
+ * about 20,000 typical lines. Later lines are dropped, since a long outage would otherwise exhaust the memory.
  */
-const MAX_WAITING_BYTES = 4 * 1024 * 1024;
+const MAX_BUFFERED_BYTES = 4 * 1024 * 1024;
 
-/** A disk that is full for long must not fill the log, too. */
-const COMPLAINT_INTERVAL_MS = 30_000;
+/** Minimum time between two logged errors, so that a full disk does not flood the log. */
+const ERROR_LOG_INTERVAL_MS = 30_000;
 
 /**
- * Opens or creates the file, for its owner alone. A line that cannot be written waits for the next one, before which it is
- * tried again; of one that was written in part the rest comes first, so that none is torn. Not sonic-boom, that of pino:
- * once as much waits as may, it does not try again.
+ * Opens the file, or creates it with access for its owner only. A line that cannot be written is buffered and retried
+ * before the next line. After a partial write, the rest of that line comes first, so no line is torn. Pino's sonic-boom
+ * does not fit: once its buffer is full, it stops retrying.
  *
- * @throws the error of the file system
+ * @throws the error of the file system.
  */
 export function openAuditFile(
   path: string,
   logger: Logger,
   options: {
     readonly writeBytes?: (file: number, bytes: Uint8Array) => number;
-    /** Milliseconds of a clock that is never set. */
+    /** Returns the time of a monotonic clock, in milliseconds. */
     readonly now?: () => number;
   } = {},
 ): AuditFile {
   const { writeBytes = writeSync, now = () => performance.now() } = options;
   const file = openSync(path, "a", 0o600);
-  const waiting: Uint8Array[] = [];
+  const buffered: Uint8Array[] = [];
   let withinLine = endsWithinLine(file, path);
-  let waitingBytes = 0;
-  let lost = 0;
-  let complainedAt = Number.NEGATIVE_INFINITY;
+  let bufferedBytes = 0;
+  let dropped = 0;
+  let loggedAt = Number.NEGATIVE_INFINITY;
 
   function add(line: string): void {
     const bytes = Buffer.from(withinLine ? `\n${line}` : line);
-    if (waitingBytes + bytes.length > MAX_WAITING_BYTES) {
-      lost++;
+    if (bufferedBytes + bytes.length > MAX_BUFFERED_BYTES) {
+      dropped++;
       return;
     }
     withinLine = false;
-    waiting.push(bytes);
-    waitingBytes += bytes.length;
+    buffered.push(bytes);
+    bufferedBytes += bytes.length;
   }
 
-  function writeWaiting(): void {
-    for (let [next] = waiting; next !== undefined; [next] = waiting) {
+  function flush(): void {
+    for (let [next] = buffered; next !== undefined; [next] = buffered) {
       const written = writeBytes(file, next);
-      waitingBytes -= written;
-      if (written === next.length) waiting.shift();
-      else waiting[0] = next.subarray(written);
+      bufferedBytes -= written;
+      if (written === next.length) buffered.shift();
+      else buffered[0] = next.subarray(written);
     }
   }
 
-  /** Tries again before it gives up a line: there may be room by now. */
+  /** Retries the buffered lines first, because there may be room for this line by now. */
   function write(line: string): void {
     try {
-      writeWaiting();
+      flush();
     } finally {
       add(line);
     }
-    writeWaiting();
+    flush();
   }
 
-  function complain(error: unknown): void {
-    if (now() - complainedAt < COMPLAINT_INTERVAL_MS) return;
-    complainedAt = now();
-    logger.error({ err: error, path, waiting: waiting.length, lost }, "the audit file cannot be written to");
+  function logError(error: unknown): void {
+    if (now() - loggedAt < ERROR_LOG_INTERVAL_MS) return;
+    loggedAt = now();
+    logger.error({ err: error, path, buffered: buffered.length, dropped }, "cannot write to the audit file");
   }
 
-  function tellLost(): void {
-    if (lost > 0) logger.error({ path, lost }, "lines of the audit are lost");
-    lost = 0;
+  function logDropped(): void {
+    if (dropped > 0) logger.error({ path, dropped }, "dropped audit lines");
+    dropped = 0;
   }
 
   return {
     write(line) {
       try {
         write(line);
-        tellLost();
+        logDropped();
       } catch (error) {
-        complain(error);
+        logError(error);
       }
     },
 
     close() {
       try {
-        writeWaiting();
+        flush();
       } catch (error) {
-        complain(error);
-        lost += waiting.length;
+        logError(error);
+        dropped += buffered.length;
       }
-      tellLost();
+      logDropped();
       closeSync(file);
     },
   };
 }
 
-/** Whether a server that ended while the disk was full has left a part of a line. */
+/** Returns whether the file ends with an incomplete line, left by a server that stopped while the disk was full. */
 function endsWithinLine(file: number, path: string): boolean {
   const stats = fstatSync(file);
-  // Of a terminal or a pipe there is nothing to read.
+  // A terminal or a pipe has no content to read.
   if (!stats.isFile() || stats.size === 0) return false;
   let readable: number;
   try {
     readable = openSync(path, "r");
   } catch {
-    // It may only be written to.
+    // The file is write-only.
     return false;
   }
   try {

@@ -3,26 +3,26 @@ import type { Logger } from "../util/logger.ts";
 import { StartupError } from "../util/startup-error.ts";
 import { type AuditFile, openAuditFile } from "./audit-file.ts";
 
-/** Who did what to which memories or domains; never what is in them. */
+/** A record of who did what to which memories or domains. Never includes their content. */
 export interface AuditEntry {
-  /** The caller as `key:ci` or `jwt:agent-7`; "anonymous" where nobody needs credentials. */
+  /** The caller, such as `key:ci` or `jwt:agent-7`. "anonymous" if the server requires no credentials. */
   readonly who: string;
-  /** The method, as `Store`. */
+  /** The method, such as `Store`. */
   readonly action: string;
-  /** As `created`, `deleted` or `unchanged`; `failed` with a `reason`. */
+  /** The result, such as `created`, `deleted` or `unchanged`. `failed` comes with a `reason`. */
   readonly outcome: string;
-  /** That of the call in the access log. */
+  /** Id of the call in the access log. */
   readonly requestId: string | undefined;
   readonly [fact: string]: unknown;
 }
 
-/** Where it is written down who has changed what. */
+/** The destination of audit entries. */
 export interface AuditLog {
   write(entry: AuditEntry): void;
   close(): void;
 }
 
-/** Lines of the server's log, marked by `audit: true`; at the level info. */
+/** Writes entries to the server's log at level info, marked with `audit: true`. */
 export function auditIntoLog(logger: Logger): AuditLog {
   return {
     write: (entry) => logger.info({ audit: true, ...entry }, "audit"),
@@ -31,13 +31,13 @@ export function auditIntoLog(logger: Logger): AuditLog {
 }
 
 /**
- * JSON lines at the end of a file, whatever the level of the log. Written before the call is answered; one that cannot be
- * written waits, which is logged, and the call goes on.
+ * Appends entries to a file as JSON lines, independently of the log level. An entry is written before its call is
+ * answered. If that fails, the entry is buffered, the failure is logged, and the call continues.
  *
  * @throws StartupError
  */
 export function auditIntoFile(path: string, logger: Logger): AuditLog {
-  const file = openOrRefuse(path, logger);
+  const file = openOrThrow(path, logger);
   const lines = pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime }, file);
   return {
     write: (entry) => lines.info(entry, "audit"),
@@ -45,12 +45,12 @@ export function auditIntoFile(path: string, logger: Logger): AuditLog {
   };
 }
 
-function openOrRefuse(path: string, logger: Logger): AuditFile {
+function openOrThrow(path: string, logger: Logger): AuditFile {
   try {
     return openAuditFile(path, logger);
   } catch (error) {
-    throw new StartupError(`the audit file ${path} cannot be written to`, {
-      remedy: "set MEMORY_AUDIT_FILE to one that can, or unset it",
+    throw new StartupError(`cannot write to the audit file ${path}`, {
+      remedy: "set MEMORY_AUDIT_FILE to a writable file, or unset it",
       cause: error,
     });
   }

@@ -9,20 +9,23 @@ import { createJwtVerifier, type JwtVerifier, type KeyFinder, keysFrom, remoteKe
 import { needsCredentials } from "./settings.ts";
 import { watchFiles } from "./watched-files.ts";
 
-/** Tells who makes a call. */
+/** Identifies the caller of a call. */
 export interface Authenticator {
   /**
-   * @param authorization the header of that name, `Bearer` and an API key or a token.
-   * @throws ServiceError UNAUTHENTICATED; AUTHENTICATION_UNAVAILABLE if that cannot be told now.
+   * Returns the caller that the credentials belong to.
+   *
+   * @param authorization The `authorization` header: `Bearer` and an API key or a token.
+   * @throws ServiceError UNAUTHENTICATED, or AUTHENTICATION_UNAVAILABLE if the issuer's keys are unavailable.
    */
   authenticate(authorization: string | undefined): Caller | Promise<Caller>;
   close(): void;
 }
 
 /**
- * Creates what the settings ask for; undefined if they ask for no credentials. Files are read again when they change.
+ * Creates the authenticator that the settings describe, or returns undefined if they require no credentials. Reloads
+ * key files when they change.
  *
- * @throws StartupError if keys cannot be read.
+ * @throws StartupError if the keys are unreadable or invalid.
  */
 export async function createAuthenticator(
   settings: Config["settings"],
@@ -35,7 +38,7 @@ export async function createAuthenticator(
   return {
     authenticate(authorization) {
       const credential = credentialFrom(authorization);
-      // No key has a dot in it, and every token has two.
+      // An API key contains no dot; a token contains two.
       if (credential.includes(".") && jwt !== undefined) return jwt.verify(credential);
       const key = findApiKey(keys(), credential);
       if (key === undefined) throw unauthenticated("the credentials are not valid");
@@ -81,15 +84,15 @@ async function readJwt(
   const { MEMORY_JWT_JWKS_URL: url, MEMORY_JWT_KEY_FILE: path } = settings;
   if (issuer === undefined || audience === undefined) return undefined;
   if (url !== undefined) {
-    warnOfPlainText(url, logger);
+    warnAboutPlainText(url, logger);
     return createJwtVerifier({ issuer, audience, findKey: remoteKeys(url, logger) });
   }
   if (path === undefined) return undefined;
   const create = (findKey: KeyFinder) => createJwtVerifier({ issuer, audience, findKey });
   const watched = await watchFiles({
     paths: [path],
-    what: "the key of tokens",
-    // A new verifier remembers no token that the old key signed.
+    what: "the signing keys of tokens",
+    // A new verifier has an empty cache, so tokens signed with the old key are rejected.
     parse: ([contents]) => create(keysFrom(String(contents))),
     logger,
   });
@@ -97,19 +100,19 @@ async function readJwt(
   return { verify: (token) => watched.current().verify(token) };
 }
 
-function warnOfPlainText(url: string, logger: Logger): void {
+function warnAboutPlainText(url: string, logger: Logger): void {
   const { protocol, hostname } = new URL(url);
   if (protocol === "https:" || isLoopbackHost(hostname)) return;
   logger.warn(
     {},
-    "the keys that tokens are checked with arrive in plain text: who can exchange them on their way may do everything; set MEMORY_JWT_JWKS_URL to https",
+    "the signing keys of tokens are fetched over plain HTTP: an attacker who replaces them in transit gains full access; set MEMORY_JWT_JWKS_URL to an https URL",
   );
 }
 
 /** @throws ServiceError UNAUTHENTICATED */
 function credentialFrom(authorization: string | undefined): string {
   if (authorization === undefined) {
-    throw unauthenticated("the call has no credentials: send them as authorization: Bearer KEY");
+    throw unauthenticated("the call has no credentials; send the header authorization: Bearer KEY");
   }
   const credential = /^bearer +([\x21-\x7e]+) *$/i.exec(authorization)?.[1];
   if (credential === undefined) throw unauthenticated("the credentials are not valid");

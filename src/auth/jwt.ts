@@ -15,7 +15,7 @@ import { truncateText } from "../util/truncate-text.ts";
 import type { Caller } from "./caller.ts";
 import { grantsFrom } from "./scopes.ts";
 
-/** Asymmetric ones only: with a symmetric one, whoever can check a token can make one. */
+/** Asymmetric algorithms only: with a symmetric one, every server that verifies tokens could also issue them. */
 const ALGORITHMS = [
   "RS256",
   "RS384",
@@ -30,38 +30,38 @@ const ALGORITHMS = [
   "Ed25519",
 ];
 
-/** How far clocks may be apart, in seconds. */
+/** Tolerated clock skew, in seconds. */
 const CLOCK_TOLERANCE = 30;
 
-/** Longer ones are not looked at; headers of more than 16 KiB do not arrive anyway. */
+/** Longer tokens are rejected without parsing. Headers over 16 KiB are rejected earlier. */
 const MAX_TOKEN_LENGTH = 8_192;
 
-/** Checked tokens that are remembered: checking a signature costs 0.1 ms and more, finding one again microseconds. */
-const MAX_REMEMBERED = 10_000;
+/** Number of cached tokens. Verifying a signature takes at least 0.1 ms, a cache hit takes microseconds. */
+const MAX_CACHED = 10_000;
 
-/** And for how long at most, so that a key which its issuer has withdrawn does not live for hours. */
-const REMEMBERED_MS = 300_000;
+/** Maximum time in the cache, so that tokens of a revoked signing key do not stay valid for hours. */
+const CACHED_MS = 300_000;
 
-/** How long an answer of the issuer is waited for, and how long it is left alone after a failure. */
+/** Timeout of a request to the issuer, and the pause after a failed one. */
 const FETCH_TIMEOUT_MS = 3_000;
 const PAUSE_AFTER_FAILURE_MS = 1_000;
 
-/** An issuer that is away for long must not fill the log. */
-const COMPLAINT_INTERVAL_MS = 60_000;
+/** Minimum time between two logged failures, so that a long outage of the issuer does not flood the log. */
+const WARNING_INTERVAL_MS = 60_000;
 
-/** Subjects come from an issuer and go into logs. */
+/** Maximum length of a subject in logs. */
 const MAX_SUBJECT_LENGTH = 200;
 
-/** Checks tokens. */
+/** Verifies tokens. */
 export interface JwtVerifier {
-  /** @throws ServiceError UNAUTHENTICATED; AUTHENTICATION_UNAVAILABLE if the issuer's keys cannot be had now. */
+  /** @throws ServiceError UNAUTHENTICATED, or AUTHENTICATION_UNAVAILABLE if the issuer's keys are unavailable. */
   verify(token: string): Caller | Promise<Caller>;
 }
 
-/** Finds the key that a token says it was signed with. */
+/** Finds the key that the header of a token names. */
 export type KeyFinder = JWTVerifyGetKey;
 
-/** Checks tokens of one issuer for one audience, by its keys as they are now. */
+/** Verifies tokens of one issuer for one audience with the current keys of the issuer. */
 export function createJwtVerifier(options: {
   readonly issuer: string;
   readonly audience: string;
@@ -70,19 +70,19 @@ export function createJwtVerifier(options: {
   readonly now?: () => number;
 }): JwtVerifier {
   const { issuer, audience, findKey, now = Date.now } = options;
-  const verified = new LRUCache<string, Caller>({ max: MAX_REMEMBERED, ttlResolution: 0, perf: { now } });
+  const verified = new LRUCache<string, Caller>({ max: MAX_CACHED, ttlResolution: 0, perf: { now } });
 
   async function check(token: string, digest: string): Promise<Caller> {
     const payload = await payloadOf(token);
     const { sub, exp = 0 } = payload;
-    // jose looks only whether there is one.
+    // jose checks only that the claim exists.
     if (typeof sub !== "string") throw unauthenticated("the token is not valid", undefined);
     const caller = {
       name: `jwt:${truncateText(sub, MAX_SUBJECT_LENGTH)}`,
       ...grantsFrom(scopesOf(payload)),
     };
     // Within the clock tolerance an expired token is valid, and is not cached.
-    const ttl = Math.floor(Math.min(exp * 1_000 - now(), REMEMBERED_MS));
+    const ttl = Math.floor(Math.min(exp * 1_000 - now(), CACHED_MS));
     if (ttl > 0) verified.set(digest, caller, { ttl });
     return caller;
   }
@@ -115,13 +115,13 @@ export function createJwtVerifier(options: {
     }
   }
 
-  /** A token that names no key may be signed with any of these: while an issuer changes its key, there are two. */
+  /** Tries several keys for a token that names none. An issuer that rotates its key publishes two. */
   async function verifyByOneOf(keys: AsyncIterable<CryptoKey>, token: string): Promise<JWTPayload> {
     for await (const key of keys) {
       try {
         return await verifySigned(token, key);
       } catch (error) {
-        // What is wrong with claims is told only of a signature that is right.
+        // Claims are checked after the signature, so any other error means that this key fits.
         if (!(error instanceof errors.JWSSignatureVerificationFailed)) throw error;
       }
     }
@@ -138,32 +138,30 @@ export function createJwtVerifier(options: {
 }
 
 /**
- * Keys that an issuer publishes, asked for when they are needed and every ten minutes. While it is away those of the last
- * ten minutes are good: a token with a key of its own invention, which makes them be asked for, stops no other.
+ * Fetches the keys that an issuer publishes on first use and refreshes them every ten minutes. While the issuer is
+ * unavailable, keys fetched in the last ten minutes stay valid, so a token with an invented key id, which triggers a
+ * refresh, does not block other tokens.
  */
 export function remoteKeys(url: string, logger: Logger): KeyFinder {
   const find = createRemoteJWKSet(new URL(url), { timeoutDuration: FETCH_TIMEOUT_MS });
   let pausedUntil = Number.NEGATIVE_INFINITY;
-  let complainedAt = Number.NEGATIVE_INFINITY;
+  let warnedAt = Number.NEGATIVE_INFINITY;
 
-  function complain(error: unknown): void {
-    if (performance.now() - complainedAt < COMPLAINT_INTERVAL_MS) return;
-    complainedAt = performance.now();
-    logger.warn(
-      { err: error },
-      "the keys that tokens are checked with cannot be had from MEMORY_JWT_JWKS_URL",
-    );
+  function warn(error: unknown): void {
+    if (performance.now() - warnedAt < WARNING_INTERVAL_MS) return;
+    warnedAt = performance.now();
+    logger.warn({ err: error }, "cannot fetch the signing keys of tokens from MEMORY_JWT_JWKS_URL");
   }
 
   async function findKnown(...[header, token]: Parameters<KeyFinder>) {
     const known = find.fresh ? find.jwks() : undefined;
-    if (known === undefined) throw issuerAway(undefined);
+    if (known === undefined) throw issuerUnavailable(undefined);
     try {
       return await createLocalJWKSet(known)(header, token);
     } catch (error) {
       if (error instanceof errors.JWKSMultipleMatchingKeys) throw error;
-      // It may be a new one.
-      throw issuerAway(error);
+      // The key may be new, and unknown only because the issuer cannot be asked.
+      throw issuerUnavailable(error);
     }
   }
 
@@ -173,24 +171,24 @@ export function remoteKeys(url: string, logger: Logger): KeyFinder {
       return await find(header, token);
     } catch (error) {
       const { JWKSNoMatchingKey, JWKSMultipleMatchingKeys, JOSENotSupported } = errors;
-      const tokensFault = [JWKSNoMatchingKey, JWKSMultipleMatchingKeys, JOSENotSupported];
-      if (tokensFault.some((kind) => error instanceof kind)) throw error;
+      const tokenErrors = [JWKSNoMatchingKey, JWKSMultipleMatchingKeys, JOSENotSupported];
+      if (tokenErrors.some((kind) => error instanceof kind)) throw error;
       pausedUntil = performance.now() + PAUSE_AFTER_FAILURE_MS;
-      complain(error);
-      throw issuerAway(error);
+      warn(error);
+      throw issuerUnavailable(error);
     }
   };
 }
 
 /**
- * Keys of a file: a public key in PEM, or a JSON Web Key Set.
+ * Parses keys from the text of a file: a public key in PEM, or a JSON Web Key Set.
  *
- * @throws Error if it is neither.
+ * @throws Error if the text is neither.
  */
 export function keysFrom(text: string): KeyFinder {
   if (text.includes("-----BEGIN ")) {
     if (!/-----BEGIN (RSA )?PUBLIC KEY-----|-----BEGIN CERTIFICATE-----/.test(text)) {
-      throw new Error("it must be a public key, it is another kind of PEM");
+      throw new Error("the PEM file must contain a public key or a certificate");
     }
     const key = createPublicKey(text);
     return async () => key;
@@ -199,12 +197,15 @@ export function keysFrom(text: string): KeyFinder {
   try {
     keys = JSON.parse(text);
   } catch {
-    throw new Error("it is neither a public key in PEM nor a JSON Web Key Set");
+    throw new Error("the file must contain a public key in PEM or a JSON Web Key Set");
   }
   return createLocalJWKSet(keys as Parameters<typeof createLocalJWKSet>[0]);
 }
 
-/** RFC 8693 and 9068 have one text in `scope`; some issuers have a list or a text in `scp`. */
+/**
+ * Returns the scopes of a token. RFC 8693 and 9068 define `scope` as one string; some issuers use `scp`, a list or a
+ * string.
+ */
 function scopesOf({ scope, scp }: JWTPayload): string[] {
   return [scope, scp].flatMap((claim) => {
     if (typeof claim === "string") return claim.split(" ");
@@ -216,8 +217,8 @@ function unauthenticated(message: string, cause: unknown): ServiceError {
   return new ServiceError("UNAUTHENTICATED", message, { cause });
 }
 
-function issuerAway(cause: unknown): ServiceError {
-  return new ServiceError("AUTHENTICATION_UNAVAILABLE", "the keys that tokens are checked with are away", {
+function issuerUnavailable(cause: unknown): ServiceError {
+  return new ServiceError("AUTHENTICATION_UNAVAILABLE", "the signing keys of tokens are unavailable", {
     retryAfterMs: PAUSE_AFTER_FAILURE_MS,
     cause,
   });

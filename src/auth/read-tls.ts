@@ -4,9 +4,9 @@ import { assertUsable, type TlsCredentials } from "./tls.ts";
 import { type WatchedFiles, watchFiles } from "./watched-files.ts";
 
 /**
- * Reads the certificates that the settings name, and again when they change; undefined: there is no TLS.
+ * Reads the certificates that the settings name and reloads them when they change. Returns undefined without TLS.
  *
- * @throws StartupError if they cannot be used.
+ * @throws StartupError if a file is unreadable or invalid.
  */
 export async function readTls(
   settings: SettingValues,

@@ -1,6 +1,6 @@
 import type { SettingValues } from "../app/config.ts";
 
-/** True if the settings ask for credentials of callers. */
+/** Returns whether callers need credentials. */
 export function needsCredentials(settings: SettingValues): boolean {
   return (
     settings.MEMORY_API_KEYS !== undefined ||
@@ -9,15 +9,15 @@ export function needsCredentials(settings: SettingValues): boolean {
   );
 }
 
-/** What contradicts itself, or is half of something. */
+/** Returns the problems of security settings that contradict each other or are incomplete. */
 export function securityProblems(settings: SettingValues): string[] {
   const problems: string[] = [];
   const isSet = (name: keyof SettingValues) => settings[name] !== undefined;
   const needs = (name: keyof SettingValues, other: keyof SettingValues) => {
-    if (isSet(name) && !isSet(other)) problems.push(`${name} is set without ${other}, set both or none`);
+    if (isSet(name) && !isSet(other)) problems.push(`${name} is set without ${other}: set both or neither`);
   };
   if (isSet("MEMORY_API_KEYS") && isSet("MEMORY_API_KEYS_FILE")) {
-    problems.push("MEMORY_API_KEYS and MEMORY_API_KEYS_FILE are both set: keep one of the two ways");
+    problems.push("MEMORY_API_KEYS and MEMORY_API_KEYS_FILE are both set: set only one of them");
   }
   needs("MEMORY_TLS_CERT_FILE", "MEMORY_TLS_KEY_FILE");
   needs("MEMORY_TLS_KEY_FILE", "MEMORY_TLS_CERT_FILE");
@@ -29,7 +29,7 @@ export function securityProblems(settings: SettingValues): string[] {
   needs("MEMORY_JWT_JWKS_URL", "MEMORY_JWT_ISSUER");
   needs("MEMORY_JWT_KEY_FILE", "MEMORY_JWT_ISSUER");
   if (isSet("MEMORY_JWT_ISSUER") && isSet("MEMORY_JWT_JWKS_URL") === isSet("MEMORY_JWT_KEY_FILE")) {
-    problems.push("MEMORY_JWT_ISSUER needs one of MEMORY_JWT_JWKS_URL and MEMORY_JWT_KEY_FILE");
+    problems.push("MEMORY_JWT_ISSUER requires exactly one of MEMORY_JWT_JWKS_URL and MEMORY_JWT_KEY_FILE");
   }
   return problems;
 }

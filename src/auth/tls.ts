@@ -1,19 +1,19 @@
 import { createSecureContext, type SecureContextOptions, type TlsOptions } from "node:tls";
 
-/** What a server shows, in PEM. */
+/** The TLS files of a server, in PEM. */
 export interface TlsCredentials {
-  /** Its certificate, and those between it and one that clients trust. */
+  /** The server certificate, followed by its intermediate certificates. */
   readonly certificate: Buffer;
   readonly key: Buffer;
-  /** Who may have signed the certificates that clients must show; undefined: they need none. */
+  /** Authorities that may sign client certificates. Undefined if clients need no certificate. */
   readonly clientAuthorities: Buffer | undefined;
 }
 
-/** @throws Error if the files do not belong together, or are no PEM. */
+/** Checks that the files are PEM and belong together. @throws Error */
 export function assertUsable(credentials: TlsCredentials): void {
   const { clientAuthorities } = credentials;
   if (clientAuthorities !== undefined && !clientAuthorities.includes("-----BEGIN CERTIFICATE-----")) {
-    throw new Error("the file of client authorities has no certificate");
+    throw new Error("the file of client authorities contains no certificate");
   }
   try {
     createSecureContext(contextOptions(credentials));
@@ -22,7 +22,7 @@ export function assertUsable(credentials: TlsCredentials): void {
   }
 }
 
-/** For `setSecureContext`. */
+/** Returns the options for `setSecureContext`. */
 export function contextOptions({
   certificate,
   key,
@@ -36,7 +36,7 @@ export function contextOptions({
   };
 }
 
-/** For the server: a handshake without a good client certificate fails where one is needed. */
+/** Returns the options of the server. If clients need a certificate, a handshake without a valid one fails. */
 export function serverOptions(credentials: TlsCredentials): TlsOptions {
   const needsCertificate = credentials.clientAuthorities !== undefined;
   return {
@@ -47,14 +47,14 @@ export function serverOptions(credentials: TlsCredentials): TlsOptions {
   };
 }
 
-/** OpenSSL's words are for those who know OpenSSL. */
+/** Translates OpenSSL's error codes into plain sentences. */
 function reasonOf(error: unknown): string {
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
   switch (code) {
     case "ERR_OSSL_X509_KEY_VALUES_MISMATCH":
-      return "the key is not that of the certificate";
+      return "the key does not match the certificate";
     case "ERR_OSSL_PEM_NO_START_LINE":
-      return "a file has no certificate or key in PEM";
+      return "a file contains no certificate or key in PEM";
     case "ERR_OSSL_PEM_BAD_PASSWORD_READ":
     case "ERR_OSSL_CRYPTO_INTERRUPTED_OR_CANCELLED":
       return "the key is encrypted";

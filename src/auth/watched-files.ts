@@ -2,30 +2,31 @@ import { readFile } from "node:fs/promises";
 import type { Logger } from "../util/logger.ts";
 import { StartupError } from "../util/startup-error.ts";
 
-/** What some small files say, as of some seconds ago. */
+/** The parsed content of some small files, at most a few seconds old. */
 export interface WatchedFiles<T> {
   current(): T;
-  /** Looks at the files now, for who cannot wait. */
+  /** Checks the files immediately. */
   check(): Promise<void>;
   close(): void;
 }
 
-/** How often files are looked at. */
+/** Time between two checks of the files. */
 const INTERVAL_MS = 2_000;
 
 /**
- * Reads files, and again when what is in them has changed. What cannot be read or understood then changes nothing, and is
- * logged once.
+ * Reads files, and reloads them when their content changes. If a reload fails, the previous value stays in use and the
+ * error is logged once.
  *
- * By reading and not by watching: that also sees files behind symbolic links that are exchanged, as those of Kubernetes.
+ * Polls instead of watching, because polling also detects a replaced symbolic link, which is how Kubernetes updates
+ * files.
  *
- * @throws StartupError if they cannot be read or understood at first.
+ * @throws StartupError if the first read fails.
  */
 export async function watchFiles<T>(options: {
   readonly paths: readonly string[];
-  /** In words, as `the API keys`. */
+  /** Description for messages, such as `the API keys`. */
   readonly what: string;
-  /** @throws Error that says what is wrong. */
+  /** @throws Error with the reason why the content is invalid. */
   readonly parse: (contents: readonly Buffer[]) => T;
   readonly onChange?: (value: T) => void;
   readonly logger: Logger;
@@ -43,7 +44,7 @@ export async function watchFiles<T>(options: {
       cause: error,
     });
   }
-  let complaint = "";
+  let loggedReason = "";
   let checking: Promise<void> | undefined;
 
   async function check(): Promise<void> {
@@ -53,13 +54,13 @@ export async function watchFiles<T>(options: {
       seen = contents;
       current = parse(contents);
       options.onChange?.(current);
-      complaint = "";
-      logger.info({ paths }, `read ${what} again`);
+      loggedReason = "";
+      logger.info({ paths }, `reloaded ${what}`);
     } catch (error) {
       const reason = reasonOf(error);
-      if (reason === complaint) return;
-      complaint = reason;
-      logger.error({ paths, reason }, `cannot read ${what} again, what was read before stays`);
+      if (reason === loggedReason) return;
+      loggedReason = reason;
+      logger.error({ paths, reason }, `cannot reload ${what}; the previous content stays in use`);
     }
   }
 
@@ -80,8 +81,8 @@ export async function watchFiles<T>(options: {
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const code = "code" in error ? String(error.code) : "";
-  if (code === "ENOENT") return "there is no such file";
-  if (code === "EACCES") return "the file may not be read";
-  if (code === "EISDIR") return "it is a directory";
+  if (code === "ENOENT") return "the file does not exist";
+  if (code === "EACCES") return "permission to read the file is denied";
+  if (code === "EISDIR") return "the path is a directory";
   return error.message;
 }

@@ -3,7 +3,7 @@ import type { CircuitState } from "../embedding/circuit-breaker.ts";
 import type { OllamaEmbedder } from "../embedding/ollama/ollama-embedder.ts";
 import { type Embedder, EmbedError } from "../memory/model/embedder.ts";
 
-/** Seconds. A cached query takes microseconds, a model that has to be loaded first up to minutes. */
+/** Buckets in seconds. A cached query takes microseconds, loading a model takes up to minutes. */
 const embedBuckets = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120];
 
 const circuitStates: readonly CircuitState[] = ["closed", "open", "half-open"];
@@ -11,31 +11,31 @@ const circuitStates: readonly CircuitState[] = ["closed", "open", "half-open"];
 /**
  * Registers the metrics of the embedder.
  *
- * @returns the same embedder, whose calls are counted from now on. Its own probes are not.
+ * @returns a wrapper of the embedder that counts its calls, except for the embedder's own probes.
  */
 export function countEmbedder<E extends OllamaEmbedder>(registry: Registry, embedder: E): E {
   const registers = [registry];
   const calls = new Counter({
     name: "memory_service_embed_calls_total",
-    help: "Calls to the embedder by role, those included that the cache answers.",
+    help: "Number of calls to the embedder by role, including calls answered from the cache.",
     labelNames: ["role"] as const,
     registers,
   });
   const texts = new Counter({
     name: "memory_service_embed_texts_total",
-    help: "Texts given to the embedder by role.",
+    help: "Number of texts passed to the embedder by role.",
     labelNames: ["role"] as const,
     registers,
   });
   const failures = new Counter({
     name: "memory_service_embed_failures_total",
-    help: 'Failed calls to the embedder by kind; "canceled" is a caller who left.',
+    help: 'Number of failed calls to the embedder by role and kind. The kind is "canceled" if the caller canceled.',
     labelNames: ["role", "kind"] as const,
     registers,
   });
   const duration = new Histogram({
     name: "memory_service_embed_duration_seconds",
-    help: "What a caller waits for embeddings, successful or not.",
+    help: "Time a caller waits for embeddings, in seconds, including failed calls.",
     labelNames: ["role"] as const,
     buckets: embedBuckets,
     registers,
@@ -67,7 +67,7 @@ function registerState(registry: Registry, embedder: OllamaEmbedder): void {
   const registers = [registry];
   new Gauge({
     name: "memory_service_embedder_available",
-    help: "1 if the embedder can be used.",
+    help: "1 if the embedder is available, otherwise 0.",
     registers,
     collect() {
       this.set(embedder.status().available ? 1 : 0);
@@ -75,7 +75,7 @@ function registerState(registry: Registry, embedder: OllamaEmbedder): void {
   });
   new Gauge({
     name: "memory_service_embedder_circuit",
-    help: "1 for the state that the circuit breaker is in.",
+    help: "1 for the current state of the circuit breaker, 0 for the other states.",
     labelNames: ["state"] as const,
     registers,
     collect() {
@@ -85,7 +85,7 @@ function registerState(registry: Registry, embedder: OllamaEmbedder): void {
   });
   new Gauge({
     name: "memory_service_embedder_waiting_texts",
-    help: "Texts that wait for a batch.",
+    help: "Number of texts waiting for a batch.",
     registers,
     collect() {
       this.set(embedder.stats().waitingTexts);
@@ -93,7 +93,7 @@ function registerState(registry: Registry, embedder: OllamaEmbedder): void {
   });
   new Gauge({
     name: "memory_service_embedder_cached_queries",
-    help: "Embeddings in the cache of queries.",
+    help: "Number of embeddings in the query cache.",
     registers,
     collect() {
       this.set(embedder.stats().cachedQueries);

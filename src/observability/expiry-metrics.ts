@@ -1,10 +1,10 @@
 import { Counter, type Registry } from "prom-client";
 
-/** Registers the metric of the expiry sweeper. Returns what counts memories that it has removed. */
+/** Registers the metric of the expiry sweeper. Returns a function that counts removed memories. */
 export function registerExpiryMetrics(registry: Registry): (memories: number) => void {
   const removed = new Counter({
     name: "memory_service_expired_memories_total",
-    help: "Expired memories that this server has removed.",
+    help: "Number of expired memories removed by this server.",
     registers: [registry],
   });
   return (memories) => removed.inc(memories);

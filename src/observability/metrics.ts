@@ -9,27 +9,27 @@ import { registerExpiryMetrics } from "./expiry-metrics.ts";
 import { type PendingCounts, registerPendingMetrics } from "./pending-metrics.ts";
 import { countBackgroundEmbeddings } from "./worker-metrics.ts";
 
-/** What `/metrics` answers. */
+/** The response to `/metrics`. */
 export interface MetricsReport {
   readonly contentType: string;
   readonly text: string;
 }
 
-/** The metrics of one server, in a registry of its own. */
+/** The metrics of one server, in their own registry. */
 export interface Metrics {
-  /** Counts a call that has ended. */
+  /** Counts a finished call. */
   readonly countCall: (call: FinishedCall) => void;
-  /** The same embedder, counted. Once. */
+  /** Returns a wrapper of the embedder that counts its calls. Call it once. */
   readonly countEmbedder: <E extends OllamaEmbedder>(embedder: E) => E;
-  /** The same repository, for the embedding worker alone: what it embeds is counted. Once. */
+  /** Returns a wrapper of the repository that counts what the embedding worker embeds. Call it once. */
   readonly countBackgroundEmbeddings: (repository: Repository) => Repository;
-  /** Counts expired memories that were removed. */
+  /** Counts removed expired memories. */
   readonly countExpired: (memories: number) => void;
-  /** Everything in Prometheus's text format. */
+  /** Returns all metrics in the Prometheus text format. */
   readonly report: () => Promise<MetricsReport>;
 }
 
-/** Collects the metrics of a server and of its process. No label comes from a client but the names of domains. */
+/** Creates the metrics of a server and its process. Domain names are the only labels that clients choose. */
 export function createMetrics(sources: {
   readonly version: string;
   readonly engine: string;
@@ -42,7 +42,7 @@ export function createMetrics(sources: {
 
   new Gauge({
     name: "memory_service_info",
-    help: "Always 1; says what runs.",
+    help: "Version and engine of the server. Always 1.",
     labelNames: ["version", "engine"] as const,
     registers: [registry],
   }).set({ version, engine }, 1);
@@ -75,17 +75,17 @@ function registerConnections(registry: Registry, connections: () => ConnectionCo
     });
   gauge(
     "memory_service_database_connections",
-    "Open connections to the database; the embedded engine has one.",
+    "Number of open database connections. The embedded engine has one.",
     (counts) => counts.total,
   );
   gauge(
     "memory_service_database_idle_connections",
-    "Connections to the database that nobody uses.",
+    "Number of idle database connections.",
     (counts) => counts.idle,
   );
   gauge(
     "memory_service_database_waiting",
-    "Statements and transactions that wait for a connection.",
+    "Number of statements and transactions waiting for a connection.",
     (counts) => counts.waiting,
   );
 }

@@ -1,35 +1,37 @@
 import { Gauge, type Registry } from "prom-client";
 import type { Logger } from "../util/logger.ts";
 
-/** Domain and its pending memories. */
+/** Number of pending memories by domain. */
 export type PendingCounts = ReadonlyMap<string, number>;
 
 export interface PendingMetricsOptions {
-  /** Asks the database; the signal ends after `timeoutMs`. */
+  /** Queries the database. The signal aborts after `timeoutMs`. */
   readonly countPending: (signal: AbortSignal) => Promise<PendingCounts>;
   readonly logger: Logger;
-  /** How long an answer, or its absence, is believed. Default 5,000. */
+  /** Time for which a result or a failure is cached. Defaults to 5,000. */
   readonly cacheMs?: number;
-  /** Scrapes time out after seconds and the other metrics must not wait for a database that is away. Default 1,000. */
+  /**
+   * Timeout of the query. Short, because an unavailable database must not delay the other metrics. Defaults to 1,000.
+   */
   readonly timeoutMs?: number;
-  /** Milliseconds, monotonic. Default performance.now. */
+  /** Returns monotonic time in milliseconds. Defaults to performance.now. */
   readonly now?: () => number;
 }
 
-/** Registers the gauge of pending memories. It has no values while the database does not answer. */
+/** Registers the gauge of pending memories. It has no values while the database is unavailable. */
 export function registerPendingMetrics(registry: Registry, options: PendingMetricsOptions): void {
   const { cacheMs = 5_000, timeoutMs = 1_000, now = () => performance.now() } = options;
   let current: Promise<PendingCounts> | undefined;
   let until = Number.NEGATIVE_INFINITY;
 
-  /** One question at a time, however many scrape. Never rejects. */
+  /** Shares one query among concurrent scrapes. Never rejects. */
   function counts(): Promise<PendingCounts> {
     if (current === undefined || now() >= until) {
       until = Number.POSITIVE_INFINITY;
       current = options
         .countPending(AbortSignal.timeout(timeoutMs))
         .catch((error: unknown): PendingCounts => {
-          options.logger.debug({ err: error }, "pending memories could not be counted");
+          options.logger.debug({ err: error }, "cannot count pending memories");
           return new Map();
         })
         .finally(() => {
@@ -42,8 +44,8 @@ export function registerPendingMetrics(registry: Registry, options: PendingMetri
   new Gauge({
     name: "memory_service_pending_memories",
     help:
-      "Memories that wait for their embedding, by domain, some seconds old. At most 10,000 are counted, " +
-      "in the first 100 domains by name; without values while the database does not answer.",
+      "Number of memories waiting for an embedding, by domain, up to 5 seconds old. Counts at most 10,000 memories " +
+      "in the first 100 domains by name. No values while the database is unavailable.",
     labelNames: ["domain"] as const,
     registers: [registry],
     async collect() {

@@ -11,15 +11,15 @@ import { EmbedError } from "../memory/model/embedder.ts";
 import { isAbort, ServiceError } from "../memory/model/errors.ts";
 import { DatabaseError } from "../storage/database/database.ts";
 
-/** What a CLIENT span is called and says. */
+/** Name and attributes of a CLIENT span. */
 export interface SpanDescription {
   readonly name: string;
   readonly attributes: Attributes;
 }
 
 /**
- * Runs `work` in a CLIENT span below the active one. Where none is active (no SDK, no context manager, background
- * work) it just runs, for some nanoseconds more.
+ * Runs `work` in a CLIENT span, as a child of the active span. Without an active span (no SDK, no context manager,
+ * background work) it only runs `work`, at a cost of some nanoseconds.
  */
 export function inChildSpan<T>(
   tracer: Tracer,
@@ -41,13 +41,13 @@ export function inChildSpan<T>(
   });
 }
 
-/** Marks a span as failed. Messages stay out of it: those of drivers may quote what was stored. */
+/** Marks a span as failed. Omits the message, because messages of drivers may quote stored content. */
 export function failSpan(span: Span, errorType: string): void {
   span.setAttribute("error.type", errorType);
   span.setStatus({ code: SpanStatusCode.ERROR });
 }
 
-/** A name of few values: a reason, a kind, an SQLSTATE. */
+/** Returns a low-cardinality name: a reason, a kind or an SQLSTATE. */
 function errorTypeOf(error: unknown): string {
   if (error instanceof ServiceError) return error.reason;
   if (error instanceof DatabaseError) return error.sqlstate;

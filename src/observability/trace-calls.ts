@@ -24,7 +24,7 @@ import { kCall } from "../rpc/call-log.ts";
 import { connectErrorFrom } from "../rpc/interceptors/errors.ts";
 import { failSpan } from "./spans.ts";
 
-/** Codes that blame the server; the others are the client's affair and leave its span without an error. */
+/** Codes of server errors. Other codes are client errors and do not mark the span as failed. */
 const serverFaults: ReadonlySet<Code> = new Set([
   Code.Unknown,
   Code.DeadlineExceeded,
@@ -35,9 +35,9 @@ const serverFaults: ReadonlySet<Code> = new Set([
 ]);
 
 /**
- * Makes a SERVER span of every call whose request could be decoded, active while its handler works. Has to be the
- * outermost interceptor. Who calls is not trusted: the trace of a client is linked to, and decides neither the id
- * nor the sampling of ours. Without an SDK this costs some hundred nanoseconds a call.
+ * Creates a SERVER span for every call with a decodable request. The span is active while the handler runs. This must
+ * be the outermost interceptor. Callers are not trusted: the span links to the client's trace, which determines neither
+ * the trace id nor the sampling. Without an SDK the cost is some hundred nanoseconds a call.
  */
 export function createTraceInterceptor(tracer: Tracer): Interceptor {
   return (next) => (request) => {
@@ -48,7 +48,7 @@ export function createTraceInterceptor(tracer: Tracer): Interceptor {
       attributes: attributesOf(request, method, grpc),
       links: linksTo(request.header),
     });
-    // No SDK: there is nothing to hand on either.
+    // Without an SDK there is no context to propagate either.
     if (span.spanContext().traceId === INVALID_TRACEID) return next(request);
 
     const active = trace.setSpan(context.active(), span);
@@ -85,7 +85,7 @@ const headerGetter: TextMapGetter<Headers> = {
   get: (headers, key) => headers.get(key) ?? undefined,
 };
 
-/** By the propagator that the host has registered; without one there are no links. */
+/** Returns links to the client's trace. Empty unless the host process has registered a propagator. */
 function linksTo(headers: Headers): Link[] {
   const remote = trace.getSpanContext(propagation.extract(ROOT_CONTEXT, headers, headerGetter));
   return remote === undefined || !trace.isSpanContextValid(remote) ? [] : [{ context: remote }];
@@ -101,21 +101,21 @@ function endOnce(span: Span, grpc: boolean): EndSpan {
       span.setAttribute("rpc.response.status_code", name);
       if (serverFaults.has(error.code)) failSpan(span, name);
     } else if (grpc) {
-      // Connect has no name for success.
+      // Connect defines no name for success.
       span.setAttribute("rpc.response.status_code", "OK");
     }
     span.end();
   };
 }
 
-/** `NOT_FOUND`; gRPC spells one of them differently. */
+/** Returns gRPC's name of a code, such as `NOT_FOUND`. gRPC spells CANCELLED with two Ls. */
 function grpcNameOf(code: Code): string {
   return code === Code.Canceled ? "CANCELLED" : codeToString(code).toUpperCase();
 }
 
 /**
- * Passes messages on, with the span active wherever their generator runs, and ends the span with them: at their
- * end, at an error, when the consumer leaves, or when the call is aborted while nobody asks for the next message.
+ * Forwards messages, with the span active while their generator runs. Ends the span when the messages end or fail, when
+ * the consumer stops, or when the call is aborted while no message is requested.
  */
 function followMessages<T>(
   messages: AsyncIterable<T>,
@@ -123,10 +123,10 @@ function followMessages<T>(
   signal: AbortSignal,
   end: EndSpan,
 ): AsyncIterable<T> {
-  let asked = false;
+  let requested = false;
   const aborted = () => connectErrorFrom(signal.reason, signal);
   const onAbort = () => {
-    if (!asked) finish(aborted());
+    if (!requested) finish(aborted());
   };
   const finish: EndSpan = (error) => {
     signal.removeEventListener("abort", onAbort);
@@ -139,10 +139,10 @@ function followMessages<T>(
       const iterator = context.with(active, () => messages[Symbol.asyncIterator]());
       return {
         async next() {
-          asked = true;
+          requested = true;
           try {
             const result = await context.with(active, () => iterator.next());
-            // What comes after the abort does not reach the client, not even a regular end.
+            // After an abort nothing reaches the client, not even a regular end.
             if (signal.aborted) finish(aborted());
             else if (result.done) finish(undefined);
             return result;
@@ -150,11 +150,13 @@ function followMessages<T>(
             finish(connectErrorFrom(error, signal));
             throw error;
           } finally {
-            asked = false;
+            requested = false;
           }
         },
         async return(value?: unknown) {
-          finish(signal.aborted ? aborted() : new ConnectError("the client left", Code.Canceled));
+          finish(
+            signal.aborted ? aborted() : new ConnectError("the client canceled the call", Code.Canceled),
+          );
           await context.with(active, () => iterator.return?.());
           return { done: true, value };
         },

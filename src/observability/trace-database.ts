@@ -10,8 +10,8 @@ import type {
 import { inChildSpan, type SpanDescription } from "./spans.ts";
 
 /**
- * The same database, whose statements are spans `sql <statement name>` below the span of their call. The texts of
- * statements and their parameters are not in them.
+ * Returns a wrapper of the database that records each statement as a span `sql <statement name>` below the span of its
+ * call. Spans include neither the text of statements nor parameters.
  */
 export function traceDatabase(database: Database, tracer: Tracer): Database {
   return {
@@ -57,7 +57,10 @@ function traceQueryable(queryable: Queryable, tracer: Tracer): Queryable {
   };
 }
 
-/** Names are as `lease_pending:work`, with the domain. What has no name is called by its first word. */
+/**
+ * Describes a span. A name such as `lease_pending:work` includes the domain. An unnamed statement is named by its first
+ * word.
+ */
 function describe({ name, text }: Statement): SpanDescription {
   if (name === undefined) return description(/[a-z]+/i.exec(text)?.[0].toLowerCase() ?? "statement");
   const [base = name, domain] = name.split(":", 2);

@@ -2,7 +2,7 @@ import type { Tracer } from "@opentelemetry/api";
 import type { Embedder } from "../memory/model/embedder.ts";
 import { inChildSpan } from "./spans.ts";
 
-/** The same embedder, whose calls are spans `embed` below the span of their call; no text is in them. */
+/** Returns a wrapper of the embedder that records calls as spans `embed`, without their texts. */
 export function traceEmbedder<E extends Embedder>(embedder: E, tracer: Tracer): E {
   const embed: Embedder["embed"] = (texts, role, signal) =>
     inChildSpan(

@@ -1,8 +1,8 @@
-/** What has been opened, to be closed in reverse order. AsyncDisposableStack does this, from Node 24 on. */
+/** Steps that close resources in reverse order. Node 24 has AsyncDisposableStack for this. */
 export interface Cleanup {
-  /** Adds a step; it runs before those added earlier. */
+  /** Adds a step, which runs before the steps added earlier. */
   defer(step: () => Promise<void>): void;
-  /** Runs every step once, also after one has failed; then throws the first failure. Idempotent. */
+  /** Runs every step once, even if one fails, and then throws the first failure. Idempotent. */
   run(): Promise<void>;
 }
 

@@ -1,6 +1,6 @@
 import type { Logger as PinoLogger } from "pino";
 
-/** The structured logger that is passed to whoever logs: fields first, then a short sentence. */
+/** A structured logger, which takes the fields first and then a short message. */
 export type Logger = Pick<PinoLogger, "debug" | "info" | "warn" | "error">;
 
 /** A logger that discards every line. */

@@ -1,4 +1,7 @@
-/** True for what only this machine reaches: `localhost`, `*.localhost`, 127.0.0.0/8 and `::1` (with or without brackets). */
+/**
+ * Returns whether only this machine can reach the host: `localhost`, `*.localhost`, 127.0.0.0/8 and `::1` (with or
+ * without brackets).
+ */
 export function isLoopbackHost(name: string): boolean {
   const host = name.toLowerCase().replace(/\.$/, "");
   if (host === "localhost" || host.endsWith(".localhost")) return true;

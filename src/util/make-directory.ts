@@ -2,10 +2,10 @@ import { existsSync, mkdirSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 
 /**
- * Makes a directory and those above it, by default with the process's usual permissions. Node's own `recursive` never returns
- * where none can be made, as in /proc.
+ * Creates a directory and its parents. Permissions default to those of the process's umask. Node's `recursive` option
+ * never returns where no directory can be created, for example in /proc.
  *
- * @throws the system's error if one cannot be made.
+ * @throws the error of the file system.
  */
 export function makeDirectory(path: string, mode = 0o777): void {
   if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return;

@@ -1,6 +1,6 @@
 /**
- * Does the work for every item, at most `atOnce` at a time, and returns what came of each in the order of the items. The
- * first failure is thrown, and no further item begun.
+ * Runs `work` for every item, at most `atOnce` at a time, and returns the results in the order of the items. Throws the
+ * first failure and starts no further items.
  */
 export async function mapBounded<T, R>(
   items: readonly T[],

@@ -1,6 +1,6 @@
 /**
- * A problem that stops a command. The message is one sentence for the operator and is printed without a stack. It names the
- * problem and, after a colon, the remedy.
+ * A problem that stops a command. The message is one sentence for the operator and is printed without a stack. It names
+ * the problem and, after a colon, the remedy.
  */
 export class StartupError extends Error {
   override readonly name = "StartupError";

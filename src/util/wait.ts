@@ -1,6 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** Settles like `promise`, but rejects with the signal's reason as soon as it aborts. What the promise stands for goes on. */
+/**
+ * Settles like `promise`, but rejects with the signal's reason as soon as it aborts. The work behind the promise
+ * continues.
+ */
 export function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return promise;
   return new Promise<T>((resolve, reject) => {
@@ -11,7 +14,9 @@ export function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undef
   });
 }
 
-/** The promise's value, or undefined if it takes longer than `milliseconds`. The promise goes on. */
+/**
+ * Returns the value of the promise, or undefined if it takes longer than `milliseconds`. The work behind it continues.
+ */
 export async function within<T>(promise: Promise<T>, milliseconds: number): Promise<T | undefined> {
   const timer = new AbortController();
   try {

@@ -179,7 +179,7 @@ describe("a value that is not allowed", () => {
       /^MEMORY_PORT must be a whole number from 0 to 65535, is "x"$/,
     );
     expect(() => readConfig({ MEMORY_PORT: "x", MEMORY_MIGRATE: "x" })).toThrow(
-      /^2 settings are not valid:\n {2}- /,
+      /^2 settings are invalid:\n {2}- /,
     );
   });
 });
@@ -232,7 +232,7 @@ describe("the database", () => {
   test("named in two ways is refused", () => {
     expect(
       problemsOf({ DATABASE_URL: "postgres://me@host/db", POSTGRES_DB: "x", POSTGRES_USER: "y" }),
-    ).toEqual(["DATABASE_URL and POSTGRES_DB, POSTGRES_USER are both set: keep one of the two ways"]);
+    ).toEqual(["DATABASE_URL and POSTGRES_DB, POSTGRES_USER are both set: set only one of them"]);
   });
 });
 
@@ -272,8 +272,8 @@ describe("credentials", () => {
       { MEMORY_API_KEYS_FILE: "keys", MEMORY_API_KEYS: "#" },
       "MEMORY_API_KEYS and MEMORY_API_KEYS_FILE are both set",
     ],
-    [{ ...jwt }, "MEMORY_JWT_ISSUER needs one of MEMORY_JWT_JWKS_URL and MEMORY_JWT_KEY_FILE"],
-    [{ ...jwt, ...jwks, MEMORY_JWT_KEY_FILE: "k" }, "MEMORY_JWT_ISSUER needs one of"],
+    [{ ...jwt }, "MEMORY_JWT_ISSUER requires exactly one of MEMORY_JWT_JWKS_URL and MEMORY_JWT_KEY_FILE"],
+    [{ ...jwt, ...jwks, MEMORY_JWT_KEY_FILE: "k" }, "MEMORY_JWT_ISSUER requires exactly one of"],
     [{ MEMORY_JWT_ISSUER: "i", ...jwks }, "MEMORY_JWT_ISSUER is set without MEMORY_JWT_AUDIENCE"],
     [{ MEMORY_JWT_AUDIENCE: "a" }, "MEMORY_JWT_AUDIENCE is set without MEMORY_JWT_ISSUER"],
     [jwks, "MEMORY_JWT_JWKS_URL is set without MEMORY_JWT_ISSUER"],

@@ -39,8 +39,8 @@ async function watch(ping: () => Promise<DatabaseState>) {
 
 test.each([
   ["answers", well, "serving", true, true, []],
-  ["takes no changes", readOnly, "serving", true, false, ["the database answers but accepts no changes"]],
-  ["is away", away, "not_serving", false, false, ["the database does not answer"]],
+  ["takes no changes", readOnly, "serving", true, false, ["the database is read-only"]],
+  ["is away", away, "not_serving", false, false, ["the database is unavailable"]],
 ] as const)(
   "of a database that %s health tells what callers can expect",
   async (_, ping, state, ready, ok, logged) => {

@@ -22,7 +22,9 @@ describe("a key that is made", () => {
 
   test("has a name and scopes that a server will take", () => {
     expect(() => createApiKey({ name: "two words", scopes: [] })).toThrow("the key must have a name");
-    expect(() => createApiKey({ name: "ci", scopes: ["read"] })).toThrow("the key must have scopes");
+    expect(() => createApiKey({ name: "ci", scopes: ["read"] })).toThrow(
+      "the key must have a list of scopes",
+    );
   });
 });
 
@@ -45,20 +47,20 @@ describe("keys that are read", () => {
 
 const hash = `sha256:${"0".repeat(64)}`;
 test.each<[string, string]>([
-  ["{", "line 2 is no JSON object"],
-  ["[]", "line 2 is no JSON object"],
-  [JSON.stringify({ name: "x", hash, scopes: [], scope: "" }), "line 2 has a field that is not"],
+  ["{", "line 2 is not a JSON object"],
+  ["[]", "line 2 is not a JSON object"],
+  [JSON.stringify({ name: "x", hash, scopes: [], scope: "" }), "line 2 must have no other fields than"],
   [JSON.stringify({ hash, scopes: [] }), "line 2 must have a name"],
   [JSON.stringify({ name: "x y", hash, scopes: [] }), "line 2 must have a name"],
   [JSON.stringify({ name: "x", scopes: [] }), "line 2 must have a hash"],
   [JSON.stringify({ name: "x", hash: "s3cret", scopes: [] }), "line 2 must have a hash"],
-  [JSON.stringify({ name: "x", hash, scopes: "read:a" }), "line 2 must have scopes"],
-  [JSON.stringify({ name: "x", hash, scopes: ["read:a*"] }), "line 2 must have scopes"],
+  [JSON.stringify({ name: "x", hash, scopes: "read:a" }), "line 2 must have a list of scopes"],
+  [JSON.stringify({ name: "x", hash, scopes: ["read:a*"] }), "line 2 must have a list of scopes"],
   [JSON.stringify({ name: "x", hash, scopes: [], expires: "tomorrow" }), "line 2 must have a time"],
   [JSON.stringify({ name: "x", hash, scopes: [], expires: 1 }), "line 2 must have a time"],
   [JSON.stringify({ name: "x", hash, scopes: [], expires: "2030-02-31" }), "line 2 must have a time"],
-  [JSON.stringify({ name: "ci", hash, scopes: [] }), "line 2 has a name that a line before it has"],
-  [JSON.stringify({ ...JSON.parse(ci.line), name: "x" }), "line 2 has the hash of a line before it"],
+  [JSON.stringify({ name: "ci", hash, scopes: [] }), "line 2 has the name of an earlier line"],
+  [JSON.stringify({ ...JSON.parse(ci.line), name: "x" }), "line 2 has the hash of an earlier line"],
 ])("%s is refused", (line, problem) => {
   const text = `${ci.line}\n${line}`;
   expect(() => apiKeysFrom(text)).toThrow(problem);

@@ -31,8 +31,8 @@ function openOnDisk(room: number) {
   return { disk, file, lines };
 }
 
-const full = "the audit file cannot be written to";
-const lost = "lines of the audit are lost";
+const full = "cannot write to the audit file";
+const lost = "dropped audit lines";
 
 describe("on a full disk", () => {
   test("lines wait until there is room, and none is torn", async () => {
@@ -42,7 +42,9 @@ describe("on a full disk", () => {
     disk.room = 1_000;
     file.write("line 4\n");
     expect(await contents()).toBe("line 1\nline 2\nline 3\nline 4\n");
-    expect(lines).toMatchObject([{ level: "error", message: full, fields: { path, waiting: 1, lost: 0 } }]);
+    expect(lines).toMatchObject([
+      { level: "error", message: full, fields: { path, buffered: 1, dropped: 0 } },
+    ]);
     file.close();
   });
 
@@ -53,7 +55,10 @@ describe("on a full disk", () => {
     disk.room = Number.MAX_SAFE_INTEGER;
     file.write("last\n");
     expect(await contents()).toBe(`${line.repeat(4)}last\n`);
-    expect(lines).toMatchObject([{ message: full }, { level: "error", message: lost, fields: { lost: 6 } }]);
+    expect(lines).toMatchObject([
+      { message: full },
+      { level: "error", message: lost, fields: { dropped: 6 } },
+    ]);
     file.write("more\n");
     expect(lines).toHaveLength(2);
     file.close();
@@ -65,7 +70,7 @@ describe("on a full disk", () => {
       disk.now = now;
       file.write("line\n");
     }
-    expect(lines.map(({ fields }) => fields.waiting)).toEqual([1, 4, 6]);
+    expect(lines.map(({ fields }) => fields.buffered)).toEqual([1, 4, 6]);
     file.close();
   });
 
@@ -73,7 +78,7 @@ describe("on a full disk", () => {
     const { file, lines } = openOnDisk(3);
     for (const line of ["line 1\n", "line 2\n"]) file.write(line);
     file.close();
-    expect(lines.at(-1)).toMatchObject({ message: lost, fields: { path, lost: 2 } });
+    expect(lines.at(-1)).toMatchObject({ message: lost, fields: { path, dropped: 2 } });
   });
 });
 

@@ -53,7 +53,7 @@ test("keys and tokens are accepted beside each other, and tokens of a key that w
   await expect(async () => who(await tokenOf(second.privateKey))).rejects.toThrow("the token is not valid");
 
   await install(second.publicKey);
-  await log.find(({ message }) => message === "read the key of tokens again");
+  await log.find(({ message }) => message === "reloaded the signing keys of tokens");
   expect(await who(await tokenOf(second.privateKey))).toBe("jwt:agent");
   await expect(() => who(token)).rejects.toThrow("the token is not valid");
 });
@@ -80,10 +80,10 @@ test("without settings there is none", async () => {
 });
 
 test.each([
-  [{ MEMORY_API_KEYS: "{" }, "the API keys in MEMORY_API_KEYS cannot be used: line 1 is no JSON object"],
+  [{ MEMORY_API_KEYS: "{" }, "the API keys in MEMORY_API_KEYS cannot be used: line 1 is not a JSON object"],
   [
     { MEMORY_API_KEYS_FILE: "/nowhere/keys" },
-    "the API keys in /nowhere/keys cannot be used: there is no such file",
+    "the API keys in /nowhere/keys cannot be used: the file does not exist",
   ],
 ])("%j stops the start", async (environment, problem) => {
   const { settings } = readConfig(environment);

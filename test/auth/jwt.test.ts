@@ -197,12 +197,12 @@ describe("keys", () => {
   });
 
   test.each([
-    ["nothing", "", "neither a public key in PEM nor"],
+    ["nothing", "", "must contain a public key in PEM or"],
     ["an object", "{}", "JSON Web Key Set"],
     [
       "a private key",
       String(ec.privateKey.export({ type: "pkcs8", format: "pem" })),
-      "it must be a public key",
+      "the PEM file must contain a public key",
     ],
   ])("do not come from %s", (_name, text, problem) => {
     expect(() => keysFrom(text)).toThrow(problem);
@@ -287,13 +287,16 @@ describe("an issuer that publishes its keys", () => {
     const { state, verifier, lines } = await startIssuer();
     state.status = 500;
     const token = await sign({}, ec.privateKey, { kid: "k1" });
-    const away = "AUTHENTICATION_UNAVAILABLE: the keys that tokens are checked with are away";
+    const away = "AUTHENTICATION_UNAVAILABLE: the signing keys of tokens are unavailable";
     expect(await reasonOf(() => verifier.verify(token))).toBe(away);
     state.status = 200;
     expect(await reasonOf(() => verifier.verify(token))).toBe(away);
     expect(state.asked).toBe(1);
     expect(lines).toMatchObject([
-      { level: "warn", message: expect.stringContaining("cannot be had from MEMORY_JWT_JWKS_URL") },
+      {
+        level: "warn",
+        message: expect.stringContaining("cannot fetch the signing keys of tokens from MEMORY_JWT_JWKS_URL"),
+      },
     ]);
     await expect.poll(() => reasonOf(() => verifier.verify(token)), { timeout: 5_000 }).toBe("accepted");
   });

@@ -37,7 +37,7 @@ test("a file is read again when it has changed, and only then", async () => {
   const { write, files, log, changes } = await watch();
   expect(files.current()).toBe(1);
   await write("2");
-  await log.find(({ message }) => message === "read the number again");
+  await log.find(({ message }) => message === "reloaded the number");
   expect(files.current()).toBe(2);
   await files.check();
   expect(changes).toEqual([2]);
@@ -54,7 +54,7 @@ test("a bad file changes nothing, and is logged once", async () => {
   expect(log.lines.filter(({ level }) => level === "error")).toHaveLength(1);
 
   await unlink(path);
-  await log.find(({ fields }) => fields.reason === "there is no such file");
+  await log.find(({ fields }) => fields.reason === "the file does not exist");
   expect(files.current()).toBe(1);
 
   await write("3");
@@ -75,6 +75,6 @@ test("a link that is exchanged is noticed", async () => {
 test("what cannot be read at first stops the start in one sentence", async () => {
   const options = { what: "the key", parse: () => 1, logger: createLogRecorder().logger };
   await expect(watchFiles({ ...options, paths: ["/nowhere/key"] })).rejects.toThrow(
-    "the key in /nowhere/key cannot be used: there is no such file",
+    "the key in /nowhere/key cannot be used: the file does not exist",
   );
 });

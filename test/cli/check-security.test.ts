@@ -52,7 +52,7 @@ test.each<[Readonly<Record<string, string>>, [status: string, detail: RegExp][],
     [["warning", /of the 2 in MEMORY_API_KEYS, these have expired: old/]],
   ],
   [{ MEMORY_API_KEYS: "#" }, [["warning", /there are no keys in MEMORY_API_KEYS/]]],
-  [{ MEMORY_API_KEYS: "{" }, [["problem", /MEMORY_API_KEYS cannot be used: line 1 is no JSON object/]]],
+  [{ MEMORY_API_KEYS: "{" }, [["problem", /MEMORY_API_KEYS cannot be used: line 1 is not a JSON object/]]],
   [{ MEMORY_API_KEYS_FILE: "/nowhere" }, [["problem", /^\/nowhere cannot be used: ENOENT/]]],
   [
     { ...jwt, MEMORY_JWT_KEY_FILE: keys },
@@ -68,7 +68,7 @@ test.each<[Readonly<Record<string, string>>, [status: string, detail: RegExp][],
   [tls, [["problem", /is not valid until/]], Date.parse("2019-01-01")],
   [
     { ...tls, MEMORY_TLS_KEY_FILE: tlsPath("client-key.pem") },
-    [["problem", /the key is not that of the certificate/]],
+    [["problem", /the key does not match the certificate/]],
   ],
 ])("checks %j", async (environment, expected, now) => {
   const checks = await checkSecurity(readConfig(environment).settings, now);

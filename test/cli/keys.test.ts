@@ -40,7 +40,7 @@ test("create-key appends a line, unless it would make the file invalid", async (
   expect(await makeKey("first")).toMatchObject({
     code: 2,
     stdout: "",
-    stderr: expect.stringContaining("line 3 has a name that a line before it has"),
+    stderr: expect.stringContaining("line 3 has the name of an earlier line"),
   });
   expect(await names()).toEqual(["first", "second"]);
   await remove();
@@ -73,12 +73,12 @@ test("a server requires keys, accepts keys added while it runs and rejects remov
 
   expect(await run(store)).toMatchObject({
     code: 1,
-    stderr: "memory-service: the call has no credentials: send them as authorization: Bearer KEY\n",
+    stderr: "memory-service: the call has no credentials; send the header authorization: Bearer KEY\n",
   });
   expect(await run(store, writer)).toMatchObject({ code: 0, stderr: "" });
 
   const reader = await makeKey("reader", "read:acme");
-  await server.whenLogged(({ msg }) => msg === "read the API keys again");
+  await server.whenLogged(({ msg }) => msg === "reloaded the API keys");
   expect(await run(get, reader)).toMatchObject({ code: 0, stdout: expect.stringContaining("tea is green") });
   expect(await run(store, reader)).toMatchObject({
     code: 1,
@@ -88,7 +88,7 @@ test("a server requires keys, accepts keys added while it runs and rejects remov
   const seen = server.logs.length;
   await writeFile(file, `${(await readFile(file, "utf8")).split("\n")[1]}\n`);
   await server.whenLogged(
-    (line) => server.logs.indexOf(line) >= seen && line.msg === "read the API keys again",
+    (line) => server.logs.indexOf(line) >= seen && line.msg === "reloaded the API keys",
   );
   expect(await run(get, writer)).toMatchObject({
     code: 1,

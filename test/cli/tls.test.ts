@@ -65,11 +65,11 @@ test("commands call a server with mutual TLS, which reloads a renewed certificat
   const first = await serialAt(server.port);
   // The server presents the old certificate until both files have been replaced.
   await install("renewed-server");
-  await server.whenLogged(({ msg }) => msg === "read the certificate again");
+  await server.whenLogged(({ msg }) => msg === "reloaded the certificate");
   expect(await serialAt(server.port)).not.toBe(first);
   await copyFile(tlsPath("README.md"), tls.MEMORY_TLS_CERT_FILE);
   await server.whenLogged(
-    ({ level, msg }) => level === 50 && /^cannot read the certificate again/.test(msg ?? ""),
+    ({ level, msg }) => level === 50 && /^cannot reload the certificate/.test(msg ?? ""),
   );
   expect(await serialAt(server.port)).not.toBe(first);
   expect((await server.stop()).code).toBe(0);
@@ -84,6 +84,6 @@ test("a server does not start with a certificate and key that do not match", asy
   const { code, stderr } = await runProgram(["serve"], { env });
   expect(code).toBe(1);
   expect(stderr).toMatch(
-    /^memory-service: the certificate in .* cannot be used: the key is not that of the certificate\n$/,
+    /^memory-service: the certificate in .* cannot be used: the key does not match the certificate\n$/,
   );
 });

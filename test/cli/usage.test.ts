@@ -49,7 +49,7 @@ const mistakes: readonly [
   [
     ["create-key", "--name", "ci", "--scope", "read:a*"],
     {},
-    /^the key must have scopes, a list of read:DOMAIN/,
+    /^the key must have a list of scopes, each read:DOMAIN/,
   ],
   [
     ["create-key", "--name", "ci", "--scope", "metrics", "--expires", "soon"],
@@ -76,9 +76,9 @@ test("lists all invalid and contradictory settings at once", async () => {
   const { code, stderr } = await runProgram(["doctor"], { env });
   expect(code).toBe(2);
   expect(stderr.split("\n")).toEqual([
-    "memory-service: 2 settings are not valid:",
+    "memory-service: 2 settings are invalid:",
     '  - MEMORY_POOL_SIZE must be a whole number from 2 to 1000, is "1"',
-    "  - DATABASE_URL and POSTGRES_HOST are both set: keep one of the two ways",
+    "  - DATABASE_URL and POSTGRES_HOST are both set: set only one of them",
     "",
   ]);
 });

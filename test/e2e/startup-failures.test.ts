@@ -60,7 +60,7 @@ test("settings that are not valid are told all at once", async () => {
     },
   });
   const [heading, ...problems] = stderr.trimEnd().split("\n");
-  expect(heading).toBe("memory-service: 5 settings are not valid:");
+  expect(heading).toBe("memory-service: 5 settings are invalid:");
   expect(problems.map((line) => /^ {2}- (\w+)/.exec(line)?.[1]).sort()).toEqual([
     "DATABASE_URL",
     "MEMORY_HOST",

@@ -201,7 +201,7 @@ describe("MEMORY_MODEL_PROFILES", () => {
     );
     // With everything else that is wrong.
     expect(() => readConfig({ MEMORY_MODEL_PROFILES: "{", MEMORY_PORT: "x" })).toThrow(
-      /^2 settings are not valid:/,
+      /^2 settings are invalid:/,
     );
   });
 });

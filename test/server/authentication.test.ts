@@ -160,7 +160,7 @@ describe("without valid credentials", () => {
   });
 
   test.each([
-    ["no header", undefined, "the call has no credentials: send them as authorization: Bearer KEY"],
+    ["no header", undefined, "the call has no credentials; send the header authorization: Bearer KEY"],
     ["an empty one", "", "the credentials are not valid"],
     ["another scheme", `Basic ${keys.acme.key}`, "the credentials are not valid"],
     ["no scheme", keys.acme.key, "the credentials are not valid"],

@@ -256,18 +256,22 @@ test("an HTTP/2 session knows the host that was asked for", async () => {
 });
 
 test.each([
-  ["nothing", { certificate: Buffer.of(), key: Buffer.of() }, "a file has no certificate or key in PEM"],
+  ["nothing", { certificate: Buffer.of(), key: Buffer.of() }, "a file contains no certificate or key in PEM"],
   [
     "another's key",
     { ...server, key: tlsFile("renewed-server-key.pem") },
-    "the key is not that of the certificate",
+    "the key does not match the certificate",
   ],
   [
     "a key in place of the certificate",
     { certificate: server.key, key: server.key },
-    "a file has no certificate",
+    "a file contains no certificate",
   ],
-  ["authorities that are none", { ...server, clientAuthorities: Buffer.from("x") }, "has no certificate"],
+  [
+    "authorities that are none",
+    { ...server, clientAuthorities: Buffer.from("x") },
+    "contains no certificate",
+  ],
 ])("%s is not used", (_name, credentials, problem) => {
   expect(() => assertUsable({ clientAuthorities: undefined, ...credentials })).toThrow(problem);
 });

@@ -86,7 +86,8 @@ const REJECTION_OVERHEAD = 8;
  * Reads how to import, and the records as they come.
  *
  * @param denialOf of the domain of the options, which fails the call; of a record's, which then is the record's error.
- * @throws ServiceError INVALID_ARGUMENT, PERMISSION_DENIED; iterating the records does, too, for a message that is no record.
+ * @throws ServiceError INVALID_ARGUMENT, PERMISSION_DENIED; iterating the records does, too, for a message that is no
+ * record.
  */
 export async function importCommandFromRequests(
   requests: AsyncIterable<ImportRequest>,

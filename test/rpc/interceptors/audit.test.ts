@@ -403,7 +403,7 @@ test("a file has them at its end, at once, and is its owner's", async () => {
 
 test("a file that cannot be written to stops the start", () => {
   expect(() => auditIntoFile("/nowhere/audit.log", silentLogger)).toThrow(
-    "the audit file /nowhere/audit.log cannot be written to: set MEMORY_AUDIT_FILE to one that can, or unset it",
+    "cannot write to the audit file /nowhere/audit.log: set MEMORY_AUDIT_FILE to a writable file, or unset it",
   );
 });
 
@@ -411,6 +411,6 @@ test.skipIf(!existsSync("/dev/full"))("a full disk stops no call, and does not f
   const { logger, lines } = createLogRecorder();
   const audit = auditIntoFile("/dev/full", logger);
   for (let n = 0; n < 100; n++) audit.write(entry);
-  expect(lines).toMatchObject([{ level: "error", message: "the audit file cannot be written to" }]);
+  expect(lines).toMatchObject([{ level: "error", message: "cannot write to the audit file" }]);
   audit.close();
 });

@@ -2,7 +2,10 @@ import type { FieldViolation } from "../../../memory/model/errors.ts";
 import { LIMITS } from "../../../memory/model/limits.ts";
 import { all, charactersAtMost, storableText } from "../validate.ts";
 
-/** Maximum number of violations reported for one filter. A large filter could otherwise repeat the same mistake endlessly. */
+/**
+ * Maximum number of violations reported for one filter. A large filter could otherwise repeat the same mistake
+ * endlessly.
+ */
 const MAX_VIOLATIONS = 100;
 
 /** Describes what is wrong with a string in a filter, if anything. */
