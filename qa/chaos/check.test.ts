@@ -6,7 +6,7 @@ import { createServiceClient } from "../../test/support/in-process/service.ts";
 import { createUseCases } from "../../test/support/in-process/use-cases.ts";
 import { databaseEngines } from "../../test/support/postgres/databases.ts";
 import { type Findings, findWrongs } from "./check.ts";
-import { notFoundByWords, readMemories } from "./found-memories.ts";
+import { findMissingFromSearch, readMemories } from "./found-memories.ts";
 import { createLedger } from "./ledger.ts";
 
 const SOUND: Findings = {
@@ -19,27 +19,27 @@ const SOUND: Findings = {
   wrongVectors: [],
 };
 
-/** What nobody may do behind the back of the service, as statements on the tables of the domain. */
+/** Damage done to the domain's tables behind the back of the service. */
 const damages: { what: string; statement: string; found: Partial<Findings> }[] = [
-  { what: "nothing at all", statement: "select 1", found: {} },
-  { what: "a memory lost", statement: "delete from MEMORIES where id = 'a'", found: { missing: ["a"] } },
+  { what: "no damage", statement: "select 1", found: {} },
+  { what: "a lost memory", statement: "delete from MEMORIES where id = 'a'", found: { missing: ["a"] } },
   {
-    what: "a change lost",
+    what: "a lost change",
     statement: "update MEMORIES set content = 'plum @20' where id = 'b'",
     found: { wrongContent: ["b"], wrongVectors: ["b"] },
   },
   {
-    what: "a memory twice",
+    what: "a duplicated memory",
     statement: copyOf("a", "'copy'"),
     found: { duplicated: ["copy"], foreign: ["copy"] },
   },
   {
-    what: "a deleted memory back",
+    what: "a deleted memory that reappeared",
     statement: `${copyOf("a", "'deleted'")}; update MEMORIES set content = 'kiwi @10' where id = 'deleted'`,
     found: { undeleted: ["deleted"] },
   },
   {
-    what: "an embedding that failed",
+    what: "a failed embedding",
     statement: "update MEMORIES set embedding_state = 'failed', embedding_error = 'refused' where id = 'a'",
     found: { notReady: ["a"] },
   },
@@ -50,7 +50,7 @@ const damages: { what: string; statement: string; found: Partial<Findings> }[] =
     found: { wrongVectors: ["a"] },
   },
   {
-    what: "a chunk lost",
+    what: "a lost chunk",
     statement: "delete from CHUNKS where chunk_index = 2",
     found: { wrongVectors: ["long"] },
   },
@@ -64,7 +64,7 @@ describe.each(databaseEngines())("the check of a chaos run on $name", ({ open })
   });
   afterAll(() => database.close());
 
-  test.each(damages)("tells $what", async ({ statement, found }) => {
+  test.each(damages)("reports $what", async ({ statement, found }) => {
     const useCases = createUseCases(database);
     const { domain } = useCases;
     const client = createServiceClient(useCases);
@@ -80,7 +80,7 @@ describe.each(databaseEngines())("the check of a chaos run on $name", ({ open })
     await store("deleted", "kiwi @10");
     await client.delete({ domain, id: "deleted" });
     ledger.acknowledge("deleted", undefined);
-    // Of an answer that never came: both are right.
+    // The answer never arrived: both outcomes are right.
     await store("open", "fig @50");
     ledger.leaveOpen("open", "lime @60");
     ledger.leaveOpen("never stored", "lemon @70");
@@ -93,13 +93,13 @@ describe.each(databaseEngines())("the check of a chaos run on $name", ({ open })
     await useCases.close();
   });
 
-  test("tells what a search for its words does not find", async () => {
+  test("reports a memory that a full-text search does not find", async () => {
     const useCases = createUseCases(database);
     const { domain } = useCases;
     const client = createServiceClient(useCases);
     for (const id of ["a-1", "a-2"]) await client.store({ domain, id, content: `${id} apple` });
     await client.delete({ domain, id: "a-2" });
-    expect(await notFoundByWords(client, domain, ["a-1", "a-2"])).toEqual(["a-2"]);
+    expect(await findMissingFromSearch(client, domain, ["a-1", "a-2"])).toEqual(["a-2"]);
     await useCases.close();
   });
 });

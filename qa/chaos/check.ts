@@ -1,6 +1,6 @@
 import type { Ledger } from "./ledger.ts";
 
-/** A memory as it is found in the end. */
+/** A memory as found at the end of the run. */
 export interface FoundMemory {
   readonly id: string;
   readonly content: string;
@@ -15,30 +15,30 @@ export interface FoundChunk {
   readonly embedding: Float32Array;
 }
 
-/** What is off, as ids of memories. */
+/** Violations, as ids of memories. */
 export interface Findings {
-  /** Acknowledged and not there. */
+  /** Acknowledged but missing. */
   readonly missing: readonly string[];
-  /** There twice, or their content under another id, too. */
+  /** Present twice, or the same content is stored under another id too. */
   readonly duplicated: readonly string[];
   readonly wrongContent: readonly string[];
-  /** Their deletion was acknowledged, and they are there. */
+  /** Present although their deletion was acknowledged. */
   readonly undeleted: readonly string[];
-  /** There, and stored by nobody. */
+  /** Present although no client stored them. */
   readonly foreign: readonly string[];
   readonly notReady: readonly string[];
-  /** Not embedded as a calm server embeds them. */
+  /** Embedded differently from an undisturbed server. */
   readonly wrongVectors: readonly string[];
 }
 
-/** Float32 numbers that went through a normalisation on either side. */
+/** Tolerance for Float32 numbers that either side has normalised. */
 const LARGEST_DIFFERENCE = 1e-6;
 
 /**
- * Compares what is there with what there must be. A memory whose last call has an unknown outcome may be as before
- * that call or as after it.
+ * Compares the stored memories with the expected ones. A memory whose last call has an unknown outcome may have the
+ * state before or after that call.
  *
- * @param embeddingOf what a calm embedder makes of a chunk's text
+ * @param embeddingOf returns what an undisturbed embedder computes for a chunk's text
  */
 export async function findWrongs(
   ledger: Ledger,
@@ -75,7 +75,7 @@ export async function findWrongs(
   return findings;
 }
 
-/** True if the chunks hold all of the content, and each has the embedding of its text. */
+/** Checks that the chunks cover the whole content, and that each has the embedding of its text. */
 function isEmbedded({ content, chunks }: FoundMemory, embeddingOf: (text: string) => Float32Array): boolean {
   const points = [...content];
   const texts = chunks.map(({ start, end }) => points.slice(start, end).join(""));
@@ -85,7 +85,7 @@ function isEmbedded({ content, chunks }: FoundMemory, embeddingOf: (text: string
   );
 }
 
-/** Chunks of nothing but white space are left out. */
+/** Omits chunks of only white space. */
 function withoutSpace(text: string): string {
   return text.replaceAll(/\s+/gu, "");
 }

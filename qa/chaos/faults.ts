@@ -1,6 +1,6 @@
 import type { Fault } from "../fakes/ollama/index.ts";
 
-/** What happens to the embedder, each of it for a few requests, one after the other. */
+/** The faults of the embedder, in order; each affects a few requests. */
 export const FAULTS: readonly Fault[] = [
   { kind: "down" },
   { kind: "busy", times: 4 },

@@ -4,7 +4,7 @@ import { Memory_Embedding_State as State } from "memory-service-client/memoryser
 import { type MemoryService, SearchMode } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import type { FoundMemory } from "./check.ts";
 
-/** Everything that is in a domain, as an export gives it. @throws if the export ends early */
+/** Returns all memories of a domain from an export. @throws if the export ends early */
 export async function* readMemories(
   client: Pick<Client<typeof MemoryService>, "export">,
   domain: string,
@@ -30,8 +30,8 @@ export async function* readMemories(
   if (!complete) throw new Error(`the export of "${domain}" ended early`);
 }
 
-/** Those of the ids that a search for the id, which is in every content, does not find. */
-export async function notFoundByWords(
+/** Returns the ids that a search for the id, which is part of every content, does not find. */
+export async function findMissingFromSearch(
   client: Pick<MemoryClient, "search">,
   domain: string,
   ids: readonly string[],

@@ -1,15 +1,15 @@
-/** What a memory may hold: a content, or nothing where there is no such memory. */
+/** A possible state of a memory: its content, or undefined if it does not exist. */
 export type Held = string | undefined;
 
-/** What clients know of their memories: by what was acknowledged, and by what may have happened besides. */
+/** Records the possible states of each memory, from acknowledged calls and from calls with an unknown outcome. */
 export interface Ledger {
-  /** From now on the memory holds this, and nothing else. */
+  /** Records an acknowledged call: the memory has exactly this content. */
   acknowledge(id: string, held: Held): void;
-  /** The answer got lost for good: the memory holds this, or what it held before. */
+  /** Records a call without an answer: the memory has this content, or one of the earlier possible ones. */
   leaveOpen(id: string, held: Held): void;
-  /** What the memory may hold now; of one that nobody has written: nothing. */
+  /** Returns the possible states of a memory; for one that was never written, only that it does not exist. */
   possible(id: string): readonly Held[];
-  /** Every memory that somebody has tried to write. */
+  /** Returns every memory that a client has tried to write. */
   ids(): Iterable<string>;
 }
 

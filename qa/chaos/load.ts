@@ -5,33 +5,33 @@ import type { Held, Ledger } from "./ledger.ts";
 import type { Draft, Operation } from "./plan.ts";
 import { createRetryingClient, type RetryingClient } from "./retrying-client.ts";
 
-/** What the clients have done. */
+/** Counts of what the clients have done. */
 export interface LoadCounts {
-  /** Memories whose storing was acknowledged; likewise the next two. */
+  /** Memories whose storing was acknowledged; likewise for the next two. */
   stored: number;
   updated: number;
   deleted: number;
   reads: number;
-  /** Calls sent again. */
+  /** Retried calls. */
   retries: number;
-  /** Memories that a client has given up: for all its retries it does not know whether a call was done. */
+  /** Memories that a client no longer writes, because all retries left the outcome of a call unknown. */
   unknown: number;
-  /** Operations left out, because an earlier one on their memory has an unknown outcome. */
-  leftOut: number;
-  /** What was read was not what had to be there. */
+  /** Operations skipped because an earlier one on the same memory has an unknown outcome. */
+  skipped: number;
+  /** Reads that did not return the expected content. */
   readonly wrongReads: string[];
-  /** Failures that no fault around the server explains. */
+  /** Failures that no injected fault explains. */
   readonly unexpected: string[];
 }
 
-/** Clients at work. */
+/** Running clients. */
 export interface Load {
   readonly counts: LoadCounts;
-  /** Operations that have ended, in whatever way. */
+  /** Number of operations that have ended, successfully or not. */
   finished(): number;
-  /** Resolves when so many have ended, or all. */
+  /** Resolves when this many operations have ended, or all of them. */
   reaches(finished: number): Promise<void>;
-  /** No operation begins beyond so many; more than before. */
+  /** Raises the number of operations that may begin. */
   allow(operations: number): void;
   /** Resolves when every operation has ended. */
   readonly done: Promise<void>;
@@ -39,10 +39,10 @@ export interface Load {
 
 const PROTOCOLS: readonly Protocol[] = ["grpc", "connect", "grpc", "grpc-web"];
 
-/** Most clients send a write again, with the same id, that has failed for all its retries; every fourth gives up. */
+/** Most clients send a write that failed after all its retries again with the same id; every fourth client does not. */
 const PATIENT_ROUNDS = 10;
 
-/** Starts a client for each list of operations. @param allowed how many operations may begin at first */
+/** Starts one client for each list of operations. @param allowed how many operations may begin at first */
 export function startLoad(options: {
   readonly url: string;
   readonly domain: string;
@@ -58,7 +58,7 @@ export function startLoad(options: {
     reads: 0,
     retries: 0,
     unknown: 0,
-    leftOut: 0,
+    skipped: 0,
     wrongReads: [],
     unexpected: [],
   };
@@ -100,26 +100,26 @@ export function startLoad(options: {
   };
 }
 
-/** Does one operation at a time, and writes down what came of it. */
+/** Runs one operation at a time and records its outcome. */
 function createWriter(options: {
   readonly client: RetryingClient;
   readonly domain: string;
   readonly ledger: Ledger;
   readonly counts: LoadCounts;
-  /** How often a write is sent with all its retries. */
+  /** How often a write is sent, each time with all its retries. */
   readonly rounds: number;
 }) {
   const { client, domain, ledger, counts, rounds } = options;
   const { client: memories, repeat } = client;
   const raw = memories.raw.memories;
-  /** By id, as last acknowledged. */
+  /** Last acknowledged state by id. */
   const versions = new Map<string, bigint>();
-  /** Attempts that the present operation takes if none is repeated, and those when it began. */
+  /** Attempts of the current operation without retries, and the attempt count when it began. */
   let calls = 0;
   let before = 0;
   const repeated = () => client.attempts() - before > calls;
 
-  /** Writes, and tells the ledger. Returns whether it was acknowledged. */
+  /** Sends a write and records its outcome in the ledger. Returns whether it was acknowledged. */
   async function write(targets: readonly { id: string; held: Held }[], call: () => Promise<void>) {
     calls = 1;
     for (let round = 1; ; round++) {
@@ -171,7 +171,7 @@ function createWriter(options: {
         remember((await repeat((own) => raw.update(request, own))).memory);
       } catch (caught) {
         const { reason } = memoryServiceErrorFrom(caught);
-        // An earlier try may have been done: read again, decide again.
+        // An earlier attempt may have taken effect: read the memory and decide again.
         if (reason !== "VERSION_MISMATCH" || !repeated()) throw caught;
         calls++;
         const { memory } = await repeat((own) => raw.get({ id, domain }, own));
@@ -213,8 +213,8 @@ function createWriter(options: {
       before = client.attempts();
       const { kind } = operation;
       const id = kind === "update" ? operation.draft.id : kind === "store" ? undefined : operation.id;
-      // What was sent last may still come about.
-      if (id !== undefined && kind !== "read" && ledger.possible(id).length > 1) counts.leftOut++;
+      // The last request may still take effect.
+      if (id !== undefined && kind !== "read" && ledger.possible(id).length > 1) counts.skipped++;
       else if (kind === "store") await store(operation.drafts, operation.background);
       else if (kind === "update") await update(operation.draft, operation.way);
       else if (kind === "delete") await remove(operation.id);
@@ -224,7 +224,7 @@ function createWriter(options: {
   };
 }
 
-/** True if a server or database that is away, or slow, makes a call end so. */
+/** Returns true if an unavailable or slow server or database explains the failure. */
 function isExplained({ code, reason, retryAfterMs }: MemoryServiceError): boolean {
   return (
     code === Code.Unavailable ||

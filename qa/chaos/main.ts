@@ -1,5 +1,5 @@
-// Breaks everything around clients that store, change and delete, and tells whether a memory got lost over it:
-// docs/operations.md. Exit code 1 if one did.
+// Runs clients that store, change and delete while everything around them fails, and reports whether a memory was lost;
+// see docs/operations.md. Exits with 1 if one was.
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { formatResult, isSound } from "./report.ts";
 import { type ChaosOptions, runChaos } from "./run.ts";
@@ -9,7 +9,7 @@ const FULL = {
   memories: 10_000,
   trouble: { kills: 10, stops: 3, faults: Number.POSITIVE_INFINITY, poisonUntil: 0.9 },
 };
-/** So that both engines together take less than two minutes on two busy cores. */
+/** Keeps both engines together under two minutes on two busy cores. */
 const SHORT = { memories: 1_000, trouble: { kills: 4, stops: 2, faults: 8, poisonUntil: 0.4 } };
 
 interface Options {
@@ -21,26 +21,31 @@ interface Options {
 
 const program = new Command("chaos")
   .exitOverride()
-  .description("stores memories while servers, PostgreSQL and the embedder fail, and looks for what got lost")
-  .option("--short", "fewer memories and failures: under two minutes")
+  .description("Store memories while servers, PostgreSQL and the embedder fail, and check that none is lost.")
+  .option("--short", "Run with fewer memories and failures, in under two minutes.")
   .option(
     "--memories <number>",
-    `to be stored; default: ${FULL.memories}, short: ${SHORT.memories}`,
+    `Number of memories to store; defaults to ${FULL.memories}, with --short to ${SHORT.memories}.`,
     positive,
   )
   .addOption(
-    new Option("--engine <engine>", "what to store in; postgres needs root, for a server of its own")
+    new Option("--engine <engine>", "Storage engine; postgres starts its own server and requires root.")
       .choices(["embedded", "postgres", "all"])
       .default("all"),
   )
-  .option("--seed <number>", "of the plan; default: another each time", positive, Date.now() % 1_000_000)
+  .option(
+    "--seed <number>",
+    "Seed of the plan; defaults to a different one for each run.",
+    positive,
+    Date.now() % 1_000_000,
+  )
   .action(async (options: Options) => {
     const { memories, trouble } = options.short ? SHORT : FULL;
     const { seed } = options;
     const engines = options.engine === "all" ? (["embedded", "postgres"] as const) : [options.engine];
     const size = { memories: options.memories ?? memories, clients: CLIENTS };
     const progress = (line: string) => console.error(line);
-    // At the same time: both wait more than they work. Each is tidied up, also when the other cannot go on.
+    // Runs the engines concurrently, since both mostly wait. Each cleans up even if the other fails.
     const runs = await Promise.allSettled(
       engines.map((engine) => runChaos({ engine, size, trouble, seed, progress })),
     );

@@ -1,27 +1,27 @@
 import { createRandom, type Random } from "../../test/support/random.ts";
 
-/** A memory as a client is to write it. */
+/** A memory that a client will write. */
 export interface Draft {
   readonly id: string;
   readonly content: string;
 }
 
-/** What a client does next. No two clients write the same memory. */
+/** One operation of a client. No two clients write the same memory. */
 export type Operation =
-  /** Several: in one batch. Background: without waiting for the embedding. */
+  /** Several drafts form one batch. `background` stores without waiting for the embedding. */
   | { readonly kind: "store"; readonly drafts: readonly Draft[]; readonly background: boolean }
-  /** `expecting`: only if it is at the version last seen. `replacing`: by storing it again. */
+  /** `expecting` requires the version last seen; `replacing` stores the memory again. */
   | { readonly kind: "update"; readonly draft: Draft; readonly way: "blind" | "expecting" | "replacing" }
   | { readonly kind: "delete"; readonly id: string }
   | { readonly kind: "read"; readonly id: string };
 
-/** How much is to be done. */
+/** The size of the run. */
 export interface Size {
   readonly memories: number;
   readonly clients: number;
 }
 
-/** Memories with this word are those that a poisoned model fails on. */
+/** A poisoned model fails on memories that contain this word. */
 export const POISON = "arsenic";
 
 const VOCABULARY =
@@ -29,19 +29,19 @@ const VOCABULARY =
   "bridge candle desert engine feather garden hammer island jacket kettle ladder mirror needle";
 const WORDS = VOCABULARY.split(" ");
 
-/** Of 100 operations, how many are of which kind; the rest store one memory. */
+/** How many of 100 operations have each kind; the rest store one memory. */
 const UPDATES = 13;
 const DELETES = 7;
 const READS = 8;
 const BATCHES = 7;
 const MAX_BATCH = 8;
-/** Every so many memories there is a long one, of several chunks, and one with POISON. */
+/** Intervals, in memories, between long memories of several chunks and between memories with POISON. */
 const LONG_EVERY = 40;
 const POISON_EVERY = 25;
-/** Of a long content: more than a chunk of the usual model takes. */
+/** Length of a long content: more than one chunk of the default model. */
 const LONG_WORDS = 900;
 
-/** What each client does, in its order. The same seed makes the same plan. */
+/** Plans the operations of each client, in order. The same seed creates the same plan. */
 export function planOperations({ memories, clients }: Size, seed: number): Operation[][] {
   const random = createRandom(seed);
   return Array.from({ length: clients }, (_, client) => {
@@ -68,7 +68,7 @@ function planClient(name: string, memories: number, random: Random): Operation[]
     let roll = random.between(1, 100);
     if (id !== undefined && roll <= UPDATES) {
       const way = (["blind", "expecting", "replacing"] as const)[roll % 3] ?? "blind";
-      const content = makeContent(`${id} anew ${operations.length}`, operations.length, random);
+      const content = makeContent(`${id} revision ${operations.length}`, operations.length, random);
       operations.push({ kind: "update", draft: { id, content }, way });
       continue;
     }
@@ -89,7 +89,7 @@ function planClient(name: string, memories: number, random: Random): Operation[]
   return operations;
 }
 
-/** Different for every name. */
+/** Creates a content that is unique to the name. */
 function makeContent(name: string, n: number, random: Random): string {
   const length = n % LONG_EVERY === 0 ? LONG_WORDS : random.between(6, 20);
   const words = Array.from({ length }, () => WORDS[random.between(0, WORDS.length - 1)]);

@@ -1,9 +1,9 @@
 import type { ChaosResult } from "./run.ts";
 
-/** Of each kind of wrong, so many are named. */
+/** How many violations of each kind are listed. */
 const NAMED = 5;
 
-/** Everything that must not be there, by its name. */
+/** Every kind of violation by its name. */
 export function wrongsOf({
   findings,
   unfindable,
@@ -15,22 +15,22 @@ export function wrongsOf({
     duplicated: findings.duplicated,
     "wrong content": findings.wrongContent,
     undeleted: findings.undeleted,
-    "stored by nobody": findings.foreign,
+    "found without a store": findings.foreign,
     "not ready": findings.notReady,
     "wrong vectors": findings.wrongVectors,
-    "not found by words": unfindable,
+    "not found by full-text search": unfindable,
     "wrong reads": load.wrongReads,
     "unexpected errors": load.unexpected,
     "crashes of the server": crashes,
   };
 }
 
-/** True if nothing is off. */
+/** Returns true if there is no violation. */
 export function isSound(result: ChaosResult): boolean {
   return Object.values(wrongsOf(result)).every((wrong) => wrong.length === 0);
 }
 
-/** The counts, a line each, and some of what is off. */
+/** Returns the counts, one on each line, and examples of the violations. */
 export function formatResult(result: ChaosResult): string {
   const { load, faults } = result;
   const kinds = Object.entries(faults).map(([kind, met]) => `${kind} ${met}`);
@@ -43,11 +43,11 @@ export function formatResult(result: ChaosResult): string {
     ["kills of starting ones", result.starts],
     ["stops of PostgreSQL", result.stops],
     ["faults of the embedder", kinds.join(", ")],
-    ["calls repeated", load.retries],
+    ["calls retried", load.retries],
     ["unknown outcomes", load.unknown],
-    ["left out after them", load.leftOut],
-    ["failed and tried again", result.retriedMemories],
-    ["there in the end", result.found],
+    ["skipped after them", load.skipped],
+    ["failed and retried", result.retriedMemories],
+    ["present at the end", result.found],
     ...Object.entries(wrongsOf(result)).map(([name, wrong]): [string, number] => [name, wrong.length]),
   ];
   const width = Math.max(...rows.map(([name]) => name.length));

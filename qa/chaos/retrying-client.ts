@@ -7,13 +7,13 @@ import {
   type Protocol,
 } from "memory-service-client";
 
-/** A client that repeats as docs/clients.md and the client's README say, and counts that. */
+/** A client that retries as docs/clients.md and the client's README recommend, and counts its attempts. */
 export interface RetryingClient {
-  /** Those of its methods that are called repeat by themselves. */
+  /** The methods that this test calls retry automatically. */
   readonly client: MemoryClient;
-  /** Runs a call of `client.raw` in the same manner. @throws MemoryServiceError */
+  /** Runs a call of `client.raw` with the same retries. @throws MemoryServiceError */
   repeat<T>(call: (options: { readonly timeoutMs: number }) => Promise<T>): Promise<T>;
-  /** Calls sent so far, repeated ones included. */
+  /** Calls sent so far, including retries. */
   attempts(): number;
   close(): void;
 }

@@ -12,7 +12,7 @@ import {
 } from "../../test/support/server/server-process.ts";
 import { type FakeOllama, startFakeOllama } from "../fakes/ollama/index.ts";
 import { type Findings, findWrongs } from "./check.ts";
-import { notFoundByWords, readMemories } from "./found-memories.ts";
+import { findMissingFromSearch, readMemories } from "./found-memories.ts";
 import { createLedger } from "./ledger.ts";
 import { type LoadCounts, startLoad } from "./load.ts";
 import { planOperations, type Size } from "./plan.ts";
@@ -23,47 +23,47 @@ import { createWeather } from "./weather.ts";
 export interface ChaosOptions {
   readonly engine: "embedded" | "postgres";
   readonly size: Size;
-  /** `stops` means nothing on the embedded engine. */
+  /** `stops` has no effect on the embedded engine. */
   readonly trouble: Trouble;
   readonly seed: number;
-  /** Told what goes on. */
+  /** Receives a line for each step. */
   readonly progress: (line: string) => void;
 }
 
-/** What was done and what is off. */
+/** The counts and violations of a run. */
 export interface ChaosResult {
   readonly engine: "embedded" | "postgres";
   readonly seconds: number;
   readonly load: LoadCounts;
   readonly kills: number;
-  /** Servers killed while they started, besides. */
+  /** Number of further servers killed while they started. */
   readonly starts: number;
   readonly stops: number;
-  /** Requests to the embedder that each kind of fault has met. */
+  /** Number of requests that met each kind of embedder fault. */
   readonly faults: Readonly<Record<string, number>>;
-  /** Memories that had failed and were tried again. */
+  /** Number of failed memories that were retried. */
   readonly retriedMemories: number;
-  /** Memories there are in the end. */
+  /** Number of memories present at the end. */
   readonly found: number;
   readonly findings: Findings;
-  /** Of a sample, those that are not found by their words. */
+  /** Sampled memories that a full-text search does not find. */
   readonly unfindable: readonly string[];
-  /** How servers ended that nobody had killed. */
+  /** Exits of servers that the run did not kill. */
   readonly crashes: readonly string[];
 }
 
 const DOMAIN = "chaos";
 const MODEL = "nomic-embed-text";
-/** How long the embeddings may take once everything is well: a memory may have to wait for its next try. */
+/** Maximum wait for the embeddings once all faults are over: a memory may have to wait for its next attempt. */
 const SETTLE_MS = 180_000;
-/** The share of the operations after which a model begins to fail on some texts. */
+/** The share of the operations after which a model starts to fail on some texts. */
 const POISON_FROM = 0.05;
-/** As many memories are looked for by their words. */
+/** Sample size for the full-text search check. */
 const SEARCHED = 300;
-/** Short, so that an embedder that is away does not slow the load down. */
+/** Short, so that an unavailable embedder does not slow the load down. */
 const EMBED_BUDGET_MS = "500";
 
-/** Lets clients work through their operations while servers, database and embedder fail, then looks at what is there. */
+/** Runs clients while servers, database and embedder fail, then checks the stored memories. */
 export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
   const { engine, size, seed } = options;
   const startedAt = performance.now();
@@ -122,12 +122,12 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
   }
   await load.done;
   await weather.clear();
-  progress(`${total} operations, calm again`);
+  progress(`${total} operations, faults are over`);
 
   await servers.stop();
   await servers.start();
   const retriedMemories = await settle(observer, DOMAIN, SETTLE_MS);
-  progress("looking at what is there");
+  progress("checking the stored memories");
   const found: string[] = [];
   const memories = (async function* () {
     for await (const memory of readMemories(observer.raw.memories, DOMAIN)) {
@@ -137,7 +137,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
   })();
   const findings = await findWrongs(ledger, memories, calmEmbedding(ollama));
   const every = Math.ceil(found.length / SEARCHED);
-  const unfindable = await notFoundByWords(
+  const unfindable = await findMissingFromSearch(
     observer,
     DOMAIN,
     found.filter((_, n) => n % every === 0),
@@ -158,7 +158,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
   };
 }
 
-/** What a server that nothing happens to stores as the embedding of a chunk. */
+/** Returns the embedding that an undisturbed server stores for a chunk. */
 function calmEmbedding(ollama: FakeOllama): (text: string) => Float32Array {
   const profile = profileForModel(MODEL);
   return (text) => ollama.embedding(prepareText(profile, text, "document"), MODEL);
@@ -169,7 +169,7 @@ async function createData(engine: ChaosOptions["engine"]) {
     const directory = await createDataDirectory({ empty: true });
     return { env: directory.env, [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose]() };
   }
-  // Runs in two checkouts must not take each other's server away.
+  // Concurrent runs in two checkouts must not replace each other's server.
   const checkout = hash("sha256", process.cwd()).slice(0, 8);
   const postgres: NativePostgres = await startNativePostgres(`chaos-${checkout}`);
   return {
@@ -179,7 +179,7 @@ async function createData(engine: ChaosOptions["engine"]) {
   };
 }
 
-/** One server after the other, all on the port of the first. */
+/** Runs one server after another, all on the port of the first. */
 function createServers(env: Readonly<Record<string, string>>) {
   const crashes: string[] = [];
   let port = "0";
@@ -203,7 +203,7 @@ function createServers(env: Readonly<Record<string, string>>) {
       });
       return server;
     },
-    /** One that does not come to serve. */
+    /** Starts a server that is killed before it serves. */
     async startAndKill(afterMs: number): Promise<void> {
       const { child, exited } = startProgram(["serve"], { env: { ...env, MEMORY_PORT: port } });
       child.stdout?.resume();

@@ -2,36 +2,36 @@ import { createRandom } from "../../test/support/random.ts";
 import type { Fault } from "../fakes/ollama/index.ts";
 import { FAULTS } from "./faults.ts";
 
-/** What happens around the clients. */
+/** A failure that the run causes. */
 export type Incident =
-  /** The server process, by SIGKILL; it is started again at once. First, if that is set, one that is killed so soon. */
+  /** Kills the server with SIGKILL and restarts it at once; if set, kills a first restart after `againAfterMs`. */
   | { readonly kind: "kill"; readonly againAfterMs: number | undefined }
-  /** PostgreSQL, as in a crash; it is started again after so long. */
+  /** Stops PostgreSQL as in a crash and restarts it after this delay. */
   | { readonly kind: "stop"; readonly awayMs: number }
-  /** The embedder, until the next of these. */
+  /** Gives the embedder a fault that lasts until the next incident of this kind. */
   | { readonly kind: "fault"; readonly fault: Fault };
 
-/** An incident and when it is due. */
+/** An incident and the time it is due. */
 export interface Due {
-  /** When so many operations have ended. */
+  /** The number of ended operations after which it is due. */
   readonly at: number;
   readonly incident: Incident;
 }
 
-/** How many of each. */
+/** Number of incidents of each kind. */
 export interface Trouble {
   readonly kills: number;
   readonly stops: number;
   readonly faults: number;
-  /** Until which share of the operations a model fails on some texts. */
+  /** The share of the operations until which a model fails on some texts. */
   readonly poisonUntil: number;
 }
 
 const LONGEST_STOP_MS = 1_500;
-/** About what a start takes. */
+/** Roughly the duration of a start. */
 const LONGEST_START_MS = 2_000;
 
-/** All incidents in their order, spread over the operations. The same seed makes the same schedule. */
+/** Spreads all incidents over the operations, in order. The same seed creates the same schedule. */
 export function planIncidents(trouble: Trouble, operations: number, seed: number): Due[] {
   const { kills, stops } = trouble;
   const faults = Math.min(trouble.faults, FAULTS.length);

@@ -4,8 +4,8 @@ import type { MemoryClient } from "memory-service-client";
 const LOOK_MS = 250;
 
 /**
- * Waits as an operator would until every memory is embedded, in the version that the embedder makes now, and has those
- * tried again that failed. Gives up after `timeoutMs`. Returns how many were tried again.
+ * Waits until every memory is embedded in the embedder's current version, and retries the failed ones as an operator
+ * would. Stops after `timeoutMs`. Returns the number of retried memories.
  */
 export async function settle(client: MemoryClient, domain: string, timeoutMs: number): Promise<number> {
   const { domains, memories, server } = client.raw;

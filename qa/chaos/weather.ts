@@ -2,19 +2,19 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { EnqueuedFault, FakeOllama, Fault } from "../fakes/ollama/index.ts";
 import { POISON } from "./plan.ts";
 
-/** The state of the embedder, one fault at a time. */
+/** Controls the embedder, one fault at a time. */
 export interface Weather {
-  /** Ends the fault before, sees the embedder recover, and sends the next. */
+  /** Ends the previous fault, waits for the embedder to recover, and injects the next one. */
   change(fault: Fault): Promise<void>;
   /** Whether the model fails on texts with POISON. */
   poison(on: boolean): void;
-  /** Everything is well from now on. */
+  /** Ends all faults for good. */
   clear(): Promise<void>;
-  /** How many requests each kind has met. */
+  /** Number of requests that met each kind of fault. */
   met(): Readonly<Record<string, number>>;
 }
 
-/** A fault that nobody meets, and a recovery that nobody asks for, are not waited for any longer. */
+/** How long to wait for a fault that no request meets, or for a recovery that no request needs. */
 const PATIENCE_MS = 3_000;
 const LOOK_MS = 20;
 
@@ -32,7 +32,7 @@ export function createWeather(ollama: FakeOllama): Weather {
     if (last === undefined) return;
     await eventually(() => last.queued.hits > 0);
     last.queued.remove();
-    // What hangs would hang for half a minute more: somebody restarts Ollama.
+    // A hung request would hang for another half minute; this is an operator who restarts Ollama.
     if (last.fault.kind === "hang") await ollama.down();
     await ollama.up();
     const from = ollama.requests.length;

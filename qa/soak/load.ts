@@ -7,17 +7,17 @@ import {
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { createRandom } from "../../test/support/random.ts";
 
-/** Callers at work, and what they have counted. */
+/** Running callers and their counts. */
 export interface Load {
-  /** Calls answered so far, NotFound of what another caller has just deleted included. */
+  /** Number of answered calls, including NotFound for what another caller has just deleted. */
   calls(): number;
-  /** Every other failure, by its text. */
+  /** Number of other failures by message. */
   readonly failures: ReadonlyMap<string, number>;
   /** Resolves when the last call has ended. */
   stop(): Promise<void>;
 }
 
-/** Ids are of so many, so that the data stops growing once each is stored. */
+/** Number of distinct ids: the data stops growing once each is stored. */
 const slots = 2_000;
 
 const words =
@@ -25,7 +25,7 @@ const words =
     " ",
   );
 
-/** Starts callers that store, read, change, search, stream, list and delete, each one call after the other. */
+/** Starts callers that store, read, change, search, stream, list and delete, each with one call at a time. */
 export function startLoad(url: string, callers: number, seed: number): Load {
   const failures = new Map<string, number>();
   const controller = new AbortController();
@@ -42,7 +42,7 @@ export function startLoad(url: string, callers: number, seed: number): Load {
       const id = `slot-${between(1, slots)}`;
       const kind = between(1, 100);
       if (kind <= 25) {
-        // One in twenty is long enough for several chunks.
+        // One content in twenty is long enough for several chunks.
         const content = text(kind === 1 ? 2_000 : between(5, 60));
         await client.store({ id, content, tags: [text(1)], ifExists: IfExists.REPLACE });
       } else if (kind <= 30) {

@@ -12,18 +12,18 @@ interface Options {
   readonly database?: string;
 }
 
-/** By then everything is loaded, compiled and cached that a server at work keeps. */
+/** Minutes after which a working server has loaded, compiled and cached all it keeps. */
 const settledMinute = 5;
 
-/** How much resident memory may grow after that. */
+/** Tolerated growth of resident memory after that. */
 const toleratedGrowth = 0.1;
 
 const program = new Command("soak")
-  .description("Keeps a server of its own under full load, and looks whether its memory stays as it is.")
+  .description("Run a server under full load, and check that its memory does not grow.")
   .option("--minutes <number>", "how long", whole, 30)
-  .option("--callers <number>", "callers at once", whole, 8)
-  .option("--seed <number>", "of texts and choices", whole, 1)
-  .option("--database <url>", "PostgreSQL server; default: the embedded engine")
+  .option("--callers <number>", "Number of concurrent callers.", whole, 8)
+  .option("--seed <number>", "Seed of texts and choices.", whole, 1)
+  .option("--database <url>", "URL of a PostgreSQL server; defaults to the embedded engine.")
   .exitOverride();
 
 function whole(text: string): number {
@@ -70,12 +70,12 @@ async function run({ minutes, callers, seed, database }: Options): Promise<void>
   }
 }
 
-/** What is wrong with the last sample, compared with that of the fifth minute, or of the middle of a shorter run. */
+/** Returns what is wrong with the last sample, compared with minute five, or with the middle of a shorter run. */
 function growth(samples: readonly ProcessSample[]): string[] {
   const minute = Math.min(settledMinute, Math.ceil(samples.length / 2));
   const settled = samples[minute - 1];
   const last = samples.at(-1);
-  if (settled === undefined || last === undefined) return ["there is no sample"];
+  if (settled === undefined || last === undefined) return ["no sample was taken"];
   const ratio = last.rss / settled.rss;
   console.log(`resident memory at the end is ${(ratio * 100).toFixed(1)} % of minute ${minute}'s`);
   if (ratio <= 1 + toleratedGrowth) return [];

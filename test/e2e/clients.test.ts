@@ -40,7 +40,7 @@ interface SearchFields {
   readonly limit: number;
 }
 
-/** One way to call the server. Answers come as protobuf's JSON has them; failures as the name of their code. */
+/** One way to call the server. Answers have protobuf's JSON form; failures are the name of their code. */
 interface Caller {
   store(request: StoreFields): Promise<JsonObject | string>;
   search(request: SearchFields): Promise<JsonObject | string>;
@@ -80,7 +80,7 @@ describe.each(serverEngines())("on $name", ({ create: createData }) => {
   });
 
   test.each(Object.entries(callers))("%s stores, searches and streams", async (name, open) => {
-    // A domain of its own with the same memories: so every client must get the same.
+    // A separate domain with the same memories, so every client must get the same results.
     const domain = `clients_${Object.keys(callers).indexOf(name)}`;
     const caller = open(server.url);
     try {
@@ -103,7 +103,7 @@ describe.each(serverEngines())("on $name", ({ create: createData }) => {
 
       const search = { domain, query: "funding strategy", limit: 2 };
       const hits = [
-        // The best by words and by meaning; the other is the farthest by meaning alone: 0, which JSON leaves out.
+        // The best hit of both legs. The other is the farthest in the semantic leg: JSON omits its score of 0.
         { memory: funding, score: expect.closeTo(1, 5) },
         { memory: { content: lunch.content } },
       ];
@@ -151,7 +151,7 @@ function generatedCaller(transport: Transport): Caller {
   };
 }
 
-/** What curl would do. */
+/** Sends what curl would send. */
 function fetchCaller(url: string): Caller {
   const post = (method: string, contentType: string, body: string | Uint8Array) =>
     fetch(`${url}/${MemoryService.typeName}/${method}`, {
@@ -189,7 +189,7 @@ function fetchCaller(url: string): Caller {
 
 type Unary = (request: object, answered: (error: ServiceError | null, answer: JsonObject) => void) => void;
 
-/** The client that knows nothing of ours but the .proto files. */
+/** The client that knows only the .proto files. */
 function grpcJsCaller(url: string): Caller {
   const protos = loadSync("memoryservice/v1/memory_service.proto", {
     includeDirs: [fileURLToPath(new URL("../../proto", import.meta.url))],

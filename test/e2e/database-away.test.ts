@@ -17,7 +17,7 @@ import { openGrpcClient, startServerProcess } from "../support/server/server-pro
 
 const CLIENTS = 6;
 const DOMAIN = "restart";
-/** In every text, so that one search finds them all. */
+/** Part of every content, so that one search finds all memories. */
 const COMMON_WORD = "harbour";
 const RECOVERY_MS = 5_000;
 
@@ -46,7 +46,7 @@ describe.each(serverEngines())("on $name", ({ create }) => {
 });
 
 describe.each(postgresServers())("on $name", () => {
-  test("a server outlives a crash of PostgreSQL under load and serves at most 5 s after it is back", {
+  test("a server survives a crash of PostgreSQL under load and serves within 5 s of its return", {
     timeout: 120_000,
   }, async () => {
     await using postgres = await startNativePostgres("restart");
@@ -80,15 +80,15 @@ describe.each(postgresServers())("on $name", () => {
     const found = await readIds(server.url);
     expect(
       [...load.stored].filter((id) => !found.includes(id)),
-      "acknowledged and lost",
+      "acknowledged but missing",
     ).toEqual([]);
-    expect(found.length, "stored by nobody, or twice").toBe(load.stored.size);
+    expect(found.length, "found without a store, or twice").toBe(load.stored.size);
     expect(load.failures.filter((failure) => failure !== "unavailable, retry")).toEqual([]);
     expect(server.logs.filter((line) => line.msg === "serving")).toHaveLength(1);
   });
 });
 
-/** Clients that store memory after memory; each again with its id, when the server said, until it is acknowledged. */
+/** Clients that store one memory after another. Each retries with the same id after the delay the server asked for. */
 function startLoad(url: string) {
   const stored = new Set<string>();
   const failures: string[] = [];
@@ -127,12 +127,12 @@ function startLoad(url: string) {
   return {
     stored,
     failures,
-    /** Resolves right after `more` further acknowledgements. */
+    /** Resolves after `more` further acknowledgements. */
     async acknowledges(more: number): Promise<void> {
       const size = stored.size + more;
       await until(() => stored.size >= size);
     },
-    /** Resolves right after `more` further failures. */
+    /** Resolves after `more` further failures. */
     async fails(more: number): Promise<void> {
       const length = failures.length + more;
       await until(() => failures.length >= length);
@@ -156,7 +156,7 @@ function describeFailure(error: unknown): { readonly failure: string; readonly r
   return { failure: "unavailable, retry", retryAfterMs: Number(seconds) * 1_000 + nanos / 1_000_000 };
 }
 
-/** When the server accepts connections, as told by somebody who asks it directly. */
+/** The time at which the server first accepts a direct connection. */
 async function whenAccepting(url: string): Promise<number> {
   for (;;) {
     const client = new pg.Client({ connectionString: url });

@@ -8,16 +8,16 @@ import { openGrpcClient, type ServerProcess, startServerProcess } from "../suppo
 
 interface Trouble {
   readonly name: string;
-  /** SQL of an administrator of another database; `%d` is the database, `%r` the role of the server. */
+  /** SQL that an administrator runs in another database; `%d` is the database, `%r` the role of the server. */
   readonly begin: readonly string[];
   readonly end: readonly string[];
-  /** Whether connections that are open go on as if nothing were. */
+  /** Whether open connections continue to work. */
   readonly cut: boolean;
   readonly code: Code;
   readonly reason: string;
-  /** Whether callers hear when to try again. */
+  /** Whether the error includes a retry delay. */
   readonly retry: boolean;
-  /** What reading meets meanwhile; undefined: it goes on. */
+  /** The error of a read while the trouble lasts; undefined: reads succeed. */
   readonly reading: Code | undefined;
   readonly ready: number;
 }
@@ -35,7 +35,7 @@ const TROUBLES: readonly Trouble[] = [
     ready: 200,
   },
   {
-    name: "lets nobody in",
+    name: "refuses all connections",
     begin: ["alter database %d with allow_connections false"],
     end: ["alter database %d with allow_connections true"],
     cut: true,
@@ -105,7 +105,7 @@ describe.each(postgresServers())("on $name, while the database", ({ url, create 
   const cutConnections = () =>
     admin.query("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1", [name]);
   const store = (id: string) => connection.client.store({ id, content: `the harbour ${id}` });
-  /** The first answer that is none of a connection that was just cut. */
+  /** Returns the first error that does not come from a connection that was just cut. */
   const failureOf = async (call: () => Promise<unknown>, reason: string): Promise<ConnectError> => {
     for (;;) {
       const error = await call().then(() => undefined, ConnectError.from);
@@ -122,7 +122,7 @@ describe.each(postgresServers())("on $name, while the database", ({ url, create 
   const readiness = async () => (await fetch(`${server.url}/readyz`)).status;
 
   test.each(TROUBLES)(
-    "$name, callers hear it, and all goes on when that is over",
+    "$name, callers get a clear error, and service resumes afterwards",
     {
       timeout: 30_000,
     },
@@ -149,7 +149,7 @@ describe.each(postgresServers())("on $name, while the database", ({ url, create 
     },
   );
 
-  test("has no room on its disk, callers hear it, and all goes on when there is", {
+  test("has a full disk, callers get a clear error, and service resumes once it has space", {
     timeout: 30_000,
   }, async () => {
     await store("before");
@@ -170,7 +170,7 @@ describe.each(postgresServers())("on $name, while the database", ({ url, create 
   });
 });
 
-/** Runs statements in the database of the URL, as its administrator. */
+/** Runs statements as the administrator in the database of the URL. */
 async function within(url: string, statements: string): Promise<void> {
   const client = new pg.Client({ connectionString: url });
   await client.connect();

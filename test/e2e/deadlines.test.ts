@@ -9,11 +9,11 @@ import { serverEngines } from "../support/server/server-engines.ts";
 import { openGrpcClient, startServerProcess } from "../support/server/server-process.ts";
 
 const DOMAIN = "deadlines";
-/** Far below the two seconds that the server waits for the embedder on its own account. */
+/** Far below the two seconds that the server waits for the embedder by default. */
 const DEADLINE_MS = 500;
 
 describe.each(serverEngines())("on $name", ({ create }) => {
-  test("a short deadline gets an answer in time although the embedder hangs", {
+  test("a call with a short deadline is answered in time although the embedder hangs", {
     timeout: 120_000,
   }, async () => {
     await using ollama = await startFakeOllama();

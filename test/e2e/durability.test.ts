@@ -16,7 +16,7 @@ import {
 const CLIENTS = 8;
 const KILLS = 5;
 const DOMAIN = "durability";
-/** In every text, so that one search finds them all. */
+/** Part of every content, so that one search finds all memories. */
 const COMMON_WORD = "harbour";
 const WORDS = "copper lantern orchard glacier violin meadow saddle compass thunder basket".split(" ");
 
@@ -26,7 +26,7 @@ interface Stored {
 }
 
 describe.each(serverEngines())("on $name", ({ create }) => {
-  test("a server killed again and again keeps every acknowledged memory, once", {
+  test("a repeatedly killed server keeps every acknowledged memory exactly once", {
     timeout: 300_000,
   }, async () => {
     const random = createRandom();
@@ -48,23 +48,23 @@ describe.each(serverEngines())("on $name", ({ create }) => {
     }
     await load.stop();
     console.log(
-      `seed ${random.seed}: killed after ${killedAt} more acknowledgements, ${load.repeated()} calls repeated`,
+      `seed ${random.seed}: killed after ${killedAt} more acknowledgements, ${load.repeated()} calls retried`,
     );
 
     using reader = openGrpcClient(server.url);
     const found = await readAll(reader.client);
     const lost = [...load.stored.keys()].filter((id) => !found.has(id));
-    expect(lost, "acknowledged and lost").toEqual([]);
-    expect(found.size, "stored by nobody").toBe(load.stored.size);
+    expect(lost, "acknowledged but missing").toEqual([]);
+    expect(found.size, "found without a store").toBe(load.stored.size);
     for (const [id, { content, ready }] of load.stored) {
       expect(found.get(id)?.content).toBe(content);
       if (ready) expect(found.get(id)?.ready, `${id} was READY`).toBe(true);
     }
-    expect(load.repeated(), "calls that a kill has cut").toBeGreaterThanOrEqual(KILLS);
+    expect(load.repeated(), "calls cut by a kill").toBeGreaterThanOrEqual(KILLS);
   });
 });
 
-/** Clients that store memory after memory, repeating what failed with the same id on the server that comes next. */
+/** Clients that store one memory after another and retry failures with the same id on the next server. */
 function startLoad(first: ServerProcess, contentOf: (index: number) => string) {
   const stored = new Map<string, Stored>();
   let current = first;
@@ -104,7 +104,7 @@ function startLoad(first: ServerProcess, contentOf: (index: number) => string) {
   return {
     stored,
     repeated: () => repeated,
-    /** Resolves right after `more` further acknowledgements. */
+    /** Resolves after `more` further acknowledgements. */
     async acknowledges(more: number): Promise<void> {
       const { promise, resolve } = Promise.withResolvers<void>();
       enough = { size: stored.size + more, resolve };
@@ -115,7 +115,7 @@ function startLoad(first: ServerProcess, contentOf: (index: number) => string) {
       replaced.resolve();
       replaced = Promise.withResolvers();
     },
-    /** Resolves when every memory begun is acknowledged. */
+    /** Resolves when every memory that was started is acknowledged. */
     async stop(): Promise<void> {
       stopping = true;
       await done;
@@ -123,7 +123,7 @@ function startLoad(first: ServerProcess, contentOf: (index: number) => string) {
   };
 }
 
-/** Every memory of the domain. @throws if one comes twice. */
+/** Returns every memory of the domain. @throws if one appears twice */
 async function readAll(client: GrpcClient): Promise<Map<string, Stored>> {
   const found = new Map<string, Stored>();
   const stream = client.streamSearch({
@@ -135,7 +135,7 @@ async function readAll(client: GrpcClient): Promise<Map<string, Stored>> {
   for await (const { item } of stream) {
     if (item.case !== "hit" || item.value.memory === undefined) continue;
     const { id, content, embedding } = item.value.memory;
-    if (found.has(id)) throw new Error(`memory ${id} is there twice`);
+    if (found.has(id)) throw new Error(`memory ${id} appears twice`);
     found.set(id, { content, ready: embedding?.state === Memory_Embedding_State.READY });
   }
   return found;

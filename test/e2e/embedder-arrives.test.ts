@@ -10,18 +10,18 @@ import { type GrpcClient, openGrpcClient, startServerProcess } from "../support/
 
 const DOMAIN = "clinic";
 const CONTENT = "The physician is unwell";
-/** The fake embeds them close to the content, and they share no word with it. New ones: answers are cached. */
+/** The fake embeds these close to the content, without a shared word. Each is used once, as answers are cached. */
 const QUESTIONS = ["sick doctor", "ill medic", "disease doctor", "doctor illness"] as const;
-/** The server looks at a missing Ollama every two seconds, and then has to wake the model. */
+/** The server checks a missing Ollama every two seconds, and then has to load the model. */
 const NOTICED = { timeout: 20_000, interval: 50 };
-/** The default of MEMORY_EMBED_BUDGET_MS, and what a busy machine adds. */
+/** The default of MEMORY_EMBED_BUDGET_MS, plus a margin for a busy machine. */
 const BUDGET_MS = 2_000 + 500;
 
 describe.each(serverEngines())("on $name", ({ create }) => {
-  test("memories become READY and searches semantic whenever Ollama comes, without a restart", {
+  test("memories become READY and searches semantic once Ollama starts, without a restart", {
     timeout: 120_000,
   }, async () => {
-    // Its port is known and nobody listens there yet.
+    // The port is reserved, but nothing listens on it yet.
     await using ollama = await startFakeOllama();
     await ollama.down();
     await using data = await create();
@@ -55,7 +55,7 @@ async function store(client: GrpcClient, content: string): Promise<State | undef
   return memory?.embedding?.state;
 }
 
-/** Looks for a memory by one of its words, which asks nothing of the embedder. */
+/** Finds a memory by one of its words, which does not call the embedder. */
 async function expectReady(client: GrpcClient, word: string): Promise<void> {
   const state = async () => {
     const { hits } = await client.search({ query: word, domain: DOMAIN, mode: SearchMode.TEXT });

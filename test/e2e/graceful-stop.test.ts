@@ -18,12 +18,12 @@ import { storeMany } from "../support/store-many.ts";
 vi.setConfig({ testTimeout: 120_000 });
 
 const DOMAIN = "stopping";
-/** Together more than the buffers between a server and a client that does not read. */
+/** Together larger than the buffers between a server and a client that does not read. */
 const MEMORIES = 150;
 const CONTENT_BYTES = 20_000;
 
 describe.each(serverEngines())("on $name", ({ create }) => {
-  test("SIGTERM as soon as the server serves ends the process with 0", async () => {
+  test("SIGTERM right after the server starts serving ends the process with exit code 0", async () => {
     await using data = await create({ empty: true });
     for (let start = 0; start < 3; start++) {
       await using server = await startServerProcess({ env: data.env });
@@ -32,7 +32,7 @@ describe.each(serverEngines())("on $name", ({ create }) => {
     }
   });
 
-  test("SIGTERM lets a stream in flight finish, then the process ends with 0", async () => {
+  test("SIGTERM lets an active stream finish before the process ends with exit code 0", async () => {
     await using data = await create();
     await using server = await startServerProcess({ env: data.env });
     using connection = openGrpcClient(server.url);
@@ -47,14 +47,14 @@ describe.each(serverEngines())("on $name", ({ create }) => {
     expect(await exited).toEqual({ code: 0, signal: null });
     expectCleanLog(server);
 
-    // The data directory is free, and everything is there.
+    // The data directory is unlocked and complete.
     await using next = await startServerProcess({ env: data.env });
     using again = openGrpcClient(next.url);
     const answers = await collect(again.client.streamSearch(everything));
     expect(answers.at(-1)?.item).toMatchObject({ case: "summary", value: { sent: MEMORIES } });
   });
 
-  test("a stream whose consumer has stopped is cut after the grace, and the process ends with 0", async () => {
+  test("a stream whose consumer has stopped is cut after the grace period, and the exit code is 0", async () => {
     await using data = await create();
     await using server = await startServerProcess({ env: { ...data.env, MEMORY_SHUTDOWN_GRACE_MS: "300" } });
     using connection = openGrpcClient(server.url);
@@ -64,7 +64,7 @@ describe.each(serverEngines())("on $name", ({ create }) => {
     expect(await server.stop()).toEqual({ code: 0, signal: null });
     expectCleanLog(server);
     const error = await collect(restOf(stream)).then(() => undefined, ConnectError.from);
-    expect(error, "the stream must not look complete").toBeDefined();
+    expect(error, "the stream must end with an error").toBeDefined();
     const [info] = error?.findDetails(ErrorInfoSchema) ?? [];
     if (info !== undefined) expect([error?.code, info.reason]).toEqual([Code.Unavailable, "SHUTTING_DOWN"]);
   });
@@ -73,11 +73,11 @@ describe.each(serverEngines())("on $name", ({ create }) => {
 const everything = { query: "harbour", domain: DOMAIN, mode: SearchMode.TEXT, limit: 10_000 };
 
 async function storeAll(client: GrpcClient): Promise<void> {
-  // Long, but of few words: those are what storing takes its time for.
+  // Long contents with few distinct words: distinct words make storing slow.
   await storeMany(client, DOMAIN, MEMORIES, (index) => `harbour ${index} `.padEnd(CONTENT_BYTES, "~ "));
 }
 
-/** A stream that has been read until its first hit. */
+/** A stream that has been read up to its first hit. */
 async function beginStream(client: GrpcClient): Promise<AsyncIterator<StreamSearchResponse>> {
   const stream = client.streamSearch(everything)[Symbol.asyncIterator]();
   expect((await stream.next()).value?.item.case).toBe("info");

@@ -12,7 +12,7 @@ vi.setConfig({ testTimeout: 600_000, hookTimeout: 60_000 });
 
 const MEMORIES = 300;
 const KILLS = Number(process.env.TEST_KILLS ?? 3);
-/** What a worker has claimed when it is killed is embedded once more. */
+/** The worker embeds the memories it had leased when it was killed a second time. */
 const CLAIM = 64;
 
 let ollama: FakeOllama;
@@ -28,7 +28,7 @@ afterAll(async () => {
   await directory?.remove();
 });
 
-/** Texts that were sent to be embedded, from a request on. */
+/** Returns the texts sent to be embedded, starting with the given request. */
 function embedded(from = 0): string[] {
   return ollama.requests.slice(from).flatMap(({ path, json }) => {
     if (path !== "/api/embed" || typeof json !== "object" || json === null || !("input" in json)) return [];
@@ -58,7 +58,7 @@ async function stateOf(report: string): Promise<{ readonly run?: string; readonl
 
 let source: string;
 
-test(`killed ${KILLS} times and started again, an import ends as one that nobody disturbed`, async () => {
+test(`an import that was killed and restarted ${KILLS} times ends like an undisturbed one`, async () => {
   source = await writeLegacyDirectory(
     join(directory.path, "source"),
     Array.from({ length: MEMORIES }, (_, n) => ({
@@ -93,7 +93,7 @@ test(`killed ${KILLS} times and started again, an import ends as one that nobody
       interrupted++;
       kills++;
       const state = await stateOf(report);
-      // One run, whoever goes on with it.
+      // Every restart continues the same run.
       run ??= state.run;
       expect(state.run).toBe(run);
       if (state.complete) break;

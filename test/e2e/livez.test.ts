@@ -6,7 +6,7 @@ import { silentLogger } from "../support/silent-logger.ts";
 
 const SLOW_SECONDS = 4;
 const WITHIN_MS = 100;
-/** Answers that a machine busy with other tests may delay, though never by as much as a blocked thread would. */
+/** Other tests on the machine may delay an answer, but never by as much as a blocked thread would. */
 const LATE_SHARE = 0.05;
 
 test("/livez answers within 100 ms while the embedded engine is busy for seconds", {
@@ -38,7 +38,7 @@ test("/livez answers within 100 ms while the embedded engine is busy for seconds
   expect(Math.max(...answers)).toBeLessThan((SLOW_SECONDS * 1_000) / 4);
 });
 
-/** A domain in which every insert computes for seconds, as making a large index does. */
+/** Creates a domain in which every insert computes for seconds, as building a large index does. */
 async function makeSlowDomain(directory: string): Promise<void> {
   const database = await openEmbeddedDatabase({ directory, logger: silentLogger });
   await database.execute(`

@@ -14,35 +14,42 @@ describe.each(serverEngines())("on $name", ({ name: engine, create }) => {
   test.each([
     ["with an embedder", true],
     ["without an embedder", false],
-  ])("fifty first memories of one domain, at once, %s", { timeout: 120_000 }, async (_name, up) => {
-    await using ollama = await startFakeOllama();
-    if (!up) await ollama.down();
-    await using data = await create();
-    const env = { ...data.env, OLLAMA_API_URL: ollama.url };
-    await using cleanup = new AsyncDisposableStack();
-    const clients: GrpcClient[] = [];
-    // The embedded engine belongs to one server.
-    for (let server = 0; server < (engine === "postgres" ? 2 : 1); server++) {
-      const { url } = cleanup.use(await startServerProcess({ env }));
-      clients.push(cleanup.use(openGrpcClient(url)).client);
-    }
+  ])(
+    "fifty concurrent first memories of one domain are all stored %s",
+    { timeout: 120_000 },
+    async (_name, up) => {
+      await using ollama = await startFakeOllama();
+      if (!up) await ollama.down();
+      await using data = await create();
+      const env = { ...data.env, OLLAMA_API_URL: ollama.url };
+      await using cleanup = new AsyncDisposableStack();
+      const clients: GrpcClient[] = [];
+      // The embedded engine belongs to one server.
+      for (let server = 0; server < (engine === "postgres" ? 2 : 1); server++) {
+        const { url } = cleanup.use(await startServerProcess({ env }));
+        clients.push(cleanup.use(openGrpcClient(url)).client);
+      }
 
-    const outcomes = await Promise.allSettled(
-      Array.from({ length: STORES }, (_, i) =>
-        clients[i % clients.length]?.store({ content: `the harbour, seen ${i} times`, domain: "brand-new" }),
-      ),
-    );
-    expect(outcomes.filter((outcome) => outcome.status === "rejected")).toEqual([]);
-    for (const client of clients) {
-      const { hits } = await client.search({
-        query: "harbour",
-        domain: "brand-new",
-        mode: SearchMode.TEXT,
-        limit: 1_000,
-      });
-      expect(new Set(hits.map(({ memory }) => memory?.id)).size).toBe(STORES);
-    }
-  });
+      const outcomes = await Promise.allSettled(
+        Array.from({ length: STORES }, (_, i) =>
+          clients[i % clients.length]?.store({
+            content: `the harbour, seen ${i} times`,
+            domain: "brand-new",
+          }),
+        ),
+      );
+      expect(outcomes.filter((outcome) => outcome.status === "rejected")).toEqual([]);
+      for (const client of clients) {
+        const { hits } = await client.search({
+          query: "harbour",
+          domain: "brand-new",
+          mode: SearchMode.TEXT,
+          limit: 1_000,
+        });
+        expect(new Set(hits.map(({ memory }) => memory?.id)).size).toBe(STORES);
+      }
+    },
+  );
 });
 
 describe.each(postgresServers())("on $name", ({ create }) => {
@@ -64,14 +71,14 @@ describe.each(postgresServers())("on $name", ({ create }) => {
     expect(applied).toHaveLength(files.length);
   });
 
-  test("first memories of a domain that is slow to make leave connections for others", async () => {
+  test("first memories of a domain that is slow to create leave connections for other calls", async () => {
     await using data = await create();
     await using server = await startServerProcess({ env: { ...data.env, MEMORY_POOL_SIZE: "3" } });
     using connection = openGrpcClient(server.url);
     const { client } = connection;
     await client.store({ content: "the harbour" });
 
-    // As another server that is making the domain.
+    // Holds the lock as another server does while it creates the domain.
     const slow = new pg.Client({ connectionString: data.url });
     await using cleanup = new AsyncDisposableStack();
     cleanup.defer(() => slow.end());

@@ -12,10 +12,10 @@ import type { ServerData } from "../support/postgres/data-directory.ts";
 import { serverEngines } from "../support/server/server-engines.ts";
 import { silentLogger } from "../support/silent-logger.ts";
 
-// For a busy machine: alone each takes seconds.
+// Generous for a busy machine: each test takes seconds when run alone.
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
 
-describe.each(serverEngines())("domains with a model of their own on $name", ({ create }) => {
+describe.each(serverEngines())("domains with their own model on $name", ({ create }) => {
   let data: ServerData;
   let ollama: FakeOllama;
 
@@ -47,7 +47,7 @@ describe.each(serverEngines())("domains with a model of their own on $name", ({ 
     };
   };
 
-  test("are embedded and searched by it, also after a restart, beside the others", async () => {
+  test("are embedded and searched with it next to other domains, also after a restart", async () => {
     const first = await start();
     try {
       await first.domains.createDomain({ name: "small", embeddingModel: "all-minilm" });
@@ -56,7 +56,7 @@ describe.each(serverEngines())("domains with a model of their own on $name", ({ 
         const { memory } = await first.memories.store({ domain, id: "m", content: "a physician is unwell" });
         expect(memory?.embedding?.state).toBe(State.READY);
       }
-      // Left to the worker.
+      // The background worker embeds this one.
       await first.memories.store({
         domain: "small",
         id: "later",
@@ -99,7 +99,7 @@ describe.each(serverEngines())("domains with a model of their own on $name", ({ 
     }
   });
 
-  test("are embedded by the profile that the settings give the model, in an embedding version of its own", async () => {
+  test("use the profile configured for the model, with a separate embedding version", async () => {
     const profiles = { "all-minilm": { query_prefix: "ask: ", document_prefix: "note: ", clean_up: "none" } };
     const server = await start({ MEMORY_MODEL_PROFILES: JSON.stringify(profiles) });
     try {
@@ -117,7 +117,7 @@ describe.each(serverEngines())("domains with a model of their own on $name", ({ 
     }
   });
 
-  test("are refused if the embedder cannot make that, and nothing is left of them", async () => {
+  test("are refused without a trace if the embedder cannot produce such embeddings", async () => {
     const server = await start();
     try {
       for (const [request, field, description] of [

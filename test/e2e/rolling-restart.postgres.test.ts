@@ -8,9 +8,9 @@ import { type ServerProcess, startServerProcess } from "../support/server/server
 import { openTcpBalancer } from "../support/server/tcp-balancer.ts";
 
 const DOMAIN = "rolling";
-/** In every text, so that one search finds them all. */
+/** Part of every content, so that one search finds all memories. */
 const WORD = "harbour";
-/** Acknowledged between one restart and the next. */
+/** Stores acknowledged between two restarts. */
 const STORES_BETWEEN = 40;
 
 describe.each(postgresServers())("on $name", ({ create }) => {
@@ -46,7 +46,7 @@ describe.each(postgresServers())("on $name", ({ create }) => {
     expect(found.sort()).toEqual(stored.sort());
   });
 
-  test("what a stopped server has not embedded is embedded by the other one", {
+  test("another server embeds what a stopped server has left pending", {
     timeout: 60_000,
   }, async () => {
     await using stuck = await startFakeOllama();
@@ -81,7 +81,7 @@ async function killAll(servers: readonly ServerProcess[]): Promise<void> {
   await Promise.all(servers.map((server) => server.kill()));
 }
 
-/** Clients that store and search until they are stopped; the first call that fails, for all its retries, fails the load. */
+/** Clients that store and search until stopped; the first call that fails after all its retries fails the load. */
 function startLoad(clients: readonly MemoryClient[]) {
   const stored: string[] = [];
   const watchers = new Set<() => void>();
@@ -110,7 +110,7 @@ function startLoad(clients: readonly MemoryClient[]) {
       await Promise.race([promise, done]);
       watchers.delete(look);
     },
-    /** Returns the ids of all that was stored. */
+    /** Returns the ids of all stored memories. */
     async stop(): Promise<string[]> {
       stopping = true;
       await done;

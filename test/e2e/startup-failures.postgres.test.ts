@@ -30,11 +30,11 @@ describe.each(postgresServers())("on $name", () => {
     return databaseUrl(postgres.url, name);
   }
 
-  test("a wrong password is told, and not repeated", async () => {
+  test("reports a wrong password without printing it", async () => {
     await admin.query("create role locked login password 'right-password'");
     const { rows } = await admin.query<{ file: string }>("select current_setting('hba_file') as file");
     const file = rows[0]?.file ?? "";
-    // PostgreSQL writes its own file: where its root is, is the script's affair.
+    // PostgreSQL writes its own file, since the location of its root is known only to the script.
     await admin.query(
       `copy (values ('host all locked 127.0.0.1/32 scram-sha-256'), ('host all all 127.0.0.1/32 trust')) to '${file}'`,
     );
@@ -47,14 +47,14 @@ describe.each(postgresServers())("on $name", () => {
     await expectRefusal({ DATABASE_URL: url.href }, /PostgreSQL refused the login: .*"locked"/);
   });
 
-  test("a database that does not exist is named", async () => {
+  test("names a database that does not exist", async () => {
     await expectRefusal(
       { DATABASE_URL: databaseUrl(postgres.url, "nowhere") },
       /database "nowhere" does not exist: create it first/,
     );
   });
 
-  test("a PostgreSQL without pgvector is told which version to install", async () => {
+  test("names the pgvector version to install when PostgreSQL has none", async () => {
     const url = await createDatabaseWithExtensionsFrom("without_pgvector", "/tmp/nothing-here");
     await expectRefusal(
       { DATABASE_URL: url },
@@ -62,7 +62,7 @@ describe.each(postgresServers())("on $name", () => {
     );
   });
 
-  test("a pgvector that is too old is told which version to install", async () => {
+  test("names the pgvector version to install when pgvector is too old", async () => {
     const directory = "/tmp/old-pgvector";
     await admin.query(
       `copy (values ('default_version = ''0.7.4''')) to program
@@ -75,7 +75,7 @@ describe.each(postgresServers())("on $name", () => {
     );
   });
 
-  test("a database of a newer version of the program is refused", async () => {
+  test("refuses a database of a newer version of the program", async () => {
     await admin.query("create database newer");
     const url = databaseUrl(postgres.url, "newer");
     const first = await startServerProcess({ env: { DATABASE_URL: url } });

@@ -5,20 +5,20 @@ import { expectRefusal } from "../support/expect-refusal.ts";
 import { createDataDirectory } from "../support/postgres/data-directory.ts";
 import { runProgram, startServerProcess } from "../support/server/server-process.ts";
 
-// Several first starts of the embedded engine on a busy machine.
+// Allows several first starts of the embedded engine on a busy machine.
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 120_000 });
 
-/** The command or a setting is wrong in itself. */
+/** Exit code for an invalid command or setting. */
 const EXIT_USAGE = 2;
 
-test("a second server on the same data directory is refused, and the first goes on", async () => {
+test("a second server on the same data directory is refused while the first keeps serving", async () => {
   await using data = await createDataDirectory();
   await using first = await startServerProcess({ env: data.env });
   await expectRefusal(data.env, /the data directory \S+ is in use by another process: stop that one/);
   expect((await fetch(`${first.url}/readyz`)).status).toBe(200);
 });
 
-test("a data directory whose server was killed is free again", async () => {
+test("a new server can use the data directory of a killed one", async () => {
   await using data = await createDataDirectory();
   await using first = await startServerProcess({ env: data.env });
   await first.kill();
@@ -26,7 +26,7 @@ test("a data directory whose server was killed is free again", async () => {
   expect((await second.stop()).code).toBe(0);
 });
 
-test("a port in use is named", async () => {
+test("names a port that is in use", async () => {
   await using data = await createDataDirectory();
   const occupant = createServer().listen(0, "127.0.0.1");
   await once(occupant, "listening");
@@ -41,14 +41,14 @@ test("a port in use is named", async () => {
   }
 });
 
-test("a PostgreSQL that cannot be reached is named", async () => {
+test("names a PostgreSQL server that is unreachable", async () => {
   await expectRefusal(
     { DATABASE_URL: "postgres://postgres@127.0.0.1:1/postgres" },
     /cannot reach PostgreSQL: .*127\.0\.0\.1:1/,
   );
 });
 
-test("settings that are not valid are told all at once", async () => {
+test("reports all invalid settings at once", async () => {
   const { code, stderr } = await runProgram(["serve"], {
     env: {
       MEMORY_PORT: "99999",

@@ -19,12 +19,12 @@ import { storeMany } from "../support/store-many.ts";
 
 const DOMAIN = "streams";
 const MEMORIES = 3_000;
-/** Enough for several pages, of which a consumer that has read nothing can buffer few. */
+/** Several pages, of which the buffers of a consumer that has read nothing hold few. */
 const SOME_MEMORIES = 1_000;
-/** In every text, so that one search finds them all. */
+/** Part of every content, so that one search finds all memories. */
 const COMMON_WORD = "harbour";
 const CONTENT_BYTES = 3_000;
-/** How long the consumer stops: long enough for a server that reads ahead to have read everything. */
+/** How long the consumer pauses: long enough for a server that reads ahead to read everything. */
 const PAUSE_MS = Number(process.env.TEST_STREAM_PAUSE_MS ?? 2_000);
 const MAX_GROWTH_BYTES = 5 * 1024 * 1024;
 const IDLE_WITHIN_MS = 200;
@@ -32,7 +32,7 @@ const IDLE_WITHIN_MS = 200;
 const everything = { query: COMMON_WORD, domain: DOMAIN, mode: SearchMode.TEXT, limit: 10_000 };
 
 describe.each(serverEngines())("on $name", ({ create }) => {
-  test("a consumer that stops after one hit costs next to nothing, holds up nobody, and gets the rest later", {
+  test("a consumer that pauses after one hit costs almost nothing, delays no other caller, and gets the rest later", {
     timeout: 120_000 + PAUSE_MS,
   }, async () => {
     await using data = await create();
@@ -40,7 +40,7 @@ describe.each(serverEngines())("on $name", ({ create }) => {
     using connection = openGrpcClient(server.url);
     using other = openGrpcClient(server.url);
     await storeAll(connection.client, MEMORIES);
-    // What a first stream allocates once is not what a waiting consumer costs.
+    // The one-time allocations of a first stream are not the cost of a waiting consumer.
     await countHits(connection.client.streamSearch(everything));
     const before = await readMemoryUse(server);
 
@@ -49,7 +49,7 @@ describe.each(serverEngines())("on $name", ({ create }) => {
     expect((await stream.next()).value?.item.case).toBe("hit");
     const end = performance.now() + PAUSE_MS;
     await using activity = await watchActivity(data.env.DATABASE_URL);
-    // Until the buffers on the way are full, the server goes on.
+    // The server continues until the buffers on the way are full.
     await expect.poll(() => activity.busy()).toEqual([]);
     let stores = 0;
     while (performance.now() < end) {
@@ -82,7 +82,7 @@ describe.each(postgresServers())("cancelled on $name", ({ create }) => {
     await using activity = await watchActivity(data.url);
     await expect.poll(() => activity.busy()).toEqual([]);
 
-    // From now on a page could be asked for, and would be seen waiting.
+    // From here on, the statement of a next page would be visible as waiting.
     await using _lock = await lockMemories(data.url);
     leave.abort();
     const line = await server.whenLogged((line) => line.code === "canceled");
@@ -92,7 +92,7 @@ describe.each(postgresServers())("cancelled on $name", ({ create }) => {
     expectNoErrorLogged(server);
   });
 
-  test("a stream cancelled while it reads a page leaves PostgreSQL at once", {
+  test("a stream cancelled while it reads a page stops its statement in PostgreSQL at once", {
     timeout: 60_000,
   }, async () => {
     await using data = await create();
@@ -121,30 +121,33 @@ describe.each(postgresServers())("cancelled on $name", ({ create }) => {
     ["semantic", SearchMode.SEMANTIC, 10],
     ["deep semantic", SearchMode.SEMANTIC, 5_000],
     ["hybrid", SearchMode.HYBRID, 10],
-  ])("a %s stream cancelled while it ranks leaves PostgreSQL at once", async (_name, mode, limit) => {
-    await using ollama = await startFakeOllama();
-    await using data = await create();
-    await using server = await startServerProcess({ env: { ...data.env, OLLAMA_API_URL: ollama.url } });
-    using connection = openGrpcClient(server.url);
-    const { client } = connection;
-    await client.store({ content: `${COMMON_WORD} wall`, domain: DOMAIN });
-    expect(await countHits(client.streamSearch({ ...everything, mode, limit }))).toBe(1);
-    await using activity = await watchActivity(data.url);
+  ])(
+    "a %s stream cancelled while it ranks stops its statement in PostgreSQL at once",
+    async (_name, mode, limit) => {
+      await using ollama = await startFakeOllama();
+      await using data = await create();
+      await using server = await startServerProcess({ env: { ...data.env, OLLAMA_API_URL: ollama.url } });
+      using connection = openGrpcClient(server.url);
+      const { client } = connection;
+      await client.store({ content: `${COMMON_WORD} wall`, domain: DOMAIN });
+      expect(await countHits(client.streamSearch({ ...everything, mode, limit }))).toBe(1);
+      await using activity = await watchActivity(data.url);
 
-    await using _lock = await lockMemories(data.url);
-    const leave = new AbortController();
-    const stream = client.streamSearch({ ...everything, mode, limit }, { signal: leave.signal });
-    const reading = countHits(stream).catch(() => {});
-    await expect.poll(() => activity.busy()).not.toEqual([]);
-    leave.abort();
-    await activity.expectIdleSoon();
-    await reading;
-    expectNoErrorLogged(server);
-  });
+      await using _lock = await lockMemories(data.url);
+      const leave = new AbortController();
+      const stream = client.streamSearch({ ...everything, mode, limit }, { signal: leave.signal });
+      const reading = countHits(stream).catch(() => {});
+      await expect.poll(() => activity.busy()).not.toEqual([]);
+      leave.abort();
+      await activity.expectIdleSoon();
+      await reading;
+      expectNoErrorLogged(server);
+    },
+  );
 });
 
 async function storeAll(client: GrpcClient, count: number): Promise<void> {
-  // Long, but of few words: those are what storing takes its time for.
+  // Long contents with few distinct words: distinct words make storing slow.
   await storeMany(client, DOMAIN, count, (index) =>
     `${COMMON_WORD} number ${index} `.padEnd(CONTENT_BYTES, "~ "),
   );
@@ -156,7 +159,7 @@ async function countHits(stream: AsyncIterable<StreamSearchResponse>): Promise<n
   return hits;
 }
 
-/** What the server's connections are doing, but for looking whether PostgreSQL answers and for pending memories. */
+/** Returns the activity of the server's connections, except health checks and the search for pending memories. */
 async function watchActivity(url: string | undefined) {
   const client = url === undefined ? undefined : new pg.Client({ connectionString: url });
   await client?.connect();
@@ -177,7 +180,7 @@ async function watchActivity(url: string | undefined) {
   };
 }
 
-/** Keeps everybody from the domain's memories until it is disposed of. */
+/** Locks the domain's memories against everyone until disposed. */
 async function lockMemories(url: string): Promise<AsyncDisposable> {
   const client = new pg.Client({ connectionString: url });
   await client.connect();
@@ -185,7 +188,7 @@ async function lockMemories(url: string): Promise<AsyncDisposable> {
   return { [Symbol.asyncDispose]: async () => await client.end() };
 }
 
-/** A consumer that leaves is no news. */
+/** Ignores the error of a consumer that leaves. */
 function expectNoErrorLogged({ logs }: ServerProcess): void {
   const error = 50;
   expect(logs.filter(({ level }) => Number(level) >= error)).toEqual([]);

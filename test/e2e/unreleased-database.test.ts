@@ -8,7 +8,7 @@ import { serverEngines } from "../support/server/server-engines.ts";
 import { runProgram } from "../support/server/server-process.ts";
 import { silentLogger } from "../support/silent-logger.ts";
 
-/** The parts of a database of a development version that this version looks at: its records and one domain. */
+/** The parts of a development version's database that this version checks: its records and one domain. */
 const unreleased = `
   create extension if not exists vector;
   create table memory_migrations (

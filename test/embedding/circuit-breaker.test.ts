@@ -53,7 +53,7 @@ describe("circuit breaker", () => {
     expect(waits).toEqual([1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
   });
 
-  it("closes with a good probe and begins again with the shortest back-off", () => {
+  it("closes after a successful probe and resets the back-off", () => {
     const { breaker, clock, states } = start();
     breaker.failed({ trip: true });
     clock.advance(1_000);
@@ -68,7 +68,7 @@ describe("circuit breaker", () => {
     expect(states).toEqual(["open", "half-open", "open", "half-open", "closed", "open"]);
   });
 
-  it("allows another probe at once after one that told nothing", () => {
+  it("allows another probe at once after an inconclusive one", () => {
     const { breaker, clock } = start();
     breaker.failed({ trip: true });
     clock.advance(1_000);
@@ -78,7 +78,7 @@ describe("circuit breaker", () => {
     expect(breaker.tryProbe()).toBe(true);
   });
 
-  it("allows a probe at once when told to hurry", () => {
+  it("allows a probe at once when asked to hurry", () => {
     const { breaker } = start();
     breaker.failed({ trip: true });
     breaker.hurry();

@@ -15,8 +15,8 @@ const KNOWN =
 const ENTRIES =
   "profile, query_prefix, document_prefix, dimensions, shorter_dimensions, context_tokens, clean_up";
 
-describe("a profile of one's own", () => {
-  it("describes a model that is not known", () => {
+describe("a configured profile", () => {
+  it("describes an unknown model", () => {
     const { find, problems } = read({
       "acme/notes-embed": {
         query_prefix: "ask: ",
@@ -40,36 +40,36 @@ describe("a profile of one's own", () => {
     expect(prepareText(profile, "Crème", "document")).toBe("note: creme");
   });
 
-  it("gives a known profile to a model of another name", () => {
+  it("applies a known profile to a model of another name", () => {
     const { find } = read({ mine: { profile: "nomic" } });
     expect(find("mine")).toEqual({ ...profileForModel("nomic-embed-text"), clean: expect.any(Function) });
   });
 
-  it("takes the dimensions of models of several sizes from the server", () => {
+  it("reads the dimensions of models with several sizes from the server", () => {
     expect(read({ mine: { profile: "arctic" } }).find("mine").dimensions).toBeUndefined();
     expect(read({ mine: { profile: "arctic", dimensions: 768 } })).toMatchObject({ problems: [] });
   });
 
-  it("changes a part of the built-in one and keeps the rest", () => {
+  it("overrides parts of the built-in profile and keeps the rest", () => {
     const profile = read({ "nomic-embed-text": { query_prefix: "" } }).find("nomic-embed-text");
     expect(profile).toMatchObject({ queryPrefix: "", documentPrefix: "search_document: ", dimensions: 768 });
   });
 
-  it("is for one tag where it names one, and leaves other models alone", () => {
+  it("applies to a single tag if it names one, and not to other models", () => {
     const { find } = read({ "all-minilm:l12": { context_tokens: 256 }, mine: { query_prefix: "q " } });
     expect(find("all-minilm:l12").contextTokens).toBe(256);
     expect(find("all-minilm").name).toBe("minilm/1");
     expect(find("yours").name).toBe("generic/1");
   });
 
-  it("shortens embeddings to a length that the model is trained for", () => {
+  it("shortens embeddings to dimensions that the model is trained for", () => {
     const profile = read({ "nomic-embed-text": { dimensions: 256 } }).find("nomic-embed-text");
     expect(profile).toMatchObject({ name: "nomic/1", dimensions: 256, shortenTo: 256 });
     const own = read({ mine: { dimensions: 128, shorter_dimensions: [256, 128] } }).find("mine");
     expect(own).toMatchObject({ name: "generic/1", shortenTo: 128, shorterDimensions: [256, 128] });
   });
 
-  it("makes another embedding version only if it makes other embeddings", () => {
+  it("changes the embedding version only if it changes embeddings", () => {
     const nameOf = (entry: object) => read({ "nomic-embed-text": entry }).find("nomic-embed-text").name;
     expect(nameOf({})).toBe("nomic/1");
     expect(nameOf({ query_prefix: "search_query: ", context_tokens: 2048 })).toBe("nomic/1");
@@ -92,12 +92,12 @@ describe("a profile of one's own", () => {
       `of "m": has an unknown entry "prefix"; known are ${ENTRIES}`,
     ],
     [
-      "a length that the model cannot make",
+      "dimensions that the model cannot produce",
       { "nomic-embed-text": { dimensions: 300 } },
       'of "nomic-embed-text": dimensions must be one of 768, 512, 256, 128, 64, is 300',
     ],
     [
-      "a length outside of a range",
+      "dimensions outside the allowed range",
       { "qwen3-embedding:4b": { dimensions: 3000 } },
       'of "qwen3-embedding:4b": dimensions must be one of 32 to 2560, is 3000',
     ],
@@ -107,17 +107,17 @@ describe("a profile of one's own", () => {
       'of "m": dimensions must be a whole number from 1 to 16000, is 0',
     ],
     [
-      "dimensions in words",
+      "dimensions that are a string",
       { m: { dimensions: "768" } },
       'of "m": dimensions must be a whole number from 1 to 16000, is "768"',
     ],
     [
-      "lengths that are none",
+      "invalid shorter dimensions",
       { m: { shorter_dimensions: [256, 1.5] } },
       'of "m": shorter_dimensions must be a list of whole numbers from 1 to 16000, is [256,1.5]',
     ],
     [
-      "a context of nothing",
+      "an empty context",
       { m: { context_tokens: 8 } },
       'of "m": context_tokens must be a whole number from 64 to 1000000, is 8',
     ],
@@ -127,7 +127,7 @@ describe("a profile of one's own", () => {
       'of "m": context_tokens must leave room for a text after its prefix',
     ],
     [
-      "a number as prefix",
+      "a prefix that is a number",
       { m: { query_prefix: 1 } },
       'of "m": query_prefix must be text of at most 2000 characters, is 1',
     ],
@@ -141,19 +141,19 @@ describe("a profile of one's own", () => {
       { m: { dimensions: null } },
       'of "m": dimensions must be a whole number from 1 to 16000, is null',
     ],
-    ["no object", { m: "nomic" }, `of "m": must be an object of ${ENTRIES}`],
-    ["no name", { "": {} }, 'of "": must be the name of a model'],
-    ["one model twice", { mine: {}, "x/Mine:latest": {} }, 'names "x/Mine:latest" twice'],
+    ["an entry that is no object", { m: "nomic" }, `of "m": must be an object of ${ENTRIES}`],
+    ["an empty model name", { "": {} }, 'of "": must be the name of a model'],
+    ["a model named twice", { mine: {}, "x/Mine:latest": {} }, 'names "x/Mine:latest" twice'],
   ])("with %s is refused", (_, profiles, problem) => {
     expect(problemsOf(profiles)).toEqual([problem]);
   });
 
-  it("is refused with everything that is wrong, not only the first", () => {
+  it("is refused with a list of all problems", () => {
     expect(problemsOf({ a: { clean_up: 1, dimensions: -1 }, b: { profile: 5 } })).toHaveLength(3);
   });
 });
 
-test("every profile, with the lengths that it allows, is in the documentation", async () => {
+test("the documentation lists every profile with its allowed dimensions", async () => {
   const page = await readFile(new URL("../../docs/configuration.md", import.meta.url), "utf8");
   const rows = page.split("\n").filter((line) => line.startsWith("| `"));
   for (const name of profileNames()) {
@@ -178,7 +178,7 @@ describe("MEMORY_MODEL_PROFILES", () => {
     return readConfiguredProfiles(settings.MEMORY_MODEL_PROFILES).find;
   };
 
-  it("is JSON, or a file with it", async () => {
+  it("accepts JSON or the path of a JSON file", async () => {
     const json = JSON.stringify({ mine: { query_prefix: "q: " } });
     const file = join(directory, "profiles.json");
     await writeFile(file, json);
@@ -186,7 +186,7 @@ describe("MEMORY_MODEL_PROFILES", () => {
     expect(finder("")("mine").queryPrefix).toBe("");
   });
 
-  it("that is not valid stops the start and names what is allowed", async () => {
+  it("stops the start with the allowed values if it is invalid", async () => {
     const file = join(directory, "list.json");
     await writeFile(file, "[]");
     expect(() => finder(file)).toThrow(
@@ -199,7 +199,7 @@ describe("MEMORY_MODEL_PROFILES", () => {
     expect(() => finder('{"m": {"profile": "x"}}')).toThrow(
       `MEMORY_MODEL_PROFILES of "m": profile must be one of ${KNOWN}, is "x"`,
     );
-    // With everything else that is wrong.
+    // Reported together with all other problems.
     expect(() => readConfig({ MEMORY_MODEL_PROFILES: "{", MEMORY_PORT: "x" })).toThrow(
       /^2 settings are invalid:/,
     );

@@ -16,14 +16,14 @@ function start() {
   return { embedders, closed };
 }
 
-test("a choice gets one embedder, domains without a choice the usual one", () => {
+test("each model choice gets one embedder, and domains without a choice share the default one", () => {
   const { embedders } = start();
   expect(embedders.of(small)).toBe(embedders.of({ ...small }));
   expect(embedders.of(small)).not.toBe(embedders.of(short));
   expect(embedders.of(usual)).toBe(embedders.of({ ...usual }));
 });
 
-test("the embedder of a choice that no domain has is closed, a look later: a domain may just be made", () => {
+test("closes the embedder of an unused choice one check later, as a domain may just be being created", () => {
   const { embedders, closed } = start();
   const first = embedders.of(small);
   embedders.of(short);
@@ -36,7 +36,7 @@ test("the embedder of a choice that no domain has is closed, a look later: a dom
   expect(embedders.of(small)).not.toBe(first);
 });
 
-test("a choice that a domain has again by the next look is kept", () => {
+test("keeps the embedder of a choice that a domain uses again by the next check", () => {
   const { embedders, closed } = start();
   const first = embedders.of(small);
   embedders.keepOnly([]);

@@ -5,11 +5,11 @@ interface Timer {
   readonly callback: () => void;
 }
 
-/** A clock that moves by hand. What is due at once runs by itself, so that jitter of zero needs no hand. */
+/** A clock that only moves when the test advances it. Timers without delay run automatically. */
 export interface ManualClock extends Clock {
-  /** Runs what becomes due, in order, each at its own time. */
+  /** Advances the clock and runs due timers in order, each at its own time. */
   advance(ms: number): void;
-  /** Milliseconds until each timer that waits, soonest first. */
+  /** Returns the milliseconds until each pending timer, soonest first. */
   waiting(): number[];
 }
 

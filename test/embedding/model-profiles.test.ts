@@ -35,16 +35,16 @@ describe("profileForModel", () => {
     ["granite-embedding:278m", "granite/1", 768, 512],
     ["nomic-embed-text-v9", "generic/1", undefined, 512],
     ["", "generic/1", undefined, 512],
-  ])("knows %j as %s", (model, name, dimensions, contextTokens) => {
+  ])("recognizes %j as %s", (model, name, dimensions, contextTokens) => {
     expect(profileForModel(model)).toMatchObject({ name, dimensions, contextTokens });
   });
 
-  it("sends constant options that lift Ollama's limits to the context, and none for a model it does not know", () => {
+  it("sends constant options that raise Ollama's limits to the context, and none for an unknown model", () => {
     expect(profileForModel("bge-m3").options).toEqual({ num_ctx: 8192, num_batch: 8192 });
     expect(profileForModel("mine").options).toEqual({});
   });
 
-  it("shortens embeddings that are too long for an index, of models trained for it", () => {
+  it("shortens embeddings that exceed the index limit, for models trained for it", () => {
     expect(profileForModel("qwen3-embedding:8b").shortenTo).toBe(1024);
     expect(profileForModel("qwen3-embedding:0.6b").shortenTo).toBeUndefined();
   });
@@ -53,7 +53,7 @@ describe("profileForModel", () => {
     ["nomic-embed-text", 4032],
     ["all-minilm", 448],
     ["bge-m3", 8000],
-  ])("leaves two characters for a token of %s", (model, length) => {
+  ])("reserves two characters for each token of %s", (model, length) => {
     expect(profileForModel(model).maxChunkLength).toBe(length);
   });
 });
@@ -74,7 +74,7 @@ describe("prepareText", () => {
     expect(prepareText(profileForModel(model), text, role)).toBe(expected);
   });
 
-  it("asks qwen3 with an instruction and leaves its documents alone", () => {
+  it("adds an instruction to queries for qwen3 but not to its documents", () => {
     const profile = profileForModel("qwen3-embedding");
     expect(prepareText(profile, "Wine", "query")).toMatch(/^Instruct: [^\n]+\nQuery:Wine$/);
     expect(prepareText(profile, "Wine", "document")).toBe("Wine");

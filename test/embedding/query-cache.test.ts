@@ -5,7 +5,7 @@ const SPACE = { model: "m:latest", digest: "d", dimensions: 2, profile: "p/1" };
 const embedding = (value: number) => Float32Array.of(value, 0);
 
 describe("query cache", () => {
-  it("gives back what was put in, for the same space and text only", () => {
+  it("returns a stored embedding for the same space and text only", () => {
     const cache = createQueryCache();
     cache.set(SPACE, "a", embedding(1));
     expect(cache.get(SPACE, "a")).toEqual(embedding(1));
@@ -15,7 +15,7 @@ describe("query cache", () => {
     }
   });
 
-  it("drops the entry that was not used for longest", () => {
+  it("evicts the least recently used entry", () => {
     const cache = createQueryCache(2);
     cache.set(SPACE, "a", embedding(1));
     cache.set(SPACE, "b", embedding(2));
@@ -26,7 +26,7 @@ describe("query cache", () => {
     expect(cache.get(SPACE, "a")).toBeDefined();
   });
 
-  it("shares no memory with its users", () => {
+  it("copies embeddings on the way in and out", () => {
     const cache = createQueryCache();
     const mine = embedding(1);
     cache.set(SPACE, "a", mine);
@@ -36,7 +36,7 @@ describe("query cache", () => {
     expect(cache.get(SPACE, "a")).toEqual(embedding(1));
   });
 
-  it("keeps no very long texts, and nothing at all at size 0", () => {
+  it("stores no very long texts, and nothing at size 0", () => {
     const cache = createQueryCache();
     cache.set(SPACE, "a".repeat(2_001), embedding(1));
     expect(cache.size).toBe(0);

@@ -6,10 +6,10 @@ export interface LogLine {
   readonly message: string;
 }
 
-/** A logger whose lines are kept and can be waited for. */
+/** A logger that keeps its lines, so that a test can wait for them. */
 export interface RecordingLogger extends Logger {
   readonly lines: readonly LogLine[];
-  /** Resolves with the first line, from number `from` on, that matches. */
+  /** Resolves with the first matching line, starting at line `from`. */
   whenLogged(pattern: RegExp, from?: number): Promise<LogLine>;
 }
 

@@ -6,7 +6,7 @@ import { until } from "./with-fake.ts";
 
 const failure = (retry: RetryAdvice) => new OllamaError("unavailable", "failed", { retry });
 
-/** An attempt that fails as told, then succeeds; counts its calls. */
+/** An attempt that fails with the given errors and then succeeds; counts its calls. */
 function attemptThat(...failures: unknown[]) {
   const attempt = async () => {
     const error = failures[attempt.calls++];
@@ -18,7 +18,7 @@ function attemptThat(...failures: unknown[]) {
 }
 
 describe("withRetries", () => {
-  it("waits a random part of 200 ms, then of a second, and gives up after three tries", async () => {
+  it("waits a random part of 200 ms, then of a second, and fails after three attempts", async () => {
     const clock = createManualClock();
     const attempt = attemptThat(failure("soon"), failure("soon"), failure("soon"));
     const call = withRetries(attempt, { clock, random: () => 0.5 });
@@ -32,7 +32,7 @@ describe("withRetries", () => {
     expect(attempt.calls).toBe(3);
   });
 
-  it("tries once more at once after a stale connection, beside the three tries", async () => {
+  it("retries at once after a stale connection, in addition to the three attempts", async () => {
     const clock = createManualClock();
     const attempt = attemptThat(failure("now"), failure("soon"), failure("now"));
     expect(await withRetries(attempt, { clock, random: () => 0 })).toBe("done");
@@ -48,7 +48,7 @@ describe("withRetries", () => {
     expect(attempt.calls).toBe(1);
   });
 
-  it("stops when it is told that there is no point", async () => {
+  it("stops when the error cannot be retried", async () => {
     const attempt = attemptThat(failure("soon"));
     const options = { clock: createManualClock(), mayRetry: () => false };
     await expect(withRetries(attempt, options)).rejects.toThrow("failed");

@@ -12,7 +12,7 @@ interface Call {
 
 const embeddingOf = (text: string) => Float32Array.of(text.length, text.charCodeAt(0));
 
-/** A scheduler whose batches wait for the test. */
+/** A scheduler whose batches the test answers. */
 function start(options: Partial<SchedulerOptions> = {}) {
   const calls: Call[] = [];
   const scheduler = createScheduler({
@@ -31,7 +31,7 @@ function start(options: Partial<SchedulerOptions> = {}) {
   return { scheduler, calls, call };
 }
 
-/** A scheduler whose batches are answered at once, or fail if they contain a bad text. */
+/** A scheduler whose batches succeed at once, or fail if they contain a bad text. */
 function startWith(isBad: (text: string) => boolean, kind: EmbedError["kind"], options = {}) {
   const batches: (readonly string[])[] = [];
   const scheduler = createScheduler({
@@ -46,7 +46,7 @@ function startWith(isBad: (text: string) => boolean, kind: EmbedError["kind"], o
 }
 
 describe("scheduler", () => {
-  it("joins the texts of callers of one moment, each text once, and gives each caller its own", async () => {
+  it("batches and deduplicates texts of concurrent callers, and returns each caller its own embeddings", async () => {
     const { scheduler, calls, call } = start();
     const first = scheduler.submit(["a", "bb"], "document");
     const second = scheduler.submit(["bb", "ccc"], "document");
@@ -57,7 +57,7 @@ describe("scheduler", () => {
     expect((await first)[1]).not.toBe((await second)[0]);
   });
 
-  it("keeps batches below their bounds, and sends an over-long text alone", async () => {
+  it("keeps batches within their bounds, and sends an overlong text alone", async () => {
     const { scheduler, batches } = startWith(() => false, "unavailable", {
       maxBatchTexts: 2,
       maxBatchLength: 4,
@@ -66,7 +66,7 @@ describe("scheduler", () => {
     expect(batches).toEqual([["a", "b"], ["c", "dd"], ["eee"], ["ffffff"], ["g"]]);
   });
 
-  it("lets queries overtake documents, in batches of their own", async () => {
+  it("sends queries before documents, in separate batches", async () => {
     const { scheduler, calls, call } = start({ maxBatchTexts: 1 });
     const documents = scheduler.submit(["d1", "d2"], "document");
     await call(0);
@@ -83,7 +83,7 @@ describe("scheduler", () => {
     ]);
   });
 
-  it("lets documents have a turn after sixteen batches of queries", async () => {
+  it("sends a batch of documents after sixteen batches of queries", async () => {
     const { scheduler, calls, call } = start({ maxBatchTexts: 1 });
     const queries = scheduler.submit(
       Array.from({ length: 20 }, (_, i) => `q${i}`),
@@ -95,7 +95,7 @@ describe("scheduler", () => {
     expect(calls.findIndex(({ role }) => role === "document")).toBe(16);
   });
 
-  it.each([1, 2])("runs %i batches at a time", async (concurrency) => {
+  it.each([1, 2])("runs %i batches concurrently", async (concurrency) => {
     const { scheduler, calls, call } = start({ maxBatchTexts: 1, concurrency });
     const all = scheduler.submit(["a", "b", "c"], "document");
     await call(concurrency - 1);
@@ -105,7 +105,7 @@ describe("scheduler", () => {
     await all;
   });
 
-  it("rejects a caller that leaves at once, forgets its waiting texts, and lets the batch go on for others", async () => {
+  it("rejects a caller that leaves at once, drops its waiting texts, and continues the batch for others", async () => {
     const { scheduler, calls, call } = start({ maxBatchTexts: 2 });
     const leaving = new AbortController();
     const left = scheduler.submit(["a", "x", "y"], "document", leaving.signal);
@@ -119,7 +119,7 @@ describe("scheduler", () => {
     expect(calls.map(({ texts }) => texts)).toEqual([["a", "x"], ["b"]]);
   });
 
-  it("serves a caller whose text is already under way for one that has left", async () => {
+  it("serves a caller whose text is already being embedded for one that has left", async () => {
     const { scheduler, call } = start();
     const leaving = new AbortController();
     const left = scheduler.submit(["a"], "query", leaving.signal);
@@ -143,7 +143,7 @@ describe("scheduler", () => {
     },
   );
 
-  it("fails all callers of a batch whose failure is nobody's fault, and not the next batch", async () => {
+  it("fails all callers of a batch that no text made fail, but not the next batch", async () => {
     const { scheduler, call } = start({ maxBatchTexts: 2 });
     const [a, b, c] = ["a", "b", "c"].map((text) => scheduler.submit([text], "document"));
     (await call(0)).fail(new EmbedError("unavailable", "away"));
@@ -153,7 +153,7 @@ describe("scheduler", () => {
     expect(await c).toHaveLength(1);
   });
 
-  it("refuses more waiting texts than its bound, for each role by itself", async () => {
+  it("limits the number of waiting texts for each role separately", async () => {
     const { scheduler, call } = start({ maxWaitingTexts: 2, maxBatchTexts: 2 });
     const running = scheduler.submit(["a", "b"], "document");
     await call(0);
@@ -164,7 +164,7 @@ describe("scheduler", () => {
     await Promise.all([running, waiting, query]);
   });
 
-  it("fails everybody when closed, and whoever comes later", async () => {
+  it("fails all current and later callers when closed", async () => {
     const { scheduler, call } = start({ maxBatchTexts: 1 });
     const running = scheduler.submit(["a"], "document");
     const waiting = scheduler.submit(["b"], "document");
@@ -175,7 +175,7 @@ describe("scheduler", () => {
     await expect(scheduler.submit(["c"], "document")).rejects.toThrow("closed");
   });
 
-  it("answers no texts with no embeddings", async () => {
+  it("returns no embeddings for no texts", async () => {
     expect(await start().scheduler.submit([], "query")).toEqual([]);
   });
 });

@@ -15,11 +15,11 @@ export interface Bench {
   readonly log: RecordingLogger;
   /** Number of requests to /api/embed so far. */
   embeds(): number;
-  /** Texts of each request to /api/embed, without those of the embedder itself. */
+  /** Texts of each request to /api/embed, without the embedder's own probes. */
   batches(): string[][];
 }
 
-/** A fake Ollama and an embedder on it, with a clock that stands still; both are closed when the test ends. */
+/** Starts a fake Ollama and an embedder on it, with a clock that stands still; both close when the test ends. */
 export async function startBench(
   fakeOptions: FakeOllamaOptions & { readonly prepare?: (fake: FakeOllama) => void | Promise<void> } = {},
   options: Partial<OllamaEmbedderOptions> = {},
@@ -56,14 +56,14 @@ export async function startBench(
   };
 }
 
-/** As `startBench`, and the embedder is ready. */
+/** Starts a bench like `startBench` and waits until the embedder is ready. */
 export async function startReadyBench(...parameters: Parameters<typeof startBench>): Promise<Bench> {
   const bench = await startBench(...parameters);
   await bench.log.whenLogged(/is ready$/);
   return bench;
 }
 
-/** The next time the embedder says that it is available. */
+/** Resolves the next time the embedder reports that it is available. */
 export function whenAvailable(embedder: OllamaEmbedder): Promise<void> {
   return new Promise((resolve) => {
     const stop = embedder.onAvailable(() => {
@@ -73,16 +73,16 @@ export function whenAvailable(embedder: OllamaEmbedder): Promise<void> {
   });
 }
 
-/** Resolves when the embedder does nothing but wait for its next look. */
+/** Resolves when the embedder only waits for its next check. */
 export function whenIdle({ clock }: Bench): Promise<void> {
   return until(() => {
     const [next = 0, ...more] = clock.waiting();
-    // Requests have time-outs of 5 s, of 120 s, or of 30 s and some more for their texts.
+    // Requests have timeouts of 5 s, of 120 s, or of 30 s plus some for their texts.
     return more.length === 0 && next > 0 && (next <= 2_000 || next === 30_000);
   });
 }
 
-/** Texts of the embedder's own, the first of which goes first in batches. */
+/** Texts of the embedder's own probes; batches start with the first of them. */
 const PROBE_TEXTS = ["a canary sings", "interest rates rose again in march"];
 
 function textsOf(json: unknown): string[] {
@@ -91,7 +91,7 @@ function textsOf(json: unknown): string[] {
     : [];
 }
 
-/** Resolves once `condition` holds; looks again after each round of the event loop, so needs no time of its own. */
+/** Resolves once `condition` holds; checks after each round of the event loop, so it needs no fixed wait. */
 export async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await new Promise((resolve) => setImmediate(resolve));
 }

@@ -5,7 +5,7 @@ const EXPECTED = { texts: ["a", "b"], model: "m", dimensions: 2 };
 const answerWith = (...embeddings: unknown[]) => ({ model: "m", embeddings });
 
 describe("embeddingsFromAnswer", () => {
-  it("brings embeddings of nearly unit length to unit length", () => {
+  it("normalizes embeddings of nearly unit length", () => {
     expect(embeddingsFromAnswer(answerWith([0.6, 0.8], [0, 1.5]), EXPECTED)).toEqual([
       Float32Array.of(0.6, 0.8),
       Float32Array.of(0, 1),
@@ -37,25 +37,25 @@ describe("embeddingsFromAnswer", () => {
     ["infinite", answerWith([1, 0], [Number.POSITIVE_INFINITY, 0])],
     ["far from unit length", answerWith([1, 0], [3, 0])],
     ["nearly nothing", answerWith([1, 0], [0.001, 0])],
-  ])("does not believe an answer that is %s", (_, answer) => {
+  ])("rejects an answer that is %s", (_, answer) => {
     expect(() => embeddingsFromAnswer(answer, EXPECTED)).toThrow(
       expect.objectContaining({ kind: "unavailable" }),
     );
   });
 
-  it("blames the texts for zeros beside good embeddings", () => {
+  it("rejects only the texts with zero embeddings beside good ones", () => {
     expect(() => embeddingsFromAnswer(answerWith([1, 0], [0, 0]), EXPECTED)).toThrow(
       expect.objectContaining({ kind: "rejected" }),
     );
   });
 
-  it("does not know whom to blame for nothing but zeros", () => {
+  it("blames no text when all embeddings are zero", () => {
     expect(() => embeddingsFromAnswer(answerWith([0, 0], [0, 0]), EXPECTED)).toThrow(
       expect.objectContaining({ kind: "unavailable", suspect: true }),
     );
   });
 
-  it("takes any one length while dimensions are unknown", () => {
+  it("accepts any consistent dimensions while they are unknown", () => {
     const expected = { ...EXPECTED, dimensions: undefined };
     expect(embeddingsFromAnswer(answerWith([1, 0, 0], [0, 1, 0]), expected)).toHaveLength(2);
     expect(() => embeddingsFromAnswer(answerWith([1, 0, 0], [0, 1]), expected)).toThrow("2 dimensions");

@@ -85,7 +85,7 @@ test.each<[string, ModelEvent[], Partial<ModelState>]>([
     { pull: { retryMs: 30_000, allowedAt: 61_000, lastProblem: "is not available" } },
   ],
   [
-    "becomes unusable when the model has gone",
+    "becomes unusable when the model is removed",
     [READY, { type: "found-unusable", problem: "cannot be used: no such model" }],
     { phase: { kind: "unusable", problem: "cannot be used: no such model" }, space: SPACE },
   ],
@@ -95,7 +95,7 @@ test.each<[string, ModelEvent[], Partial<ModelState>]>([
 });
 
 describe("the space", () => {
-  it("stays the same object when a probe shows no change", () => {
+  it("remains the same object when a probe shows no change", () => {
     const again = { ...READY, space: { ...SPACE, probe: new Float32Array([1, 0.001, 0]) } };
     expect(stateAfter(READY, again).space).toBe(SPACE);
   });
@@ -112,7 +112,7 @@ describe("the space", () => {
     expect(state.space).toBe(expected === "none" ? SPACE : next);
   });
 
-  it("is the first where there was none", () => {
+  it("is reported as the first if there was none before", () => {
     expect(spaceChange(undefined, SPACE)).toBe("first");
   });
 });
@@ -124,7 +124,7 @@ test.each<[string, ModelEvent[], number, number]>([
   ["unavailable, with a probe allowed sooner", [REFUSED], 500, 500],
   ["unavailable, with a probe allowed later", [REFUSED], 9_000, 2_000],
   ["unusable", [PULL_FAILED], 500, 2_000],
-])("checks again in time when %s", (_, events, probeInMs, expected) => {
+])("schedules the next check when %s", (_, events, probeInMs, expected) => {
   expect(nextCheckDelayMs(stateAfter(...events), probeInMs)).toBe(expected);
 });
 

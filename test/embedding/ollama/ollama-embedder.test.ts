@@ -8,13 +8,13 @@ import { startBench, startReadyBench, until, whenAvailable, whenIdle } from "../
 
 const isEmbed = (request: { readonly path: string }) => request.path === "/api/embed";
 
-/** Rejects what is not an object, so that assertions may look inside. */
+/** Returns the value as an object, so that assertions can read its fields. @throws if it is none */
 function objectOf(value: unknown): Record<string, unknown> {
   if (typeof value !== "object" || value === null) throw new Error("no object");
   return { ...value };
 }
 
-describe("the first look", () => {
+describe("the first check", () => {
   it("finds the space: model with tag, digest, dimensions, profile", async () => {
     const { embedder } = await startReadyBench();
     expect(embedder.space()).toEqual({
@@ -32,18 +32,18 @@ describe("the first look", () => {
     });
   });
 
-  it("takes the dimensions of a model without profile from the server", async () => {
+  it("reads the dimensions of a model without a profile from the server", async () => {
     const { embedder } = await startReadyBench({}, { model: "tiny" });
     expect(embedder.space()).toMatchObject({ dimensions: 32, profile: "generic/1" });
   });
 
-  it("is joined by callers that come before it has ended", async () => {
+  it("is shared by callers that arrive before it has ended", async () => {
     const { embedder } = await startBench();
     expect(embedder.status().available).toBe(false);
     expect(await embedder.embed(["early"], "query")).toHaveLength(1);
   });
 
-  it("lets a caller go that does not want to wait for it", async () => {
+  it("releases a caller that does not want to wait for it", async () => {
     const { embedder, fake } = await startBench({ loadMs: 3_600_000, clock: new FakeClock() });
     await fake.whenRequest(isEmbed);
     const leaving = new AbortController();
@@ -52,7 +52,7 @@ describe("the first look", () => {
     await expect(call).rejects.toThrow("gone");
   });
 
-  it("tells how to get a model that is missing", async () => {
+  it("explains how to get a missing model", async () => {
     const { embedder, log } = await startBench({ installed: [] });
     await log.whenLogged(/run "ollama pull nomic-embed-text"$/);
     expect(embedder.status()).toEqual({
@@ -85,7 +85,7 @@ describe("the first look", () => {
     expect(embedder.status().available).toBe(false);
   });
 
-  it("goes on when there is no Ollama at all, and finds it when it comes", async () => {
+  it("continues without Ollama, and finds it once it starts", async () => {
     const bench = await startBench({ prepare: (it) => it.down() });
     const { embedder, fake, clock, log } = bench;
     await log.whenLogged(/is not listening/);
@@ -99,7 +99,7 @@ describe("the first look", () => {
     expect(await embedder.embed(["x"], "query")).toHaveLength(1);
   });
 
-  it("says the same problem once", async () => {
+  it("logs the same problem once", async () => {
     const bench = await startBench({ prepare: (it) => it.down() });
     const { clock, log, fake } = bench;
     await log.whenLogged(/is not listening/);
@@ -112,7 +112,7 @@ describe("the first look", () => {
     expect(log.lines.filter(({ level }) => level === "warn")).toHaveLength(1);
   });
 
-  it("refuses an address that is none", () => {
+  it("refuses an invalid address", () => {
     const options = { model: "m", pull: false, logger: createRecordingLogger() };
     expect(() => createOllamaEmbedder({ ...options, url: "ftp://x" })).toThrow(TypeError);
     expect(() => createOllamaEmbedder({ ...options, url: "nonsense" })).toThrow(TypeError);
@@ -120,7 +120,7 @@ describe("the first look", () => {
 });
 
 describe("a request", () => {
-  it("carries prefix and clean text, refuses truncation and always has the same options", async () => {
+  it("contains prefix and cleaned text, refuses truncation and always has the same options", async () => {
     const { embedder, fake, batches } = await startReadyBench();
     await embedder.embed(["Crème BRÛLÉE"], "document");
     await embedder.embed(["Crème BRÛLÉE"], "query");
@@ -136,7 +136,7 @@ describe("a request", () => {
     );
   });
 
-  it("asks for shorter embeddings of a model whose own are too long for an index", async () => {
+  it("asks for shorter embeddings if the model's own exceed the index limit", async () => {
     const qwen = { name: "qwen3-embedding:8b", family: "qwen3", dimensions: 4_096, contextLength: 32_768 };
     const { embedder } = await startReadyBench({ models: [qwen] }, { model: "qwen3-embedding:8b" });
     const [embedding] = await embedder.embed(["x"], "document");
@@ -149,7 +149,7 @@ describe("a request", () => {
     ["nomic-embed-text", 768, 768],
     ["qwen3-embedding:8b", 4_096, 2_000],
     ["mine", 300, 300],
-  ])("makes embeddings of %s, which has %d dimensions, with %d of them", async (name, own, dimensions) => {
+  ])("shortens embeddings of %s from %d to %d dimensions", async (name, own, dimensions) => {
     const model = { name, family: "bert", dimensions: own, contextLength: 2_048 };
     const { embedder } = await startReadyBench({ models: [model] }, { model: name, dimensions });
     expect(await embedder.embed(["x"], "document")).toEqual([
@@ -169,7 +169,7 @@ describe("a request", () => {
     ["all-minilm", 384, 768, "has 384 dimensions and cannot produce 768; allowed: 384"],
     ["qwen3-embedding:0.6b", 1_024, 16, "has 1024 dimensions and cannot produce 16; allowed: 32 to 1024"],
     ["mine", 300, 100, "has 300 dimensions and cannot produce 100; allowed: 300"],
-  ])("refuses for %s, which has %d dimensions, a length of %d", async (name, own, dimensions, why) => {
+  ])("refuses to change embeddings of %s from %d to %d dimensions", async (name, own, dimensions, why) => {
     const model = { name, family: "bert", dimensions: own, contextLength: 2_048 };
     const { embedder } = await startBench({ models: [model] }, { model: name, dimensions });
     await expect(embedder.embed(["x"], "document")).rejects.toMatchObject({
@@ -178,13 +178,13 @@ describe("a request", () => {
     });
   });
 
-  it("refuses a length that the profile does not allow also while Ollama is away", async () => {
+  it("refuses dimensions that the profile does not allow, even while Ollama is unavailable", async () => {
     const { embedder, fake } = await startBench({ prepare: (it) => it.close() }, { dimensions: 300 });
     await expect(embedder.embed(["x"], "document")).rejects.toMatchObject({ kind: "model-missing" });
     expect(fake.requests).toEqual([]);
   });
 
-  it("follows a profile of its own", async () => {
+  it("follows a configured profile", async () => {
     const profile = { ...profileForModel("nomic-embed-text"), name: "mine/1", queryPrefix: "q> " };
     const { embedder, batches } = await startReadyBench({}, { profile });
     await embedder.embed(["x"], "query");
@@ -192,13 +192,13 @@ describe("a request", () => {
     expect(embedder.space()?.profile).toBe("mine/1");
   });
 
-  it("fits the longest chunk of prose", async () => {
+  it("accepts the longest chunk of prose", async () => {
     const { embedder } = await startReadyBench();
     const text = "memory ".repeat(1_000).slice(0, embedder.maxChunkLength);
     expect(await embedder.embed([text], "document")).toHaveLength(1);
   });
 
-  it("tells a text that is too long for the model", async () => {
+  it("reports a text that is too long for the model", async () => {
     const { embedder } = await startReadyBench();
     const dense = "-/".repeat(3_000);
     const good = embedder.embed(["short"], "document");
@@ -206,14 +206,14 @@ describe("a request", () => {
     expect(await good).toHaveLength(1);
   });
 
-  it("is not made for nothing to embed", async () => {
+  it("is not sent if there is nothing to embed", async () => {
     const { embedder, batches } = await startReadyBench();
     expect(await embedder.embed([], "document")).toEqual([]);
     await expect(embedder.embed(["x", " \n"], "document")).rejects.toMatchObject({ kind: "rejected" });
     expect(batches()).toEqual([]);
   });
 
-  it("is not made twice for the same query", async () => {
+  it("is not sent twice for the same query", async () => {
     const { embedder, batches } = await startReadyBench();
     const first = await embedder.embed(["Same"], "query");
     expect(await embedder.embed(["same"], "query")).toEqual(first);
@@ -224,7 +224,7 @@ describe("a request", () => {
 });
 
 describe("a cold load", () => {
-  it("goes on when its caller has left, and serves the next one", async () => {
+  it("continues when its caller has left, and serves the next one", async () => {
     const fakeClock = new FakeClock();
     const { embedder, fake, batches } = await startReadyBench({ clock: fakeClock });
     fake.models.remove("nomic-embed-text");
@@ -241,10 +241,10 @@ describe("a cold load", () => {
     expect(fake.requests.filter(({ aborted }) => aborted)).toEqual([]);
     expect(batches()).toEqual([["search_query: hello"], ["search_query: again"]]);
     await embedder.embed(["hello"], "query");
-    expect(batches(), "what was loaded for nobody is remembered").toHaveLength(2);
+    expect(batches(), "the result of a load whose caller left is kept").toHaveLength(2);
   });
 
-  it("may take two minutes the first time, half a minute later on", async () => {
+  it("may take two minutes the first time, and half a minute later", async () => {
     const fakeClock = new FakeClock();
     const { embedder, clock, log, fake } = await startBench({ clock: fakeClock, loadMs: 100_000 });
     await fakeClock.untilSleeping();
@@ -277,7 +277,7 @@ describe("a batch", () => {
 });
 
 describe("many callers", () => {
-  it("share requests: 100 texts of one moment take four", async () => {
+  it("share requests: 100 concurrent texts need four", async () => {
     const { embedder, fake, batches } = await startReadyBench();
     const texts = Array.from({ length: 100 }, (_, i) => `note number ${i}`);
     const all = await Promise.all(texts.map((text) => embedder.embed([text], "document")));
@@ -311,18 +311,18 @@ describe("many callers", () => {
   });
 });
 
-describe("an Ollama that goes away", () => {
-  it("costs a single try where nobody listens", async () => {
+describe("an Ollama that becomes unavailable", () => {
+  it("costs a single attempt where nothing listens", async () => {
     const { embedder, fake, clock } = await startReadyBench();
     await fake.down();
     await expect(embedder.embed(["x"], "document")).rejects.toThrow("is not listening");
     expect(embedder.stats().circuit).toBe("open");
-    // No call waits for a try that is still to come.
+    // No call waits for a retry that is still due.
     expect(clock.waiting().every((delayMs) => delayMs <= 2_000)).toBe(true);
     await expect(embedder.embed(["x"], "document")).rejects.toMatchObject({ kind: "unavailable" });
   });
 
-  it("costs three tries, then nothing, until a probe finds it back", async () => {
+  it("costs three attempts, then none until a probe succeeds", async () => {
     const bench = await startReadyBench();
     const { embedder, fake, clock } = bench;
     const lost = fake.faults.enqueue({ kind: "busy", match: { path: "/api/embed" }, times: 99 });
@@ -354,7 +354,7 @@ describe("an Ollama that goes away", () => {
     expect(await embedder.embed(["x"], "document")).toHaveLength(1);
   });
 
-  it("still has its cached queries answered", async () => {
+  it("does not affect cached queries", async () => {
     const { embedder, fake } = await startReadyBench();
     const before = await embedder.embed(["coffee"], "query");
     await fake.down();
@@ -362,7 +362,7 @@ describe("an Ollama that goes away", () => {
     expect(await embedder.embed(["coffee"], "query")).toEqual(before);
   });
 
-  it("restarts between two calls unnoticed", async () => {
+  it("can restart unnoticed between two calls", async () => {
     const { embedder, fake } = await startReadyBench();
     await embedder.embed(["x"], "document");
     await fake.down();
@@ -371,7 +371,7 @@ describe("an Ollama that goes away", () => {
     expect(embedder.status().available).toBe(true);
   });
 
-  it("is not asked with texts where a redirect points", async () => {
+  it("does not make the embedder send texts to a redirect's target", async () => {
     const elsewhere = await startFakeOllama();
     onTestFinished(() => elsewhere.close());
     const { embedder, fake } = await startReadyBench();
@@ -386,7 +386,7 @@ describe("an Ollama that goes away", () => {
 });
 
 describe("a model that changes under its name", () => {
-  it("is noticed within half a minute, changes the space and tells the listeners", async () => {
+  it("is noticed within half a minute, changes the space and notifies listeners", async () => {
     const bench = await startReadyBench();
     const { embedder, fake, clock } = bench;
     const before = embedder.space();
@@ -403,7 +403,10 @@ describe("a model that changes under its name", () => {
       digest: "f".repeat(64),
       probe: expect.any(Float32Array),
     });
-    expect(await embedder.embed(["coffee"], "query"), "cached ones are of the old space").not.toEqual(old);
+    expect(
+      await embedder.embed(["coffee"], "query"),
+      "cached embeddings belong to the old space",
+    ).not.toEqual(old);
   });
 
   it("is noticed even if it has other dimensions", async () => {
@@ -425,22 +428,22 @@ describe("a model that changes under its name", () => {
     expect((await embedder.embed(["x"], "document"))[0]).toHaveLength(48);
   });
 
-  it("keeps quiet as long as nothing changes", async () => {
+  it("triggers no event while nothing changes", async () => {
     const bench = await startReadyBench();
     const { embedder, fake, clock, embeds } = bench;
-    let told = 0;
+    let notified = 0;
     embedder.onAvailable(() => {
-      told += 1;
+      notified += 1;
     });
     const before = fake.requests.length;
     await whenIdle(bench);
     clock.advance(30_000);
     await until(() => fake.requests.length === before + 2);
     await whenIdle(bench);
-    expect([told, embeds()], "two of the first look").toEqual([0, 2]);
+    expect([notified, embeds()], "both from the first check").toEqual([0, 2]);
   });
 
-  it("is noticed before anything that it made is believed", async () => {
+  it("is noticed before any of its embeddings is used", async () => {
     const { embedder, fake } = await startReadyBench();
     const model = fake.models.find("nomic-embed-text");
     if (model === undefined) throw new Error("unreachable");
@@ -451,7 +454,7 @@ describe("a model that changes under its name", () => {
     await expect(embedder.embed(["coffee", "tea"], "query")).rejects.toMatchObject({ kind: "unavailable" });
   });
 
-  it("embeds differently with the same digest: that is another space, in which nothing is cached", async () => {
+  it("starts a new space without cached embeddings if it embeds differently with the same digest", async () => {
     const bench = await startReadyBench();
     const { embedder, fake, clock, log } = bench;
     const before = embedder.space();
@@ -468,7 +471,7 @@ describe("a model that changes under its name", () => {
     expect(await embedder.embed(["coffee"], "query")).not.toEqual(old);
   });
 
-  it("embeds differently after an upgrade: that is noticed though nothing is stored", async () => {
+  it("is noticed after an upgrade that changes embeddings, even if nothing is stored", async () => {
     const bench = await startReadyBench();
     const { embedder, fake, clock } = bench;
     const before = embedder.space();
@@ -480,11 +483,11 @@ describe("a model that changes under its name", () => {
     expect(embedder.space()).not.toBe(before);
   });
 
-  it("was upgraded, and embeds as before: that changes nothing", async () => {
+  it("keeps its space after an upgrade that leaves embeddings unchanged", async () => {
     const bench = await startReadyBench();
     const { embedder, fake, clock, embeds } = bench;
     const before = embedder.space();
-    // Below what counts as another engine, though the version is another one.
+    // Below the difference that counts as another engine, although the version differs.
     fake.faults.enqueue({ kind: "drift", angle: 0.001 });
     await whenIdle(bench);
     clock.advance(30_000);
@@ -493,7 +496,7 @@ describe("a model that changes under its name", () => {
     expect(embedder.space()).toBe(before);
   });
 
-  it("is removed: callers hear it at once, and it is used again when it is back", async () => {
+  it("fails callers at once when removed, and is used again when restored", async () => {
     const bench = await startReadyBench();
     const { embedder, fake, clock } = bench;
     fake.models.remove("nomic-embed-text");
@@ -508,7 +511,7 @@ describe("a model that changes under its name", () => {
 });
 
 describe("pulling", () => {
-  it("gets a missing model, logs its progress, and fails callers meanwhile", async () => {
+  it("downloads a missing model, logs its progress, and fails callers in the meantime", async () => {
     const fakeClock = new FakeClock();
     const { embedder, log } = await startBench(
       { installed: [], clock: fakeClock, pullMs: 30_000 },
@@ -525,7 +528,7 @@ describe("pulling", () => {
     expect(await embedder.embed(["x"], "query")).toHaveLength(1);
   });
 
-  it("of a name that exists nowhere tells so, and is not tried again at every look", async () => {
+  it("reports a name that does not exist, and is not retried at every check", async () => {
     const bench = await startBench({}, { pull: true, model: "missing/model" });
     const { embedder, fake, log, clock } = bench;
     await log.whenLogged(/its download failed .*file does not exist/);
@@ -544,7 +547,7 @@ describe("pulling", () => {
 });
 
 describe("closing", () => {
-  it("aborts what runs, fails who waits, and leaves no timer", async () => {
+  it("aborts running requests, fails waiting callers, and leaves no timer", async () => {
     const { embedder, fake, clock } = await startReadyBench();
     fake.faults.enqueue({ kind: "hang", phase: "answer", match: { path: "/api/embed" } });
     const running = embedder.embed(["x"], "document");
@@ -563,7 +566,7 @@ describe("closing", () => {
     await embedder.close();
   });
 
-  it("ends the first look and those who wait for it", async () => {
+  it("ends the first check and fails its waiting callers", async () => {
     const { embedder, fake, clock } = await startBench({ loadMs: 3_600_000, clock: new FakeClock() });
     const early = embedder.embed(["x"], "query");
     early.catch(() => {});
@@ -575,7 +578,7 @@ describe("closing", () => {
 });
 
 describe("the address", () => {
-  it("may have a path, a trailing /api and credentials, which are sent and never shown", async () => {
+  it("may have a path, a trailing /api and credentials, which are sent but never shown", async () => {
     const fake = await startFakeOllama();
     const logger = createRecordingLogger();
     const url = `${fake.url.replace("http://", "http://me:s%40cret@")}/api/`;

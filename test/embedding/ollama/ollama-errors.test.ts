@@ -17,7 +17,7 @@ describe("errorFromStatus", () => {
     [500, "this model does not support embeddings", "model-missing", "no"],
     [500, "failed to encode response: json: unsupported value: NaN", "rejected", "no"],
     [400, "embedding contains NaN or Inf values", "rejected", "no"],
-    [400, "something nobody has seen", "rejected", "no"],
+    [400, "an unknown message", "rejected", "no"],
     [400, `${CRASH}EOF`, "unavailable", "soon"],
     [400, `${CRASH}dial tcp 127.0.0.1:41641: connect: connection refused`, "unavailable", "soon"],
     [400, "no slots available after 10 retries", "unavailable", "soon"],
@@ -33,14 +33,14 @@ describe("errorFromStatus", () => {
     expect(errorFromStatus(status, text, true)).toMatchObject({ kind, retry });
   });
 
-  it("takes a 404 that is not Ollama's own for a wrong address", () => {
+  it("treats a 404 that is not Ollama's own as a wrong address", () => {
     expect(errorFromStatus(404, "404 page not found", false)).toMatchObject({
       kind: "unavailable",
       retry: "no",
     });
   });
 
-  it("cuts long texts of servers short", () => {
+  it("truncates long server messages", () => {
     expect(errorFromStatus(502, "<html>".repeat(10_000), false).message.length).toBeLessThan(300);
   });
 });

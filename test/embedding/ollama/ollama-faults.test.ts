@@ -4,19 +4,19 @@ import { EmbedError, type EmbedFailureKind } from "../../../src/memory/model/emb
 import { type Bench, startBench, startReadyBench, until, whenAvailable } from "../with-fake.ts";
 
 /**
- * What comes out of `embed`: `good` are exactly the embeddings that a healthy server would have given;
- * `plausible` ones are well-formed but not those, which no client can see in one answer.
+ * The outcome of `embed`: `good` are exactly the embeddings of a healthy server; `plausible` ones are well-formed but
+ * different, which no client can detect from one answer.
  */
 type Outcome = "good" | "plausible" | EmbedFailureKind;
 
 interface Row {
   readonly fault: FaultKind;
-  /** After one fault. */
+  /** The outcome after one fault. */
   readonly once: Outcome;
   /** While the fault lasts. */
   readonly always: Outcome;
   readonly era?: Era;
-  /** The server keeps silent: time has to pass. */
+  /** The server does not answer, so the test has to advance the clock. */
   readonly silent?: boolean;
 }
 
@@ -141,7 +141,7 @@ describe("a fault of Ollama", () => {
     },
   );
 
-  // An engine that has drifted before it was first seen is the engine that there is.
+  // If the engine has drifted before the first check, that engine is the reference.
   const atStart = rows.filter(
     ({ always, fault }) => !["good", "plausible", "rejected"].includes(always) && fault.kind !== "drift",
   );
@@ -180,7 +180,7 @@ async function untilReady({ embedder, clock }: Bench): Promise<void> {
     available = true;
   });
   await until(() => {
-    // Only a wait for the next look is shortened, never a request under way.
+    // Only the wait for the next check is shortened, never a running request.
     const next = clock.waiting();
     if (next.length === 1 && (next[0] ?? Infinity) <= 2_000) clock.advance(next[0] ?? 0);
     return available;
