@@ -50,7 +50,7 @@ describe.each(postgresServers())("on $name", () => {
   test("names a database that does not exist", async () => {
     await expectRefusal(
       { DATABASE_URL: databaseUrl(postgres.url, "nowhere") },
-      /database "nowhere" does not exist: create it first/,
+      /database "nowhere" does not exist: create the database/,
     );
   });
 

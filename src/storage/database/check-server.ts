@@ -4,26 +4,26 @@ import { StartupError } from "../../util/startup-error.ts";
 import type { Database } from "./database.ts";
 import { SQLSTATE, sqlstateOf } from "./errors.ts";
 
-/** The oldest PostgreSQL the service runs on. */
+/** Minimum major version of PostgreSQL. */
 const MIN_POSTGRES_MAJOR = 15;
-/** The first pgvector with iterative index scans, without which a filtered search loses results. */
+/** Minimum version of pgvector: the first with iterative index scans, without which filtered searches miss results. */
 const MIN_PGVECTOR = "0.8.0";
-/** Older versions have known faults when an HNSW index is vacuumed or built in parallel. */
+/** Recommended version of pgvector. Older ones have known bugs in vacuum and in parallel builds of HNSW indexes. */
 export const RECOMMENDED_PGVECTOR = "0.8.4";
 
 export interface CheckServerOptions {
   readonly logger: Logger;
 }
 
-/** What `checkServer` found. */
+/** Versions that `checkServer` has found. */
 export interface ServerVersions {
-  /** As the server says it: `18.1`. */
+  /** Version as the server reports it, for example `18.1`. */
   readonly postgres: string;
   readonly pgvector: string;
 }
 
 /**
- * Makes sure at start that the database can be reached and is recent enough.
+ * Checks at start that the database is reachable and recent enough.
  *
  * @throws StartupError with one sentence for the operator.
  */
@@ -35,10 +35,10 @@ export async function checkServer(database: Database, options: CheckServerOption
        (select coalesce(installed_version, default_version) from pg_available_extensions where name = 'vector')
          as pgvector`,
   });
-  if (server === undefined) throw new StartupError("the database did not tell its version");
+  if (server === undefined) throw new StartupError("the database did not report its version");
   if (server.number < MIN_POSTGRES_MAJOR * 10_000) {
     throw new StartupError(`PostgreSQL ${server.version} is too old`, {
-      remedy: `version ${MIN_POSTGRES_MAJOR} or newer is needed`,
+      remedy: `upgrade the server to version ${MIN_POSTGRES_MAJOR} or newer`,
     });
   }
   if (server.pgvector === null) {
@@ -56,7 +56,7 @@ export async function checkServer(database: Database, options: CheckServerOption
   if (compareVersions(server.pgvector, RECOMMENDED_PGVECTOR) < 0) {
     options.logger.warn(
       { pgvector: server.pgvector, recommended: RECOMMENDED_PGVECTOR },
-      "this pgvector has known faults in vacuum and parallel index builds, please update it",
+      "this version of pgvector has known bugs in vacuum and parallel index builds; update it",
     );
   }
   return { postgres: server.version, pgvector: server.pgvector };
@@ -89,48 +89,50 @@ function describeProblem(error: unknown): Problem {
     case SQLSTATE.databaseDoesNotExist:
       return {
         sentence: text,
-        remedy: "create it first, or name another one in DATABASE_URL or POSTGRES_DB",
+        remedy: "create the database, or select another one in DATABASE_URL or POSTGRES_DB",
       };
     case SQLSTATE.tooManyConnections:
       return {
-        sentence: `PostgreSQL takes no more connections: ${text}`,
-        remedy: "lower MEMORY_POOL_SIZE of its clients, or raise its max_connections",
+        sentence: `PostgreSQL accepts no more connections: ${text}`,
+        remedy: "lower MEMORY_POOL_SIZE, or raise max_connections of the server",
       };
   }
   return { sentence: `cannot reach PostgreSQL: ${text}`, ...reachRemedy(text) };
 }
 
-/** What the driver and PgBouncer tell in words only. */
+/** Returns the remedy for errors that the driver and PgBouncer report only as text. */
 function reachRemedy(text: string): Pick<Problem, "remedy"> {
   if (/unsupported startup parameter/.test(text)) {
     return { remedy: "set ignore_startup_parameters = options in PgBouncer" };
   }
   if (/password must be a string/.test(text)) {
     return {
-      remedy: "the server wants a password: set it in DATABASE_URL, or set POSTGRES_PASSWORD",
+      remedy: "set the password in DATABASE_URL or POSTGRES_PASSWORD, because the server requires one",
     };
   }
   if (/does not support SSL/.test(text)) {
-    return { remedy: "remove sslmode from DATABASE_URL, or switch SSL on in the server" };
+    return { remedy: "remove sslmode from DATABASE_URL, or enable SSL on the server" };
   }
   if (/certificate|self-signed/.test(text)) {
     return {
-      remedy: "give the server's authority with sslrootcert in DATABASE_URL, or use sslmode=no-verify",
+      remedy:
+        "set sslrootcert in DATABASE_URL to the certificate of the server's authority, or use sslmode=no-verify",
     };
   }
   return {
-    remedy: "check that it runs, and its address in DATABASE_URL or POSTGRES_HOST and POSTGRES_PORT",
+    remedy:
+      "check that the server runs, and check its address in DATABASE_URL or POSTGRES_HOST and POSTGRES_PORT",
   };
 }
 
 function messageOf(error: unknown): string {
-  // A name with several addresses fails with one error each and no message of its own.
+  // A host name with several addresses fails with one error for each address and has no message of its own.
   if (error instanceof AggregateError && error.errors.length > 0)
     return error.errors.map(messageOf).join(", ");
   return error instanceof Error ? error.message : String(error);
 }
 
-/** Compares dotted numbers: negative if `a` is older than `b`. */
+/** Compares two dotted version numbers. Returns a negative number if `a` is older than `b`. */
 export function compareVersions(a: string, b: string): number {
   const [left, right] = [a, b].map((version) =>
     version.split(".").map((part) => Number.parseInt(part, 10) || 0),

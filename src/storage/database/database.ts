@@ -1,10 +1,10 @@
 /**
- * The seam between the repository and its engine: a `pg` pool on a PostgreSQL server, or PGlite in a worker
- * thread. Both give the same values: `int8` as bigint, `jsonb` parsed, `bytea` as Uint8Array, `timestamptz`
- * never (statements convert times to microseconds in SQL: a Date would cut them to milliseconds).
+ * The interface between the repository and its two engines: a `pg` pool of connections to a PostgreSQL server, or
+ * PGlite in a worker thread. Both return the same values: `int8` as bigint, `jsonb` parsed, and `bytea` as Uint8Array.
+ * Statements convert `timestamptz` to microseconds in SQL, because a Date would truncate times to milliseconds.
  */
 
-/** A value for `$n`. A Float32Array is sent as a pgvector `vector` in binary, a Uint8Array as `bytea`. */
+/** Value for a parameter `$n`. A Float32Array is sent as a `vector` in binary form, a Uint8Array as `bytea`. */
 export type Parameter =
   | string
   | number
@@ -18,20 +18,23 @@ export type Parameter =
 
 export type Row = Readonly<Record<string, unknown>>;
 
-/** A parameterised statement. */
+/** Statement with parameters. */
 export interface Statement {
   readonly text: string;
-  /** Prepares the statement under this name, once a connection. At most 63 bytes, or it is refused. Without: planned every time. */
+  /**
+   * Name of at most 63 bytes under which each connection prepares the statement once. A statement without a name is
+   * planned every time.
+   */
   readonly name?: string;
   /**
-   * True if the statement changes or locks rows, directly or in a function, so that a read-only transaction would refuse it.
-   * If the connection is lost while such a statement runs outside a transaction, its outcome is unknown.
+   * True if the statement changes or locks rows, directly or in a function, so that a read-only transaction would
+   * refuse it. If the connection is lost while such a statement runs outside a transaction, its outcome is unknown.
    */
   readonly writes?: true;
 }
 
 export interface QueryOptions {
-  /** Leaving early cancels the statement on the server where the engine can; the promise rejects at once. */
+  /** Rejects the promise at once when aborted, and cancels the statement on the server if the engine supports that. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -39,9 +42,9 @@ export interface Queryable {
   /**
    * Runs one statement and returns its rows.
    *
-   * @throws ServiceError with the reasons of src/storage/database/errors.ts (DATABASE_UNAVAILABLE, CONFLICT,
-   * OVERLOADED, ...); DatabaseError, with its SQLSTATE, for what the caller has to interpret (unique violation,
-   * undefined table ...).
+   * @throws ServiceError for conditions that mean the same for every statement, such as DATABASE_UNAVAILABLE, CONFLICT
+   * and OVERLOADED (see errors.ts).
+   * @throws DatabaseError with its SQLSTATE for errors that the caller has to interpret, such as a unique violation.
    */
   query<R extends Row = Row>(
     statement: Statement,
@@ -53,19 +56,19 @@ export interface Queryable {
   execute(script: string): Promise<void>;
 }
 
-/** What a database that answers can do. */
+/** State of a database that responds. */
 export interface DatabaseState {
-  /** False: it reads only, as a standby does, and the embedded engine while its disk is nearly full. */
+  /** False for a standby, and for the embedded engine while its disk is nearly full: they only read. */
   readonly writable: boolean;
 }
 
-/** How busy the connections of a database are. */
+/** Numbers of connections, for metrics. */
 export interface ConnectionCounts {
-  /** Open connections; the embedded engine has one. */
+  /** Open connections. The embedded engine has one. */
   readonly total: number;
-  /** Those that nobody uses. */
+  /** Open connections that are not in use. */
   readonly idle: number;
-  /** Statements and transactions that wait for one. */
+  /** Statements and transactions that wait for a connection. */
   readonly waiting: number;
 }
 
@@ -73,45 +76,45 @@ export interface Database extends Queryable {
   readonly engine: "embedded" | "postgres";
 
   /**
-   * Runs `work` in one read-committed transaction; commits if it resolves and rolls back if it rejects. Never
-   * await the outside world in it: the embedded engine has a single connection. The signal ends it with a
-   * rollback until the commit has begun; a commit is never interrupted.
+   * Runs `work` in a read-committed transaction. Commits if it resolves and rolls back if it rejects. `work` must not
+   * wait for anything but the database, because the embedded engine has a single connection. Aborting the signal rolls
+   * the transaction back, unless the commit has already begun.
    *
-   * @throws ServiceError OUTCOME_UNKNOWN if the connection was lost while committing.
+   * @throws ServiceError OUTCOME_UNKNOWN if the connection is lost during the commit.
    */
   transaction<T>(work: (transaction: Queryable) => Promise<T>, options?: QueryOptions): Promise<T>;
 
   /**
-   * Lends one connection to `work` alone, without a transaction: for session settings, advisory locks that
-   * outlive a transaction and statements that refuse to run in one. Settings made and locks taken in it end
-   * with it. The same warning as for a transaction: on the embedded engine everybody else waits.
+   * Reserves one connection for `work`, without a transaction. Use it for session settings, for advisory locks that
+   * outlive a transaction, and for statements that cannot run in one. Settings and locks end with the session. `work`
+   * must not wait for anything but the database, as in a transaction.
    */
   session<T>(work: (session: Queryable) => Promise<T>, options?: QueryOptions): Promise<T>;
 
   /**
-   * Resolves if the engine answers within `timeoutMs`, or is seen to be at work. Callers that wait for a connection do
-   * not delay it.
+   * Resolves if the engine responds within `timeoutMs`, or if it is known to be executing a statement. Callers that
+   * wait for a connection do not delay it.
    *
    * @throws ServiceError DATABASE_UNAVAILABLE.
    */
   ping(timeoutMs: number): Promise<DatabaseState>;
 
   /**
-   * Returns values of pgvector's types `vector` and `halfvec` as arrays of numbers from now on. Before, they are text. Call
-   * it when the extension exists, and again if it has been recreated.
+   * Returns values of pgvector's types `vector` and `halfvec` as arrays of numbers from now on. Before, they are text.
+   * Call it when the extension exists, and again if it has been recreated.
    *
    * @throws Error if the extension does not exist.
    */
   registerVectorTypes(): Promise<void>;
 
-  /** For metrics: the state of this moment, without asking the engine. */
+  /** Returns the current numbers without querying the engine. */
   connections(): ConnectionCounts;
 
-  /** Ends every connection, after what runs has finished. Idempotent. */
+  /** Closes all connections after the running statements have finished. Idempotent. */
   close(): Promise<void>;
 }
 
-/** An error the server gave for a statement, with its five-character SQLSTATE. */
+/** Error that the server returned for a statement, with its five-character SQLSTATE. */
 export class DatabaseError extends Error {
   override readonly name = "DatabaseError";
   readonly sqlstate: string;

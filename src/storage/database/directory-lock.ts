@@ -3,24 +3,24 @@ import { join, resolve } from "node:path";
 import { makeDirectory } from "../../util/make-directory.ts";
 import { StartupError } from "../../util/startup-error.ts";
 
-/** The PostgreSQL version inside PGlite, which alone can open a data directory made by it. */
+/** Major version of PostgreSQL in PGlite. Only the same major version can open a data directory. */
 export const EMBEDDED_POSTGRES_MAJOR = 18;
 
 const lockFile = "lock.sqlite";
 
 export interface DirectoryLock {
-  /** Lets another process have the directory. Idempotent. */
+  /** Unlocks the directory for other processes. Idempotent. */
   release(): void;
 }
 
-/** Another process, most likely a running server, has the directory. */
+/** Another process, most likely a running server, uses the directory. */
 export class DirectoryInUseError extends StartupError {}
 
 /**
- * Takes the directory for this process, making it if needed: two processes on one directory destroy the data.
- * Node has no lock on files; SQLite has one that the operating system ends together with the process.
+ * Locks the directory for this process, and creates it if necessary. Two processes in one directory would destroy the
+ * data. Node.js cannot lock files, but SQLite can, and the operating system releases its lock when the process ends.
  *
- * @throws StartupError if another process has it, or if it cannot be written.
+ * @throws StartupError if another process uses it, or if it is not writable.
  */
 export function lockDirectory(directory: string): DirectoryLock {
   try {
@@ -59,31 +59,31 @@ export function lockDirectory(directory: string): DirectoryLock {
   };
 }
 
-/** The directory's PostgreSQL cluster, made by the first start. */
+/** Returns the path of the PostgreSQL cluster in the directory. The first start creates it. */
 export function clusterOf(directory: string): string {
   return join(directory, "postgres");
 }
 
-/** False: opening the directory would make its database. */
+/** Tests whether the directory contains a database. If not, opening the directory would create one. */
 export function hasCluster(directory: string): boolean {
   return existsSync(clusterOf(directory));
 }
 
-/** @throws StartupError if the cluster was made by another PostgreSQL version than the embedded one. */
+/** @throws StartupError if another version of PostgreSQL than the embedded one has created the cluster. */
 export function assertUsableCluster(cluster: string): void {
   let version: string;
   try {
     version = readFileSync(join(cluster, "PG_VERSION"), "utf8").trim();
   } catch (error) {
     throw new StartupError(
-      `${cluster} is not a data directory of the embedded database, it has no PG_VERSION`,
+      `${cluster} is not a data directory of the embedded database: it has no PG_VERSION`,
       { remedy: "set MEMORY_DATA_DIR to another directory, or restore this one", cause: error },
     );
   }
   if (version !== String(EMBEDDED_POSTGRES_MAJOR)) {
     throw new StartupError(
-      `the data in ${cluster} was made by PostgreSQL ${version}, this program embeds PostgreSQL ${EMBEDDED_POSTGRES_MAJOR}`,
-      { remedy: "export it with the version that made it and import it into a new directory" },
+      `the data in ${cluster} was created by PostgreSQL ${version}, but this program embeds PostgreSQL ${EMBEDDED_POSTGRES_MAJOR}`,
+      { remedy: "export it with the version that created it and import it into a new directory" },
     );
   }
 }
@@ -97,7 +97,9 @@ function isBusy(error: unknown): boolean {
   return (error as { readonly errcode?: unknown }).errcode === sqliteBusy;
 }
 
-/** node:sqlite without the warning that it is experimental, which would be the first line an operator sees. */
+/**
+ * Loads node:sqlite without the warning that it is experimental, which would be the first line that an operator sees.
+ */
 function loadSqlite(): typeof import("node:sqlite") {
   const emitWarning = process.emitWarning;
   process.emitWarning = () => {};

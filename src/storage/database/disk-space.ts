@@ -1,22 +1,22 @@
 import { statfsSync } from "node:fs";
 
 /**
- * Free space below which the embedded engine takes no more changes. A full disk stops PostgreSQL in the middle of a
- * write, and inside WebAssembly it does not survive that. Room for four segments of its write-ahead log, 16 MB each,
- * is more than the engine writes between two looks.
+ * Free space below which the embedded engine accepts no changes. A full disk would interrupt PostgreSQL during a write,
+ * which it does not survive in WebAssembly. The value is the size of four segments of the write-ahead log, 16 MB each,
+ * and more than the engine writes between two checks.
  */
 export const RESERVED_BYTES = 64 * 1024 * 1024;
 
-/** How often the disk is looked at; a look costs microseconds. */
-const LOOK_MS = 500;
+/** Interval between two checks. A check takes microseconds. */
+const CHECK_INTERVAL_MS = 500;
 
-/** Free bytes, for unprivileged users, of the file system that the directory is on; infinite if it cannot be told. */
+/** Returns the free bytes of the directory's file system for unprivileged users; infinity if they are unknown. */
 export function freeBytesOf(directory: string): number {
   try {
     const { bavail, bsize } = statfsSync(directory);
     return bavail * bsize;
   } catch {
-    // An unmounted disk, say: the engine will tell.
+    // For example an unmounted disk, for which the engine reports an error.
     return Number.POSITIVE_INFINITY;
   }
 }
@@ -26,18 +26,18 @@ export interface DiskWatch {
 }
 
 /**
- * Calls `onChange` with true when fewer than RESERVED_BYTES are free, and with false when there is twice as much
- * again: one limit for both would make the state flutter. Begins with enough.
+ * Calls `onChange` with true when fewer than RESERVED_BYTES are free, and with false when twice as many are free again.
+ * With a single limit, the state could alternate quickly. Initially, the space counts as sufficient.
  */
 export function watchDiskSpace(freeBytes: () => number, onChange: (low: boolean) => void): DiskWatch {
   let low = false;
-  const look = () => {
+  const check = () => {
     const isLow = freeBytes() < (low ? 2 * RESERVED_BYTES : RESERVED_BYTES);
     if (isLow === low) return;
     low = isLow;
     onChange(low);
   };
-  const timer = setInterval(look, LOOK_MS);
+  const timer = setInterval(check, CHECK_INTERVAL_MS);
   timer.unref();
   return { stop: () => clearInterval(timer) };
 }

@@ -29,31 +29,34 @@ import type {
 import { databaseUnavailable, EngineLostError, mapDatabaseError, mapSentError, SQLSTATE } from "./errors.ts";
 import { ExclusiveQueue } from "./exclusive-queue.ts";
 import { assertStatementName } from "./prepared-statements.ts";
-import { type Connection, lend, runTransaction } from "./transaction.ts";
+import { type Connection, runTransaction, scope } from "./transaction.ts";
 import { VectorTypes } from "./vector-types.ts";
 import { wireValueFrom } from "./wire-values.ts";
 
 export interface EmbeddedOptions {
-  /** Where the data lives; made if missing, locked against other processes. Undefined keeps it in memory. */
+  /**
+   * Data directory. It is created if it does not exist, and locked against other processes. Undefined keeps data in
+   * memory.
+   */
   readonly directory?: string | undefined;
-  /** A dump to begin with, as `dump()` gave it; only in memory. */
+  /** Dump to load, as returned by `dump()`. Only for data in memory. */
   readonly loadDataDir?: ArrayBuffer | undefined;
-  /** How many bytes are free for the data; by default those of the directory's file system. */
+  /** Returns the free bytes for the data. Defaults to those of the directory's file system. */
   readonly freeBytes?: (() => number) | undefined;
   readonly logger: Logger;
 }
 
 export interface EmbeddedDatabase extends Database {
-  /** The whole data directory as a tar archive, for `loadDataDir`. */
+  /** Returns the data directory as a tar archive for `loadDataDir`. */
   dump(): Promise<ArrayBuffer>;
 }
 
 /**
- * Opens the embedded engine: PGlite (PostgreSQL 18 with pgvector and pg_textsearch) in a worker thread. It has
- * one connection, so statements and transactions run one after the other in the order of asking. Killing the
- * process loses nothing that was committed; a power cut may. While its disk is nearly full it only reads.
+ * Opens the embedded engine: PGlite (PostgreSQL 18 with pgvector and pg_textsearch) in a worker thread. It has one
+ * connection, so statements and transactions run one after the other, in the order of the calls. Committed changes
+ * survive a killed process, but not necessarily a power cut. While the disk is nearly full, the engine only reads.
  *
- * @throws StartupError if the directory is in use, cannot be written or belongs to another PostgreSQL version.
+ * @throws StartupError if the directory is in use, is not writable, or belongs to another version of PostgreSQL.
  */
 export async function openEmbeddedDatabase(options: EmbeddedOptions): Promise<EmbeddedDatabase> {
   const { directory, loadDataDir, logger } = options;
@@ -72,37 +75,38 @@ export async function openEmbeddedDatabase(options: EmbeddedOptions): Promise<Em
   }
 }
 
-/** Below this, what fails fails for want of room: PostgreSQL's first files alone are 40 MB. */
+/** Free space below which a failed start is attributed to a full disk. A new cluster alone takes 40 MB. */
 const emptyDiskBytes = 40e6;
 
 function openError(directory: string | undefined, error: unknown): StartupError {
   const where = directory === undefined ? "in memory" : `in ${directory}`;
-  const what = `the embedded database ${where} could not be opened`;
+  const problem = `cannot open the embedded database ${where}`;
   if (directory !== undefined && freeBytesOf(directory) < emptyDiskBytes) {
-    return new StartupError(`${what}: its disk is full`, {
+    return new StartupError(`${problem}: its disk is full`, {
       remedy: "free 100 MB or more, or set MEMORY_DATA_DIR to a directory on another disk",
       cause: error,
     });
   }
-  // WebAssembly also throws what has no message.
+  // WebAssembly may throw values without a message.
   const reason = error instanceof Error && error.message ? error.message : "the engine failed at start";
-  return new StartupError(`${what}: ${reason}`, {
+  return new StartupError(`${problem}: ${reason}`, {
     remedy: "restore the directory from a backup, or set MEMORY_DATA_DIR to another one",
     cause: error,
   });
 }
 
-/** An engine that is silent for longer counts as away; the largest index of a domain is made in less. */
+/** Time without a response after which the engine counts as unavailable. Building the largest index takes less. */
 const longestStatementMs = 300_000;
 
 /**
- * PostgreSQL bounds its own recursion ("stack depth limit exceeded"). In the usual 4 MB JavaScript's stack ends
- * before that, in the middle of PostgreSQL, which does not survive it. Address space, not memory.
+ * Stack size of the worker. PostgreSQL limits its recursion itself ("stack depth limit exceeded"). With the default of
+ * 4 MB, the JavaScript stack would overflow first, which PostgreSQL does not survive. The size is address space, not
+ * memory.
  */
 const workerStackMb = 64;
 
 async function startWorker(workerData: EmbeddedWorkerData): Promise<Worker> {
-  // Beside this file, in TypeScript when run from source and in JavaScript when built.
+  // The worker is TypeScript when this file runs from source, and JavaScript when it is built.
   const file = new URL(`./embedded-worker${extname(import.meta.url)}`, import.meta.url);
   const worker = new Worker(file, {
     workerData,
@@ -111,7 +115,7 @@ async function startWorker(workerData: EmbeddedWorkerData): Promise<Worker> {
   });
   const starting = new AbortController();
   try {
-    // Rejects if the worker fails: `once` listens for errors too.
+    // Also rejects if the worker fails, because `once` listens for errors.
     await Promise.race([
       once(worker, "message", { signal: starting.signal }),
       once(worker, "exit", { signal: starting.signal }).then(([code]) => {
@@ -140,10 +144,10 @@ class PgliteDatabase implements EmbeddedDatabase {
   readonly #pending = new Map<number, Pending>();
   readonly #diskWatch: DiskWatch | undefined;
   #diskLow = false;
-  /** When the worker has last said anything. */
-  #answeredAt = performance.now();
+  /** Time of the last message of the worker. */
+  #respondedAt = performance.now();
   #nextId = 1;
-  /** Why nothing can run any more. */
+  /** Reason why the engine no longer accepts statements. */
   #ended: { readonly message: string; readonly cause?: unknown } | undefined;
   #closed: Promise<void> | undefined;
 
@@ -177,7 +181,7 @@ class PgliteDatabase implements EmbeddedDatabase {
     }
   }
 
-  /** Gives the turn away when the statement is at the worker, before its answer. */
+  /** Releases the queue as soon as the statement is sent to the worker, before its result arrives. */
   async #send(
     statement: Statement,
     parameters: readonly Parameter[],
@@ -186,7 +190,7 @@ class PgliteDatabase implements EmbeddedDatabase {
     const release = await this.#acquire(signal);
     let answer: Promise<Row[]>;
     try {
-      await untilAborted(this.#connection.hasRoom(), signal);
+      await untilAborted(this.#connection.waitForCapacity(), signal);
       answer = this.#connection.query(statement, parameters, signal);
     } finally {
       release();
@@ -211,16 +215,16 @@ class PgliteDatabase implements EmbeddedDatabase {
 
   async session<T>(work: (session: Queryable) => Promise<T>, options: QueryOptions = {}): Promise<T> {
     return await this.#alone(options.signal, async () => {
-      const lent = lend(this.#connection, options.signal);
+      const scoped = scope(this.#connection, options.signal);
       try {
-        return await work(lent);
+        return await work(scoped);
       } finally {
-        lent.close(new Error("the session has ended"));
+        scoped.close(new Error("the session has ended"));
         await this.#connection.idle();
-        // The next one gets the same connection.
+        // Resets the connection, because the next caller uses it too.
         await this.#connection
           .execute(`rollback; select pg_advisory_unlock_all(); reset all; ${readOnly(this.#diskLow)}`)
-          .catch((error: unknown) => this.#logger.warn({ err: error }, "a session could not be reset"));
+          .catch((error: unknown) => this.#logger.warn({ err: error }, "cannot reset a session"));
       }
     });
   }
@@ -237,20 +241,20 @@ class PgliteDatabase implements EmbeddedDatabase {
 
   async ping(timeoutMs: number): Promise<DatabaseState> {
     let timer: NodeJS.Timeout | undefined;
-    const { promise: working, resolve: atWork } = Promise.withResolvers<void>();
-    const tooLate = new Promise<never>((_, reject) => {
+    const { promise: working, resolve: resolveWorking } = Promise.withResolvers<void>();
+    const timeout = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {
-        // Nothing interrupts a statement: that it takes its time is no absence.
-        const quietMs = performance.now() - this.#answeredAt;
-        if (this.#ended === undefined && quietMs < longestStatementMs) atWork();
-        else reject(databaseUnavailable(new Error("no answer in time")));
+        // A running statement cannot be interrupted, so a long one does not mean that the engine is unavailable.
+        const silentMs = performance.now() - this.#respondedAt;
+        if (this.#ended === undefined && silentMs < longestStatementMs) resolveWorking();
+        else reject(databaseUnavailable(new Error("no response in time")));
       }, timeoutMs);
     });
     try {
-      // Past the queue: a long queue is load, not absence.
-      const answered = this.#call({ kind: "ping" });
-      answered.catch(() => undefined);
-      await Promise.race([answered, working, tooLate]);
+      // Bypasses the queue, because a long queue does not mean that the engine is unavailable.
+      const responded = this.#call({ kind: "ping" });
+      responded.catch(() => undefined);
+      await Promise.race([responded, working, timeout]);
       return { writable: !this.#diskLow };
     } catch (error) {
       throw databaseUnavailable(error);
@@ -279,9 +283,9 @@ class PgliteDatabase implements EmbeddedDatabase {
     await this.#connection.idle();
     if (this.#ended === undefined) {
       const exited = new Promise<void>((resolve) => this.#worker.once("exit", () => resolve()));
-      const answered = this.#call({ kind: "close" });
+      const closed = this.#call({ kind: "close" });
       this.#ended = { message: "the database is closed" };
-      await answered.catch((error: unknown) =>
+      await closed.catch((error: unknown) =>
         this.#logger.warn({ err: error }, "the embedded database did not close cleanly"),
       );
       await exited;
@@ -294,11 +298,11 @@ class PgliteDatabase implements EmbeddedDatabase {
     this.#diskLow = low;
     if (low)
       this.#logger.error(
-        "the disk of the embedded database is nearly full: nothing is stored until there is room",
+        "the disk of the embedded database is nearly full; free space to store memories again",
       );
-    else this.#logger.info("the disk of the embedded database has room again");
+    else this.#logger.info("the disk of the embedded database has enough space again");
     await this.execute(readOnly(low)).catch((error: unknown) => {
-      this.#logger.warn({ err: error }, "the embedded database could not be told about its disk");
+      this.#logger.warn({ err: error }, "cannot change whether the embedded database accepts changes");
     });
   }
 
@@ -312,7 +316,9 @@ class PgliteDatabase implements EmbeddedDatabase {
     return release;
   }
 
-  /** Rejects early if the signal is aborted; the queue goes on when what runs has ended. */
+  /**
+   * Runs `work` exclusively. If the signal is aborted, it rejects at once, and the queue continues after the statement.
+   */
   async #alone<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
     const release = await this.#acquire(signal);
     try {
@@ -339,14 +345,14 @@ class PgliteDatabase implements EmbeddedDatabase {
   #receive(response: EmbeddedResponse): void {
     if ("broken" in response) this.#crash(new EmbeddedError(response.broken));
     if (!("id" in response)) return;
-    this.#answeredAt = performance.now();
+    this.#respondedAt = performance.now();
     const pending = this.#pending.get(response.id);
     this.#pending.delete(response.id);
     if ("failure" in response) pending?.reject(new EmbeddedError(this.#reasonOf(response.failure)));
     else pending?.resolve(response.value);
   }
 
-  /** Nothing else makes this engine read-only. */
+  /** Replaces the error of a read-only transaction by one of a full disk, its only cause in this engine. */
   #reasonOf(failure: EmbeddedFailure): EmbeddedFailure {
     const refused = this.#diskLow && failure.code === SQLSTATE.readOnlyTransaction;
     return refused ? { ...failure, code: SQLSTATE.diskFull } : failure;
@@ -355,7 +361,7 @@ class PgliteDatabase implements EmbeddedDatabase {
   #crash(error: unknown): void {
     this.#diskWatch?.stop();
     if (this.#ended === undefined) {
-      this.#ended = { message: "the embedded database has stopped: restart the service", cause: error };
+      this.#ended = { message: "the embedded database has stopped; restart the service", cause: error };
       this.#logger.error({ err: error }, "the embedded database has stopped");
     }
     const lost = new EngineLostError("the embedded database has stopped", { cause: error });
@@ -368,7 +374,7 @@ function readOnly(on: boolean): string {
   return `set default_transaction_read_only = ${on ? "on" : "off"}`;
 }
 
-/** An error of the worker's PostgreSQL with the properties that node-postgres gives its own. */
+/** Error of the embedded PostgreSQL, with the same properties as an error of node-postgres. */
 class EmbeddedError extends Error {
   override readonly name = "EmbeddedError";
   readonly code: string | undefined;
@@ -386,12 +392,15 @@ class EmbeddedError extends Error {
 }
 
 /**
- * Statements at the worker: one that runs, and one that is at hand when it ends, so that the worker need not wait for the
- * main thread between them. What has been sent cannot be taken back, so no more.
+ * Maximum number of statements at the worker: one that runs and the next one, so that the worker does not wait for the
+ * main thread between them. More would delay aborts, because a statement that has been sent cannot be withdrawn.
  */
-const MAX_UNDER_WAY = 2;
+const MAX_IN_FLIGHT = 2;
 
-/** The engine's one connection. The worker answers in order, so statements may be sent before earlier ones end. */
+/**
+ * The only connection of the engine. The worker responds in order, so a statement may be sent before the previous one
+ * ends.
+ */
 class WorkerConnection implements Connection {
   readonly #call: (command: EmbeddedCommand) => Promise<EmbeddedValue>;
   readonly #vectorTypes: VectorTypes;
@@ -410,9 +419,9 @@ class WorkerConnection implements Connection {
     while (this.#running.size > 0) await Promise.allSettled(this.#running);
   }
 
-  /** Waits until one more statement may be sent. */
-  async hasRoom(): Promise<void> {
-    while (this.#running.size >= MAX_UNDER_WAY) await Promise.race(this.#running).catch(() => {});
+  /** Waits until another statement may be sent. */
+  async waitForCapacity(): Promise<void> {
+    while (this.#running.size >= MAX_IN_FLIGHT) await Promise.race(this.#running).catch(() => {});
   }
 
   async query(statement: Statement, parameters: readonly Parameter[], signal?: AbortSignal): Promise<Row[]> {
@@ -421,7 +430,7 @@ class WorkerConnection implements Connection {
     const { text, name } = statement;
     if (name !== undefined) assertStatementName(name);
     const answer = this.#track(this.#call({ kind: "query", text, name, values }));
-    // A running statement cannot be stopped: its result is dropped.
+    // A running statement cannot be cancelled; its result is discarded.
     return rowsFrom((await untilAborted(answer, signal)) as TextRows, this.#vectorTypes);
   }
 
@@ -451,7 +460,7 @@ function rowsFrom({ columns, rows }: TextRows, vectorTypes: VectorTypes): Row[] 
   );
 }
 
-/** Bytes without the rest of a larger memory they may be a part of, which a message would carry along. */
+/** Copies bytes that are part of a larger buffer, because a message would otherwise contain the whole buffer. */
 function ownBytes<T>(value: T): T | Uint8Array {
   return value instanceof Uint8Array && value.byteLength !== value.buffer.byteLength
     ? new Uint8Array(value)

@@ -1,12 +1,12 @@
 import type { WireValue } from "./wire-values.ts";
 
-/** What the main thread and the worker of the embedded engine tell each other. */
+/** Messages between the main thread and the worker of the embedded engine. */
 
-/** The worker's `workerData`. */
+/** Value of the worker's `workerData`. */
 export interface EmbeddedWorkerData {
-  /** The cluster's directory; undefined keeps everything in memory. */
+  /** Directory of the cluster. Undefined keeps all data in memory. */
   readonly directory?: string | undefined;
-  /** A tar archive of a cluster to begin with; only in memory. */
+  /** Tar archive of a cluster to load. Only for data in memory. */
   readonly dataDirectory?: ArrayBuffer | undefined;
 }
 
@@ -27,7 +27,7 @@ export interface EmbeddedRequest {
   readonly command: EmbeddedCommand;
 }
 
-/** An error of the server, without its prototype: that does not survive the way between threads. */
+/** Properties of an error of the server. A message between threads would lose its prototype. */
 export interface EmbeddedFailure {
   readonly message: string;
   readonly code?: string | undefined;
@@ -36,19 +36,19 @@ export interface EmbeddedFailure {
   readonly detail?: string | undefined;
 }
 
-/** Rows as PostgreSQL sent them: reading them is left to the main thread, since the worker's time is scarcer. */
+/** Rows in text form. The main thread parses them, because the worker is the busier thread. */
 export interface TextRows {
   readonly columns: ReadonlyArray<{ readonly name: string; readonly oid: number }>;
   readonly rows: Array<Array<string | null>>;
 }
 
-/** By kind of command: rows, the last command tag, a tar archive, nothing. */
+/** Result of a command: rows, the last command tag, a tar archive, or nothing. */
 export type EmbeddedValue = TextRows | string | ArrayBuffer | undefined;
 
 export type EmbeddedResponse =
   | { readonly id: number; readonly value: EmbeddedValue }
   | { readonly id: number; readonly failure: EmbeddedFailure }
-  /** Said once, when statements are welcome. */
+  /** Sent once, when the worker accepts commands. */
   | { readonly ready: true }
-  /** The last word of a worker that cannot go on. */
+  /** Sent last by a worker that cannot continue. */
   | { readonly broken: EmbeddedFailure };

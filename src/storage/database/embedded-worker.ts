@@ -19,15 +19,16 @@ import { MAX_PREPARED_STATEMENTS } from "./prepared-statements.ts";
 import type { WireValue } from "./wire-values.ts";
 
 /**
- * The thread of the embedded engine: PGlite runs every statement in the thread that asks, so it gets one of its
- * own. Statements go to it in wire messages and not through `PGlite.query`, which sends six messages for each
- * and plans it anew: by primary key 0.09 ms instead of 0.37, inserts with a vector 3,300/s instead of 1,800.
+ * Worker thread of the embedded engine. PGlite blocks the thread that calls it, so it has its own. The worker sends
+ * protocol messages directly. `PGlite.query` sends six messages for each statement and plans it every time: a lookup by
+ * primary key takes 0.09 ms instead of 0.37 ms, and 3,300 instead of 1,800 inserts with a vector run per second.
  */
 
 /**
- * Of BM25 indexes. The cache of what is not in an index's segments yet leaks WebAssembly memory where writes and searches
- * take turns (pg_textsearch 1.5.1: 5 KB a search). Without it each search reads those pages: eight and not the usual 64
- * are a search of 2.0 ms and not of 3.7 and more, where the cache needs 1.5.
+ * Settings of BM25 indexes. The cache for rows that are not yet in a segment of the index leaks WebAssembly memory if
+ * writes and searches alternate (5 KB per search in pg_textsearch 1.5.1). Without the cache, each search reads the
+ * pages of these rows. With at most 8 pages instead of the default of 64, a search takes 2.0 ms instead of 3.7 ms and
+ * more; with the cache, 1.5 ms.
  */
 const textSearchSettings = {
   "pg_textsearch.memtable_cache_enabled": "off",
@@ -36,27 +37,28 @@ const textSearchSettings = {
 
 const { serialize } = protocol;
 
-/** PGlite's files are open to everybody: what is in the way of others is the directory around them. */
-const OWNER_ALONE = 0o700;
+/** Mode of the directory. It protects the files of PGlite, which every user may read. */
+const OWNER_ONLY = 0o700;
 
 async function openCluster(data: EmbeddedWorkerData): Promise<PGlite> {
   const directory = data.directory;
   if (directory === undefined) return await openPglite(undefined, data.dataDirectory);
   if (!existsSync(directory)) {
-    // Making a cluster is not atomic: done beside and renamed, a process killed meanwhile leaves no half of one.
+    // Creating a cluster is not atomic. It is renamed when it is complete, so a killed process leaves no partial
+    // cluster.
     const unfinished = `${directory}.unfinished`;
     await rm(unfinished, { recursive: true, force: true });
-    await mkdir(unfinished, { mode: OWNER_ALONE });
+    await mkdir(unfinished, { mode: OWNER_ONLY });
     await (await openPglite(unfinished, undefined)).close();
     await rename(unfinished, directory);
   } else {
-    // Earlier versions let others in. One that belongs to somebody else is left as its owner has it.
-    await chmod(directory, OWNER_ALONE).catch(() => {});
+    // Earlier versions created readable directories. The mode remains unchanged if another user owns the directory.
+    await chmod(directory, OWNER_ONLY).catch(() => {});
   }
   return await openPglite(directory, undefined);
 }
 
-/** That of PGlite would take U+FEFF in front of a text for a mark of the encoding, and drop it. */
+/** Decoder that keeps U+FEFF at the beginning of a text. The default of PGlite removes it as a byte order mark. */
 class WholeTextDecoder extends TextDecoder {
   constructor(label?: string, options?: ConstructorParameters<typeof TextDecoder>[1]) {
     super(label, { ...options, ignoreBOM: true });
@@ -77,15 +79,15 @@ function openPglite(directory: string | undefined, dataDirectory: ArrayBuffer | 
   });
 }
 
-/** Statements by name, in the order of their last use. */
+/** Prepared statements by name, the least recently used first. */
 type PreparedStatements = Map<string, string>;
 
-/** PostgreSQL has stopped in the middle of a statement: its memory is in an unknown state. */
+/** PostgreSQL has stopped during a statement, so its memory is in an unknown state. */
 class BrokenEngineError extends Error {
   override readonly name = "BrokenEngineError";
 }
 
-/** How the answers to a request end that PostgreSQL has worked off, before it is ready for the next. */
+/** Last response to a completed request, before "readyForQuery". */
 const complete: ReadonlySet<string> = new Set([
   "commandComplete",
   "emptyQuery",
@@ -93,19 +95,19 @@ const complete: ReadonlySet<string> = new Set([
   "closeComplete",
 ]);
 
-/** Sends the messages of one request and a sync; returns the answers to the request. */
+/** Sends the messages of one request and a sync. Returns the responses. */
 async function send(pglite: PGlite, messages: Uint8Array[]) {
-  // An error is one of the answers: after it PostgreSQL skips the rest and is ready again.
-  const answers = await pglite.execProtocolStream(Buffer.concat([...messages, serialize.sync()]), {
+  // An error is one of the responses. PostgreSQL then skips the other messages and is ready again.
+  const responses = await pglite.execProtocolStream(Buffer.concat([...messages, serialize.sync()]), {
     syncToFs: false,
   });
-  // PGlite swallows what WebAssembly throws (a stack overflow, a failed assertion) and returns what had been
-  // answered until then. Without this check a broken engine would answer every later statement with no rows.
-  const last = answers.findLast(({ name }) => name !== "readyForQuery");
-  if (answers.at(-1)?.name !== "readyForQuery" || !complete.has(last?.name ?? "")) {
-    throw new BrokenEngineError("the embedded PostgreSQL stopped in the middle of a statement");
+  // PGlite discards exceptions of WebAssembly (a stack overflow, a failed assertion) and returns the responses up to
+  // then. Without this check, a broken engine would return no rows for every later statement.
+  const last = responses.findLast(({ name }) => name !== "readyForQuery");
+  if (responses.at(-1)?.name !== "readyForQuery" || !complete.has(last?.name ?? "")) {
+    throw new BrokenEngineError("the embedded PostgreSQL stopped during a statement");
   }
-  return answers;
+  return responses;
 }
 
 async function prepare(pglite: PGlite, prepared: PreparedStatements, name: string, text: string) {
@@ -115,17 +117,17 @@ async function prepare(pglite: PGlite, prepared: PreparedStatements, name: strin
     prepared.set(name, text);
     return;
   }
-  if (known !== undefined) throw new Error(`the statement name "${name}" was used for another statement`);
+  if (known !== undefined) throw new Error(`the statement name "${name}" is used for another statement`);
   if (prepared.size >= MAX_PREPARED_STATEMENTS) {
     const [oldest] = prepared.keys();
-    if (oldest !== undefined) await forget(pglite, prepared, oldest);
+    if (oldest !== undefined) await deallocate(pglite, prepared, oldest);
   }
-  // On its own: whether the name is taken must be known also when the rest of the statement fails.
+  // Sent separately, so that the name is known to be prepared even if the rest of the statement fails.
   await send(pglite, [serialize.parse({ name, text })]);
   prepared.set(name, text);
 }
 
-async function forget(pglite: PGlite, prepared: PreparedStatements, name: string) {
+async function deallocate(pglite: PGlite, prepared: PreparedStatements, name: string) {
   await send(pglite, [serialize.close({ type: "S", name })]);
   prepared.delete(name);
 }
@@ -167,18 +169,18 @@ async function query(
     return await runPrepared(pglite, text, name, values);
   } catch (error) {
     if (!isOutdatedPlan(error)) throw error;
-    // The result would have other types now: a table was made again with other dimensions, say.
-    await forget(pglite, prepared, name);
+    // The result would have other types now, for example because a table was recreated with other dimensions.
+    await deallocate(pglite, prepared, name);
     if (pglite.isInTransaction()) throw error;
     await prepare(pglite, prepared, name, text);
     return await runPrepared(pglite, text, name, values);
   }
 }
 
-/** Returns the command tag of the script's last statement. */
+/** Runs a script. Returns the command tag of its last statement. */
 async function execute(pglite: PGlite, script: string): Promise<string> {
-  const answers = await send(pglite, [serialize.query(script)]);
-  return answers.findLast((answer) => answer instanceof messages.CommandCompleteMessage)?.text ?? "";
+  const responses = await send(pglite, [serialize.query(script)]);
+  return responses.findLast((answer) => answer instanceof messages.CommandCompleteMessage)?.text ?? "";
 }
 
 function isOutdatedPlan(error: unknown): boolean {
@@ -214,7 +216,7 @@ function failureFrom(error: unknown): EmbeddedFailure {
 
 async function main(): Promise<void> {
   const port = parentPort;
-  if (port === null) throw new Error("the embedded engine runs in a worker thread");
+  if (port === null) throw new Error("the embedded engine must run in a worker thread");
   const respond = (response: EmbeddedResponse, transfer: ArrayBuffer[] = []) =>
     port.postMessage(response, transfer);
   const pglite = await openCluster(workerData as EmbeddedWorkerData);
@@ -227,7 +229,7 @@ async function main(): Promise<void> {
     } catch (error) {
       if (error instanceof BrokenEngineError) {
         respond({ broken: failureFrom(error) });
-        // Ends this thread only. Throwing would depend on the handlers that WebAssembly's glue has installed.
+        // Ends only this thread. An exception would depend on the handlers that the WebAssembly runtime has installed.
         process.exit(1);
       }
       respond({ id, failure: failureFrom(error) });

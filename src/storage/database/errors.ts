@@ -1,7 +1,7 @@
 import { ServiceError } from "../../memory/model/errors.ts";
 import { DatabaseError } from "./database.ts";
 
-/** The SQLSTATEs that the program tells apart. */
+/** SQLSTATEs that the program distinguishes. */
 export const SQLSTATE = {
   featureNotSupported: "0A000",
   dataException: "22000",
@@ -32,11 +32,11 @@ export const SQLSTATE = {
   idleSessionTimeout: "57P05",
 } as const;
 
-/** How long a caller should wait before it asks an absent database again. */
+/** Recommended delay before a caller retries while the database is unavailable. */
 const DATABASE_RETRY_AFTER_MS = 1_000;
-/** How long a caller should wait when the database is there and busy. */
+/** Recommended delay before a caller retries while all connections are busy. */
 const OVERLOAD_RETRY_AFTER_MS = 500;
-/** A conflict is over as soon as the other transaction is. */
+/** Recommended delay before a caller retries after a conflict, which ends with the other transaction. */
 export const CONFLICT_RETRY_AFTER_MS = 50;
 
 const connectionClass = "08";
@@ -50,7 +50,10 @@ const lostConnectionStates: ReadonlySet<string> = new Set([
   SQLSTATE.idleInTransactionTimeout,
 ]);
 
-/** Refusals of a login. At start they stop the program; later (a rotated password) the database is away. */
+/**
+ * States of a refused login. They stop the program at its start. Later, for example after a password change, the
+ * database counts as unavailable.
+ */
 const refusedLoginStates: ReadonlySet<string> = new Set([
   SQLSTATE.invalidAuthorization,
   SQLSTATE.invalidPassword,
@@ -70,7 +73,7 @@ const socketErrorCodes: ReadonlySet<string> = new Set([
   "ENETDOWN",
 ]);
 
-/** node-postgres has no codes for these. */
+/** Messages of node-postgres for errors without a code. */
 const connectionMessages =
   /^(Connection terminated|Client has encountered a connection error|Client was closed|timeout exceeded when trying to connect|timeout expired|Cannot use a pool)/;
 const notSentMessages =
@@ -82,15 +85,15 @@ function stringProperty(error: unknown, name: string): string | undefined {
   return typeof value === "string" ? value : undefined;
 }
 
-/** The SQLSTATE that the server gave, if `error` (or what caused it) is an answer of the server. */
+/** Returns the SQLSTATE of `error` or of its causes, if one of them is an error that the server returned. */
 export function sqlstateOf(error: unknown): string | undefined {
   for (let at = error; at instanceof Error; at = at.cause) {
     const state = at instanceof DatabaseError ? at.sqlstate : stringProperty(at, "code");
-    // Five characters alone would also be Node's EPIPE; a server's answer has a severity beside it.
+    // Codes of Node.js such as EPIPE also have five characters. Errors of the server have a severity as well.
     if (
       state !== undefined &&
       /^[0-9A-Z]{5}$/.test(state) &&
-      (at instanceof DatabaseError || isServerAnswer(at))
+      (at instanceof DatabaseError || isServerError(at))
     ) {
       return state;
     }
@@ -98,16 +101,16 @@ export function sqlstateOf(error: unknown): string | undefined {
   return undefined;
 }
 
-function isServerAnswer(error: unknown): boolean {
+function isServerError(error: unknown): boolean {
   return stringProperty(error, "severity") !== undefined;
 }
 
-/** The engine has ended with a request at it, of which nobody knows how far it came. */
+/** The engine stopped while it executed a request, so the outcome of the request is unknown. */
 export class EngineLostError extends Error {
   override readonly name = "EngineLostError";
 }
 
-/** True if the connection is gone, or was never there. */
+/** Tests whether the connection was lost or could not be opened. */
 export function isConnectionLost(error: unknown): boolean {
   if (error instanceof EngineLostError) return true;
   const state = sqlstateOf(error);
@@ -117,38 +120,38 @@ export function isConnectionLost(error: unknown): boolean {
   return error instanceof Error && connectionMessages.test(error.message);
 }
 
-/** True if the statement cannot have reached the server. */
+/** Tests whether the statement cannot have reached the server. */
 function isNotSent(error: unknown): boolean {
   const code = stringProperty(error, "code");
   if (code === "ECONNREFUSED" || code === "ENOTFOUND" || code === "EAI_AGAIN") return true;
   return error instanceof Error && notSentMessages.test(error.message);
 }
 
-/** The database cannot be reached; asking again may help. */
-export function databaseUnavailable(cause: unknown, message = "the database is not available"): ServiceError {
+/** Creates the error for a database that is unavailable. Retrying may help. */
+export function databaseUnavailable(cause: unknown, message = "the database is unavailable"): ServiceError {
   return new ServiceError("DATABASE_UNAVAILABLE", message, { retryAfterMs: DATABASE_RETRY_AFTER_MS, cause });
 }
 
-/** The change may or may not have been applied: the same call with the same ids finds out. */
+/** Creates the error for a change that may have been applied. Repeating the call with the same ids is safe. */
 export function outcomeUnknown(cause: unknown): ServiceError {
   return new ServiceError(
     "OUTCOME_UNKNOWN",
-    "the connection to the database was lost while the change was being committed: it may have been applied",
+    "the connection to the database was lost during the commit, so the change may have been applied",
     { retryAfterMs: DATABASE_RETRY_AFTER_MS, cause },
   );
 }
 
-/** More callers than the database takes at once. */
+/** Creates the error for a call that found no free connection in time. */
 export function databaseOverloaded(cause?: unknown): ServiceError {
-  return new ServiceError("OVERLOADED", "every connection to the database is busy", {
+  return new ServiceError("OVERLOADED", "all connections to the database are busy", {
     retryAfterMs: OVERLOAD_RETRY_AFTER_MS,
     cause,
   });
 }
 
 /**
- * Maps the error of a statement that is its own transaction. If the statement `writes` and its connection was lost after it
- * was sent, the outcome is unknown.
+ * Maps the error of a statement that is its own transaction. If the statement `writes` and its connection was lost
+ * after it was sent, the outcome is unknown.
  */
 export function mapSentError(error: unknown, writes: boolean): ServiceError | DatabaseError {
   if (writes && isConnectionLost(error) && !isNotSent(error)) return outcomeUnknown(error);
@@ -156,10 +159,10 @@ export function mapSentError(error: unknown, writes: boolean): ServiceError | Da
 }
 
 /**
- * What a driver's error means. The driver's own text goes into `cause` only: it is logged and never sent.
+ * Maps an error of the driver. The driver's text is kept in `cause`, which is logged but never sent to a client.
  *
- * @returns a ServiceError where the condition is the same for every statement, otherwise a DatabaseError whose
- * SQLSTATE the caller interprets. Errors of these two classes are returned as they are.
+ * @returns a ServiceError for a condition that means the same for every statement, otherwise a DatabaseError whose
+ * SQLSTATE the caller interprets. Errors of these two classes are returned unchanged.
  */
 export function mapDatabaseError(error: unknown): ServiceError | DatabaseError {
   if (error instanceof ServiceError || error instanceof DatabaseError) return error;
@@ -172,12 +175,12 @@ export function mapDatabaseError(error: unknown): ServiceError | DatabaseError {
     case SQLSTATE.serializationFailure:
     case SQLSTATE.deadlockDetected:
     case SQLSTATE.lockNotAvailable:
-      return new ServiceError("CONFLICT", "another change to the same data was in the way", {
+      return new ServiceError("CONFLICT", "a concurrent change to the same data prevented this one", {
         retryAfterMs: CONFLICT_RETRY_AFTER_MS,
         cause: error,
       });
     case SQLSTATE.queryCanceled:
-      return new ServiceError("DEADLINE_EXCEEDED", "the database statement took longer than is allowed", {
+      return new ServiceError("DEADLINE_EXCEEDED", "the database statement exceeded its time limit", {
         cause: error,
       });
     case SQLSTATE.tooManyConnections:
@@ -186,11 +189,11 @@ export function mapDatabaseError(error: unknown): ServiceError | DatabaseError {
     case SQLSTATE.outOfMemory:
       return new ServiceError(
         "STORAGE_FULL",
-        "the database has no room left: free space on its disk, then repeat the call",
+        "the database has no space left; free space on its disk, then retry",
         { cause: error },
       );
     case SQLSTATE.readOnlyTransaction:
-      return databaseUnavailable(error, "the database accepts no changes at the moment");
+      return databaseUnavailable(error, "the database does not accept changes at the moment");
     default:
       return new DatabaseError(state, `the database refused the statement with SQLSTATE ${state}`, {
         constraint: stringProperty(error, "constraint"),

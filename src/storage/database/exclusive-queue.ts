@@ -1,21 +1,21 @@
-/** Lets one holder in at a time, in the order of asking. */
+/** Queue for exclusive access. It has one holder at a time, in the order of the requests. */
 export class ExclusiveQueue {
   readonly #waiting: Array<() => void> = [];
   #held = false;
 
-  /** True while somebody is in. */
+  /** True while there is a holder. */
   get held(): boolean {
     return this.#held;
   }
 
-  /** How many wait behind the holder. */
+  /** Number of waiting callers. */
   get waiting(): number {
     return this.#waiting.length;
   }
 
   /**
-   * Resolves, when it is the caller's turn, to the function that ends the turn (further calls do nothing).
-   * Aborting takes the caller out of the queue and rejects with the signal's reason.
+   * Waits until the caller is the holder. Resolves to a function that releases the queue; further calls of it do
+   * nothing. Aborting the signal removes the caller from the queue and rejects with the signal's reason.
    */
   async acquire(signal?: AbortSignal): Promise<() => void> {
     signal?.throwIfAborted();
@@ -26,7 +26,7 @@ export class ExclusiveQueue {
       if (released) return;
       released = true;
       const next = this.#waiting.shift();
-      // `held` stays true for the next one: nobody may slip in before its promise has settled.
+      // `held` remains true, so no other caller can become the holder before the promise of the next one has settled.
       if (next === undefined) this.#held = false;
       else next();
     };

@@ -1,10 +1,10 @@
 import { connect } from "node:net";
 
-/** The number that tells the server a cancel request from a start-up packet. */
+/** Code that distinguishes a cancel request from a startup packet. */
 const cancelRequestCode = (1234 << 16) | 5678;
 
 export interface CancelTarget {
-  /** Host name or address; a directory (leading `/`) for a Unix socket. */
+  /** Host name or address. A value that starts with `/` is the directory of a Unix socket. */
   readonly host: string;
   readonly port: number;
   readonly processId: number;
@@ -12,11 +12,11 @@ export interface CancelTarget {
 }
 
 /**
- * Asks the server over a connection of its own to cancel what the other connection runs. The wire's own request
- * and not `pg_cancel_backend`: it needs no login and passes through PgBouncer. The server takes it in plain text
- * also where it insists on TLS otherwise (libpq always sent it so).
+ * Cancels the statement that runs on another connection. It opens a new connection for the cancel request of the wire
+ * protocol, which needs no login and passes through PgBouncer, unlike `pg_cancel_backend`. The server accepts the
+ * request unencrypted even if it requires TLS otherwise.
  *
- * Resolves when the server has closed the connection: the signal has then been sent to the backend.
+ * Resolves when the server has closed the connection. At that time, the server has signalled the backend.
  */
 export function sendCancelRequest(target: CancelTarget, timeoutMs: number): Promise<void> {
   const packet = Buffer.alloc(16);
@@ -32,7 +32,7 @@ export function sendCancelRequest(target: CancelTarget, timeoutMs: number): Prom
     socket.once("connect", () => socket.write(packet));
     socket.once("error", reject);
     socket.once("close", () => resolve());
-    // Without a reader the end of the stream is never noticed.
+    // Without a reader, the socket never emits "close".
     socket.resume();
   });
 }

@@ -7,13 +7,13 @@ import { assertStatementName, MAX_PREPARED_STATEMENTS } from "./prepared-stateme
 import type { Connection } from "./transaction.ts";
 import { wireValueFrom } from "./wire-values.ts";
 
-/** How long a cancelled statement may go on before its connection is cut. */
+/** Time after which the connection is closed if a cancelled statement still runs. */
 const cancelGraceMs = 5_000;
 
-/** Scripts that take no time; others may take any. */
+/** Scripts that finish at once. Other scripts may take any length of time. */
 const transactionControl = /^(begin|commit|rollback|savepoint|release)\b/;
 
-/** What node-postgres keeps and does not declare. */
+/** Properties that node-postgres does not declare. */
 interface ClientInternals {
   readonly processID: number | null;
   readonly secretKey: number | null;
@@ -21,20 +21,20 @@ interface ClientInternals {
 }
 
 interface Request extends pg.QueryConfig {
-  /** Declared by node-postgres, missing in its types: also without parameters one statement, planned anew. */
+  /** Sends one statement, planned every time, even if it has no parameters. Missing in the types of node-postgres. */
   readonly queryMode?: "extended";
 }
 
 /**
- * One connection of the pool: runs one statement after the other, keeps at most MAX_PREPARED_STATEMENTS prepared
- * and cancels on the server what its caller no longer waits for.
+ * Connection of the pool. It executes one statement after the other, keeps at most MAX_PREPARED_STATEMENTS prepared
+ * statements, and cancels a statement on the server when its caller aborts.
  */
 export class PostgresConnection implements Connection {
   readonly #client: pg.Client;
   readonly #preparedStatements: boolean;
-  /** Names in the order of their last use. */
+  /** Names of prepared statements, the least recently used first. */
   readonly #names = new Set<string>();
-  /** Prepared before a table changed its shape, to be prepared again. */
+  /** Names of statements that must be prepared again because their table has changed. */
   readonly #stale = new Set<string>();
   #tail: Promise<unknown> = Promise.resolve();
   #pending = 0;
@@ -43,9 +43,9 @@ export class PostgresConnection implements Connection {
   #silenceMs: number | undefined;
 
   /**
-   * @param onReadOnly told when the server has refused a change because it is a standby now.
-   * @param silenceMs after this without an answer to a statement the connection is cut: its server is gone and nobody
-   * has said so. Undefined: never.
+   * @param onReadOnly called when the server has refused a change because it has become a standby.
+   * @param silenceMs time after which the connection is closed if the server does not respond to a statement, because
+   * the server may have disappeared without closing the connection. Undefined: no limit.
    */
   constructor(
     client: pg.Client,
@@ -59,12 +59,12 @@ export class PostgresConnection implements Connection {
     this.#silenceMs = silenceMs;
   }
 
-  /** Statements may take as long as they like from now on. */
+  /** Removes the limit on the time that a statement may take. */
   allowSilence(): void {
     this.#silenceMs = undefined;
   }
 
-  /** True while a statement runs, also one whose caller has left. */
+  /** True while a statement runs, including one whose caller has aborted. */
   get busy(): boolean {
     return this.#pending > 0;
   }
@@ -74,7 +74,7 @@ export class PostgresConnection implements Connection {
     return this.#broken;
   }
 
-  /** Never use the connection again. */
+  /** Marks the connection as unusable. */
   markBroken(): void {
     this.#broken = true;
   }
@@ -93,16 +93,17 @@ export class PostgresConnection implements Connection {
         : { text: statement.text, values, name };
     const rows = this.#inTurn(async () => {
       signal?.throwIfAborted();
-      if (name !== undefined) await this.#makeRoomFor(name);
+      if (name !== undefined) await this.#reserveName(name);
       const send = async () => (await this.#send(request, signal)).rows as Row[];
       try {
         return await send();
       } catch (error) {
         if (name === undefined || !isOutdatedPlan(error)) throw error;
         this.#stale.add(name);
-        // In a transaction the failure has ended it; outside nothing has happened yet.
+        // In a transaction, the failure has aborted the transaction. Outside, the statement had no effect and can be
+        // retried.
         if (this.#client.getTransactionStatus() !== "I") throw error;
-        await this.#makeRoomFor(name);
+        await this.#reserveName(name);
         return await send();
       }
     });
@@ -112,15 +113,15 @@ export class PostgresConnection implements Connection {
   execute(script: string): Promise<string> {
     return this.#inTurn(async () => {
       const results: unknown = transactionControl.test(script)
-        ? await this.#ask(script)
+        ? await this.#sendShort(script)
         : await this.#client.query(script);
       const last = Array.isArray(results) ? results.at(-1) : results;
       return (last as pg.QueryResult | undefined)?.command ?? "";
     });
   }
 
-  /** For what takes no time. */
-  async #ask(text: string): Promise<pg.QueryResult> {
+  /** Sends a statement that finishes at once. */
+  async #sendShort(text: string): Promise<pg.QueryResult> {
     const watch = this.#watchSilence();
     return await this.#client.query(text).finally(() => clearTimeout(watch));
   }
@@ -141,7 +142,7 @@ export class PostgresConnection implements Connection {
     let timer: NodeJS.Timeout | undefined;
     const cancel = () => {
       cancelled = this.#cancel();
-      // Handled below, but only once the statement has ended.
+      // The rejection is handled below, after the statement has ended.
       cancelled.catch(() => undefined);
       timer = setTimeout(() => void this.#client.end(), cancelGraceMs);
     };
@@ -156,7 +157,7 @@ export class PostgresConnection implements Connection {
       clearTimeout(timer);
       clearTimeout(watch);
       signal?.removeEventListener("abort", cancel);
-      if (cancelled !== undefined) await this.#settleCancel(cancelled);
+      if (cancelled !== undefined) await this.#completeCancel(cancelled);
     }
   }
 
@@ -173,43 +174,44 @@ export class PostgresConnection implements Connection {
     return sendCancelRequest({ host, port, processId: processID, secretKey }, cancelGraceMs);
   }
 
-  /** The statement is over, but its cancellation may still be under way and must not hit the next one. */
-  async #settleCancel(cancelled: Promise<void>): Promise<void> {
+  /** Waits until the cancellation can no longer affect the next statement. */
+  async #completeCancel(cancelled: Promise<void>): Promise<void> {
     try {
       await cancelled;
     } catch {
       this.#broken = true;
       return;
     }
-    // Takes a signal that has been sent and not been delivered yet. Failing is its purpose, also in a failed
-    // transaction; on a lost connection the pool notices by itself.
-    await this.#ask("select 1").catch(() => undefined);
+    // Receives a signal that has been sent but not delivered. It may fail, because of that signal or in a failed
+    // transaction. If the connection is lost, the pool notices it on its own.
+    await this.#sendShort("select 1").catch(() => undefined);
   }
 
-  async #makeRoomFor(name: string): Promise<void> {
-    if (this.#stale.delete(name)) await this.#forget(name);
-    // Deleting first moves a known name to the end: the order is the order of use.
+  async #reserveName(name: string): Promise<void> {
+    if (this.#stale.delete(name)) await this.#deallocate(name);
+    // Deletes a known name first, so that it moves to the end.
     if (!this.#names.delete(name) && this.#names.size >= MAX_PREPARED_STATEMENTS) {
       const [oldest] = this.#names;
       if (oldest !== undefined) {
-        await this.#forget(oldest);
+        await this.#deallocate(oldest);
         this.#names.delete(oldest);
       }
     }
     this.#names.add(name);
   }
 
-  async #forget(name: string): Promise<void> {
+  async #deallocate(name: string): Promise<void> {
     const { parsedStatements } = (this.#client as unknown as ClientInternals).connection;
     if (parsedStatements[name] === undefined) return;
-    await this.#ask(`deallocate ${pg.escapeIdentifier(name)}`);
+    await this.#sendShort(`deallocate ${pg.escapeIdentifier(name)}`);
     delete parsedStatements[name];
   }
 }
 
 /**
- * A prepared statement whose result would now have other types: its table was dropped and made again with other
- * dimensions, say. Told by the routine, since the state is shared and the text is translated.
+ * Tests whether the result of a prepared statement would now have other types, for example because its table was
+ * recreated with other dimensions. The routine identifies the error: others have the same SQLSTATE, and the message may
+ * be translated.
  */
 function isOutdatedPlan(error: unknown): boolean {
   return (

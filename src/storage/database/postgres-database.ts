@@ -13,14 +13,16 @@ import type {
 } from "./database.ts";
 import { databaseOverloaded, databaseUnavailable, mapDatabaseError, mapSentError } from "./errors.ts";
 import { PostgresConnection } from "./postgres-connection.ts";
-import { lend, runTransaction } from "./transaction.ts";
+import { runTransaction, scope } from "./transaction.ts";
 import { VectorTypes } from "./vector-types.ts";
 
-/** Where the server is. A connection string may carry `sslmode`, `options` and the rest that node-postgres reads. */
+/**
+ * Address of the server. A connection string may contain `sslmode`, `options` and all else that node-postgres supports.
+ */
 export type PostgresAddress =
   | { readonly connectionString: string }
   | {
-      /** Host name, address, or the directory of a Unix socket. */
+      /** Host name, address, or directory of a Unix socket. */
       readonly host: string;
       readonly port: number;
       readonly database: string;
@@ -30,34 +32,36 @@ export type PostgresAddress =
 
 export interface PostgresOptions {
   readonly connection: PostgresAddress;
-  /** Connections at most, beside one that `ping` opens for itself. Default 10. */
+  /** Maximum number of connections, in addition to one for `ping`. Defaults to 10. */
   readonly poolSize?: number;
-  /** After this the server ends a statement: DEADLINE_EXCEEDED. 0 is never. Default 30,000. */
+  /** Time limit of a statement, which then fails with DEADLINE_EXCEEDED. 0 is no limit. Defaults to 30,000. */
   readonly statementTimeoutMs?: number;
-  /** How long a caller waits for a free connection before it hears OVERLOADED. Default 2,000. */
+  /** Time limit for waiting for a free connection, which then fails with OVERLOADED. Defaults to 2,000. */
   readonly poolWaitMs?: number;
-  /** How long opening a connection may take before the database counts as away. Default 5,000. */
+  /** Time limit for opening a connection, after which the database counts as unavailable. Defaults to 5,000. */
   readonly connectTimeoutMs?: number;
   /**
-   * Keeps named statements prepared on their connection. Default true. Switch it off behind a PgBouncer in
-   * transaction mode that does not know them; there, `ignore_startup_parameters = options` is needed as well, and
-   * the settings of connection-settings.ts belong into `alter database ... set`.
+   * Prepares named statements on each connection. Defaults to true. Disable it behind a PgBouncer in transaction mode
+   * that does not support prepared statements. Such a PgBouncer also needs `ignore_startup_parameters = options`, and
+   * the database needs the settings of connection-settings.ts through `alter database ... set`.
    */
   readonly preparedStatements?: boolean;
   readonly logger: Logger;
 }
 
-/** Unused connections close after this; opening one costs a few milliseconds and a server process. */
+/**
+ * Time after which an unused connection is closed. Opening one takes a few milliseconds and a process on the server.
+ */
 const idleTimeoutMs = 60_000;
 
 const defaultStatementTimeoutMs = 30_000;
 
-/** How much later than the server should have ended a statement its connection is cut. */
+/** Time after the limit of a statement at which its connection is closed if the server has not responded. */
 const silenceGraceMs = 5_000;
 
 /**
- * Opens a pool of connections to a PostgreSQL server. It does not connect yet, so it does not fail if the server
- * is away: `checkServer` (check-server.ts) does both.
+ * Creates a pool of connections to a PostgreSQL server. It does not connect, so it succeeds even if the server is
+ * unreachable. `checkServer` (check-server.ts) connects and checks the server.
  */
 export async function openPostgresDatabase(options: PostgresOptions): Promise<Database> {
   return new PostgresDatabase(options);
@@ -65,14 +69,14 @@ export async function openPostgresDatabase(options: PostgresOptions): Promise<Da
 
 interface Lease {
   readonly connection: PostgresConnection;
-  /** Gives the connection back as soon as nothing runs on it. */
+  /** Returns the connection to the pool as soon as no statement runs on it. */
   release(): void;
 }
 
 class PostgresDatabase implements Database {
   readonly engine = "postgres";
   readonly #pool: pg.Pool;
-  /** Of one connection: a database with every connection busy is not away. */
+  /** Separate pool of one connection, so that a ping also succeeds while all other connections are busy. */
   readonly #pingPool: pg.Pool;
   readonly #poolSize: number;
   readonly #poolWaitMs: number;
@@ -92,15 +96,15 @@ class PostgresDatabase implements Database {
       const retire = () => this.#retireConnections();
       const connection = new PostgresConnection(client, preparedStatements, retire, silenceMs);
       this.#connections.set(client, connection);
-      // The pool listens only while the client is idle; an error event without a listener ends the process.
+      // The pool listens only while the client is idle, and an "error" event without a listener would end the process.
       client.on("error", () => connection.markBroken());
     });
     this.#pool.on("remove", (client) => this.#connections.delete(client));
     this.#pingPool = new pg.Pool({ ...config, max: 1 });
     this.#pingPool.on("connect", (client) => void client.on("error", () => undefined));
     for (const pool of [this.#pool, this.#pingPool]) {
-      // Without a listener the restart of a server would end the process.
-      pool.on("error", (error) => logger.warn({ err: error }, "an idle database connection was lost"));
+      // Without a listener, a restart of the server would end this process.
+      pool.on("error", (error) => logger.warn({ err: error }, "lost an idle database connection"));
     }
   }
 
@@ -139,50 +143,50 @@ class PostgresDatabase implements Database {
   async session<T>(work: (session: Queryable) => Promise<T>, options: QueryOptions = {}): Promise<T> {
     const lease = await this.#acquire(options.signal);
     lease.connection.allowSilence();
-    const lent = lend(lease.connection, options.signal);
+    const scoped = scope(lease.connection, options.signal);
     try {
-      return await work(lent);
+      return await work(scoped);
     } finally {
-      lent.close(new Error("the session has ended"));
-      // Sessions are rare; a new connection is the surest way to leave no setting and no lock behind.
+      scoped.close(new Error("the session has ended"));
+      // Sessions are rare. Closing the connection is the safest way to discard all settings and locks.
       lease.connection.markBroken();
       lease.release();
     }
   }
 
   async ping(timeoutMs: number): Promise<DatabaseState> {
-    let lent: pg.PoolClient | undefined;
-    let late = false;
-    const giveBack = (broken: boolean) => {
-      lent?.release(broken);
-      lent = undefined;
+    let client: pg.PoolClient | undefined;
+    let timedOut = false;
+    const release = (broken: boolean) => {
+      client?.release(broken);
+      client = undefined;
     };
     const ask = async (): Promise<DatabaseState> => {
-      lent = await this.#pingPool.connect();
-      if (late) giveBack(false);
-      if (lent === undefined) throw new Error("no answer in time");
+      client = await this.#pingPool.connect();
+      if (timedOut) release(false);
+      if (client === undefined) throw new Error("no response in time");
       let writable = false;
       try {
-        const { rows } = await lent.query<{ transaction_read_only: string }>("show transaction_read_only");
+        const { rows } = await client.query<{ transaction_read_only: string }>("show transaction_read_only");
         writable = rows[0]?.transaction_read_only === "off";
         if (!writable) this.#retireConnections();
         return { writable };
       } finally {
-        giveBack(!writable);
+        release(!writable);
       }
     };
     let timer: NodeJS.Timeout | undefined;
-    const tooLate = new Promise<never>((_, reject) => {
+    const timeout = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {
-        late = true;
-        giveBack(true);
-        reject(databaseUnavailable(new Error("no answer in time")));
+        timedOut = true;
+        release(true);
+        reject(databaseUnavailable(new Error("no response in time")));
       }, timeoutMs);
     });
     try {
-      const answered = ask();
-      answered.catch(() => undefined);
-      return await Promise.race([answered, tooLate]);
+      const responded = ask();
+      responded.catch(() => undefined);
+      return await Promise.race([responded, timeout]);
     } catch (error) {
       throw databaseUnavailable(error);
     } finally {
@@ -225,7 +229,7 @@ class PostgresDatabase implements Database {
       const onAbort = () => fail(signal?.reason);
       const onClosing = () => fail(databaseUnavailable(undefined, "the database is closed"));
       const timer = setTimeout(() => {
-        // With fewer the pool is still connecting; its own time-out tells a database that is away.
+        // With fewer connections, the pool is still connecting and has its own time limit for an unavailable database.
         if (this.#connections.size >= this.#poolSize) fail(databaseOverloaded());
       }, this.#poolWaitMs);
       signal?.addEventListener("abort", onAbort, { once: true });
@@ -248,14 +252,14 @@ class PostgresDatabase implements Database {
     });
   }
 
-  /** For a server that has become a standby: new connections may reach the one that has taken over. */
+  /** Replaces all connections after the server has become a standby. New ones may reach the new primary. */
   #retireConnections(): void {
     for (const connection of this.#connections.values()) connection.markBroken();
   }
 
   #leaseOf(client: pg.PoolClient): Lease {
     const connection = this.#connections.get(client);
-    if (connection === undefined) throw new Error("the pool lent a client that it never connected");
+    if (connection === undefined) throw new Error("the pool returned an unknown client");
     const giveBack = () => client.release(connection.broken);
     return {
       connection,
@@ -271,7 +275,7 @@ function isPoolTimeout(error: unknown): boolean {
   return error instanceof Error && error.message.startsWith("timeout exceeded");
 }
 
-/** Whatever keeps a connection from being made, the database is away; the cause says why. */
+/** Maps any error of opening a connection to DATABASE_UNAVAILABLE, unless the server has too many connections. */
 function connectError(error: unknown): Error {
   const mapped = mapDatabaseError(error);
   return mapped.name === "ServiceError" && "reason" in mapped && mapped.reason === "OVERLOADED"
@@ -305,12 +309,12 @@ function addressConfigFrom(address: PostgresAddress, flags: string): pg.PoolConf
     const { host, port, database, user, password } = address;
     return { host, port, database, user, ...(password === undefined ? {} : { password }), options: flags };
   }
-  // In node-postgres the string's `options` would replace ours; the operator's come last and so prevail.
+  // In node-postgres, `options` in the string would replace ours. The operator's come last, so they take precedence.
   const { connectionString } = address;
   if (!URL.canParse(connectionString)) return { connectionString, options: flags };
   const url = new URL(connectionString);
-  const theirs = url.searchParams.get("options");
-  if (theirs === null) return { connectionString, options: flags };
+  const operatorFlags = url.searchParams.get("options");
+  if (operatorFlags === null) return { connectionString, options: flags };
   url.searchParams.delete("options");
-  return { connectionString: url.href, options: `${flags} ${theirs}` };
+  return { connectionString: url.href, options: `${flags} ${operatorFlags}` };
 }

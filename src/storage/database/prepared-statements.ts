@@ -1,10 +1,10 @@
-/** Statements kept prepared on one connection: the server holds memory for each and forgets none by itself. */
+/** Maximum number of prepared statements on one connection. The server keeps each in memory until it is deallocated. */
 export const MAX_PREPARED_STATEMENTS = 200;
 
-/** So many bytes of a name PostgreSQL keeps: longer ones that begin alike are one name to it. */
+/** Maximum length of a name. PostgreSQL truncates longer names, and could then mistake one statement for another. */
 const MAX_NAME_BYTES = 63;
 
-/** @throws Error if PostgreSQL would cut the name of a statement. */
+/** @throws Error if PostgreSQL would truncate the name of a statement. */
 export function assertStatementName(name: string): void {
   if (Buffer.byteLength(name) > MAX_NAME_BYTES)
     throw new Error(`the statement name "${name}" is longer than ${MAX_NAME_BYTES} bytes`);

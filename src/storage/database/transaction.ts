@@ -3,23 +3,23 @@ import type { Parameter, Queryable, QueryOptions, Row, Statement } from "./datab
 import { DatabaseError } from "./database.ts";
 import { isConnectionLost, mapDatabaseError, outcomeUnknown, SQLSTATE } from "./errors.ts";
 
-/** One connection of an engine, which runs one statement after the other. */
+/** Connection of an engine. It executes one statement after the other. */
 export interface Connection {
-  /** Rejects with the driver's own error, or with the signal's reason as soon as that is aborted. */
+  /** Rejects with the error of the driver, or with the signal's reason as soon as the signal is aborted. */
   query(statement: Statement, parameters: readonly Parameter[], signal?: AbortSignal): Promise<Row[]>;
-  /** Runs a script; resolves to the command tag of its last statement (`COMMIT`, `ROLLBACK`, ...). */
+  /** Runs a script. Resolves to the command tag of its last statement, for example `COMMIT`. */
   execute(script: string): Promise<string>;
-  /** Resolves when nothing runs on the connection any more, also nothing whose caller has left. */
+  /** Resolves when no statement runs on the connection, including statements whose callers have aborted. */
   idle(): Promise<void>;
 }
 
-/** What `work` gets: refuses to be used after its end. */
-export interface Lent extends Queryable {
+/** Access to a connection for the length of a transaction or session. Every use after `close` fails. */
+export interface ScopedQueryable extends Queryable {
   close(reason: unknown): void;
 }
 
-/** Lends the connection until `close`. A signal given here applies to each statement, beside its own. */
-export function lend(connection: Connection, signal: AbortSignal | undefined): Lent {
+/** Creates access to the connection until `close`. The signal applies to each statement, together with its own. */
+export function scope(connection: Connection, signal: AbortSignal | undefined): ScopedQueryable {
   let closedBy: { readonly reason: unknown } | undefined;
   const assertOpen = () => {
     if (closedBy !== undefined) throw closedBy.reason;
@@ -60,8 +60,8 @@ function anySignal(a: AbortSignal | undefined, b: AbortSignal | undefined): Abor
 }
 
 /**
- * Runs `work` in a transaction on the connection. `release` is called when the connection is free again, which
- * is later than the rejection if the signal is aborted while a statement runs.
+ * Runs `work` in a transaction on the connection. Calls `release` when the connection is free again. If the signal is
+ * aborted while a statement runs, the promise rejects before that.
  */
 export function runTransaction<T>(
   connection: Connection,
@@ -69,8 +69,8 @@ export function runTransaction<T>(
   signal: AbortSignal | undefined,
   release: () => void,
 ): Promise<T> {
-  const lent = lend(connection, signal);
-  // Gives up the caller's promise early. Not during the commit, whose outcome the caller must learn.
+  const scoped = scope(connection, signal);
+  // Rejects the caller's promise early, but not during the commit, because the caller must learn its outcome.
   const leave = new AbortController();
   const onAbort = () => leave.abort(signal?.reason);
   signal?.addEventListener("abort", onAbort, { once: true });
@@ -83,14 +83,14 @@ export function runTransaction<T>(
     }
     let value: T;
     try {
-      value = await untilAborted(work(lent), signal);
-      lent.close(new Error("the transaction has ended"));
+      value = await untilAborted(work(scoped), signal);
+      scoped.close(new Error("the transaction has ended"));
       await connection.idle();
       signal?.throwIfAborted();
     } catch (error) {
-      lent.close(error);
+      scoped.close(error);
       await connection.idle();
-      // Its failure means that the connection is lost, and with it the transaction.
+      // If the rollback fails, the connection is lost, and the transaction with it.
       await connection.execute("rollback").catch(() => undefined);
       throw error;
     }
@@ -113,11 +113,11 @@ async function commit(connection: Connection): Promise<void> {
     throw isConnectionLost(error) ? outcomeUnknown(error) : mapDatabaseError(error);
   }
   if (tag !== "COMMIT") {
-    // PostgreSQL answers the commit of a failed transaction with ROLLBACK and no error: the work has swallowed
-    // the error of one of its statements.
+    // PostgreSQL responds to the commit of a failed transaction with ROLLBACK and no error. This happens if `work` has
+    // caught the error of one of its statements.
     throw new DatabaseError(
       SQLSTATE.inFailedTransaction,
-      "the transaction had failed and was rolled back",
+      "the transaction was rolled back because one of its statements had failed",
       {},
     );
   }

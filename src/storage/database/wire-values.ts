@@ -1,12 +1,12 @@
 import type { Parameter } from "./database.ts";
 
 /**
- * What both engines put on the wire and read from it: one table for the two, so that a statement means the same
- * on each. Strings travel in PostgreSQL's text form, bytes in its binary form.
+ * Value that both engines send to and receive from PostgreSQL. Strings have PostgreSQL's text form, bytes its binary
+ * form. Both engines share this conversion, so a statement behaves the same on each.
  */
 export type WireValue = string | Uint8Array | null;
 
-/** The form of one parameter on the wire; the server finds the type from the statement. */
+/** Converts a parameter. The server infers its type from the statement. */
 export function wireValueFrom(parameter: Parameter): WireValue {
   if (parameter === null || typeof parameter === "string") return parameter;
   if (parameter instanceof Float32Array) return vectorBytes(parameter);
@@ -29,7 +29,7 @@ export function vectorBytes(embedding: Float32Array): Uint8Array {
   return bytes;
 }
 
-/** Reads pgvector's binary form. */
+/** Reads the binary form of a vector. */
 export function vectorFromBytes(bytes: Uint8Array): Float32Array {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return Float32Array.from({ length: view.getInt16(0) }, (_, i) => view.getFloat32(4 + i * 4));
@@ -42,7 +42,7 @@ function arrayLiteral(values: readonly string[] | readonly number[]): string {
   return `{${elements.join(",")}}`;
 }
 
-/** Reads one value from its text form. */
+/** Reads a value from its text form. */
 export type TextParser = (text: string) => unknown;
 
 const asText: TextParser = (text) => text;
@@ -50,7 +50,7 @@ const asNumber: TextParser = (text) => Number(text);
 const asBigint: TextParser = (text) => BigInt(text);
 const asBoolean: TextParser = (text) => text === "t";
 const asJson: TextParser = (text) => JSON.parse(text);
-// A copy of its own: Buffer shares a pool.
+// Copies the bytes, because a Buffer may share its memory.
 const asBytes: TextParser = (text) => new Uint8Array(Buffer.from(text.slice(2), "hex"));
 
 /** [type, array of the type, parser] by the fixed oids of pg_type. */
@@ -76,7 +76,7 @@ const types: ReadonlyArray<readonly [oid: number, arrayOid: number, parser: Text
   [3802, 3807, asJson], // jsonb
 ];
 
-/** The parser of each known type by oid. Every other type stays in its text form. */
+/** Parsers of the known types by oid. */
 const textParsers: Readonly<Record<number, TextParser>> = Object.fromEntries(
   types.flatMap(([oid, arrayOid, parser]) => [
     [oid, parser],
@@ -84,14 +84,14 @@ const textParsers: Readonly<Record<number, TextParser>> = Object.fromEntries(
   ]),
 );
 
-/** The parser of the type, which keeps the text for a type that has none. */
+/** Returns the parser of the type. Values of an unknown type remain text. */
 export function textParserOf(oid: number): TextParser {
   return textParsers[oid] ?? asText;
 }
 
-/** Reads PostgreSQL's array literal: `{1,NULL,"a \"b\"",{...}}`. */
+/** Reads an array literal of PostgreSQL, for example `{1,NULL,"a \"b\"",{...}}`. */
 export function parseArray(text: string, parser: TextParser): unknown[] {
-  // An array whose lower bound is not 1 is prefixed with its bounds: `[0:1]={1,2}`.
+  // Skips the bounds of an array whose lower bound is not 1, as in `[0:1]={1,2}`.
   let at = text.indexOf("{");
   const parseLevel = (): unknown[] => {
     const values: unknown[] = [];

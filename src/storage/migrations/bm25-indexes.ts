@@ -3,8 +3,8 @@ import type { Queryable } from "../database/database.ts";
 import { SQLSTATE, sqlstateOf } from "../database/errors.ts";
 
 /**
- * Creates the extension pg_textsearch if the server has it, and the BM25 index of every domain that lacks one because it
- * was created before the extension was available. BM25 in SQL ranks in the meantime.
+ * Creates the extension pg_textsearch if the server has it, and the BM25 index of every domain that lacks one because
+ * it was created before the extension was available. BM25 in SQL ranks in the meantime.
  */
 export async function createBm25Indexes(session: Queryable, logger: Logger): Promise<void> {
   for (const name of await findDomainsWithoutIndex(session)) {

@@ -116,7 +116,9 @@ export async function findPendingWork(
   }
 }
 
-/** Describes pending work for an operator, for example `1 pending: 000004_create_text_ranking`. Empty if there is none. */
+/**
+ * Describes pending work for an operator, for example `1 pending: 000004_create_text_ranking`. Empty if there is none.
+ */
 export function describePendingWork({ migrations, domains }: MigrationWork<Migration>): string[] {
   return [
     ...(migrations.length === 0

@@ -23,7 +23,7 @@ describe("checkServer", () => {
     [
       "an old PostgreSQL",
       serverWith({ version: "14.9", number: 140_009 }),
-      "PostgreSQL 14.9 is too old: version 15 or newer is needed",
+      "PostgreSQL 14.9 is too old: upgrade the server to version 15 or newer",
     ],
     [
       "no pgvector",
@@ -43,7 +43,7 @@ describe("checkServer", () => {
     [
       "a missing database",
       refusing("3D000", 'database "nope" does not exist'),
-      'database "nope" does not exist: create it first',
+      'database "nope" does not exist: create the database',
     ],
   ])("refuses %s in one sentence", async (_, database, sentence) => {
     await expect(checkServer(database, { logger: silentLogger })).rejects.toMatchObject({

@@ -176,7 +176,11 @@ describe("the embedded database", () => {
   });
 
   it.each([
-    ["made by another PostgreSQL", "16\n", "was made by PostgreSQL 16, this program embeds PostgreSQL 18"],
+    [
+      "made by another PostgreSQL",
+      "16\n",
+      "was created by PostgreSQL 16, but this program embeds PostgreSQL 18",
+    ],
     ["that is none", undefined, "is not a data directory of the embedded database"],
   ])("refuses a data directory %s", async (_, version, message) => {
     await mkdir(join(directory, "postgres"));
