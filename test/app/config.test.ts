@@ -5,7 +5,7 @@ import { isLoopbackHost } from "../../src/util/loopback.ts";
 
 const settings = Object.entries<Setting<unknown>>(SETTINGS);
 
-/** The problems that an environment has, without the dashes of the list. */
+/** Returns the problems of an environment, without the dashes of the list. */
 function problemsOf(environment: Readonly<Record<string, string>>): string[] {
   try {
     readConfig(environment);
@@ -18,7 +18,7 @@ function problemsOf(environment: Readonly<Record<string, string>>): string[] {
 }
 
 describe("an empty environment", () => {
-  test("gives every setting the default that is documented", () => {
+  test("gives every setting its documented default", () => {
     expect(readConfig({})).toEqual({
       postgres: undefined,
       settings: {
@@ -69,12 +69,12 @@ describe("an empty environment", () => {
     });
   });
 
-  test("is what one of empty variables is", () => {
+  test("equals one with empty variables", () => {
     const blank = Object.fromEntries(settings.map(([name]) => [name, ""]));
     expect(readConfig(blank)).toEqual(readConfig({}));
   });
 
-  test("gives what nobody can change", () => {
+  test("yields a frozen config", () => {
     const config = readConfig({});
     expect(Object.isFrozen(config)).toBe(true);
     expect(Object.isFrozen(config.settings)).toBe(true);
@@ -146,14 +146,14 @@ describe("a value that is not allowed", () => {
     ["MEMORY_ALLOWED_ORIGINS", "app.example.com"],
     ["MEMORY_ALLOWED_ORIGINS", "https://app.example.com/path"],
     ["MEMORY_ALLOWED_HOSTS", "https://app.example.com"],
-  ])("of %s is named with what is allowed: %s", (name, value) => {
+  ])("of %s is reported with the allowed values: %s", (name, value) => {
     const { allowed } = SETTINGS[name as keyof typeof SETTINGS];
     expect(problemsOf({ [name]: value })).toEqual([
       `${name} must be ${allowed}, is ${JSON.stringify(value)}`,
     ]);
   });
 
-  test("is reported together with all others", () => {
+  test("is reported together with all other problems", () => {
     const problems = problemsOf({
       MEMORY_PORT: "many",
       MEMORY_MIGRATE: "perhaps",
@@ -174,7 +174,7 @@ describe("a value that is not allowed", () => {
     ]);
   });
 
-  test("alone is the whole message, several are counted", () => {
+  test("is the whole message if it is the only problem; several are counted", () => {
     expect(() => readConfig({ MEMORY_PORT: "x" })).toThrow(
       /^MEMORY_PORT must be a whole number from 0 to 65535, is "x"$/,
     );
@@ -193,7 +193,7 @@ describe("secrets", () => {
     ["in both ways", { DATABASE_URL: `postgres://me:${secret}@host/db`, POSTGRES_PASSWORD: secret }],
     ["beside other problems", { POSTGRES_PASSWORD: secret, MEMORY_PORT: "x" }],
     ["in a URL of Ollama", { OLLAMA_API_URL: `ftp://me:${secret}@host` }],
-  ])("%s are not shown", (_name, environment) => {
+  ])("%s are not displayed", (_name, environment) => {
     const problems = problemsOf(environment);
     expect(problems).not.toEqual([]);
     expect(problems.join("\n")).not.toContain(secret);
@@ -201,7 +201,7 @@ describe("secrets", () => {
 });
 
 describe("the database", () => {
-  test("is embedded where nothing selects PostgreSQL", () => {
+  test("is embedded unless a setting selects PostgreSQL", () => {
     expect(readConfig({ MEMORY_DATA_DIR: "/tmp/x", MEMORY_POOL_SIZE: "3" }).postgres).toBeUndefined();
   });
 
@@ -229,7 +229,7 @@ describe("the database", () => {
     expect(readConfig({ [name]: value }).postgres).toEqual({ ...defaults, ...expected });
   });
 
-  test("named in two ways is refused", () => {
+  test("is rejected if configured in two ways", () => {
     expect(
       problemsOf({ DATABASE_URL: "postgres://me@host/db", POSTGRES_DB: "x", POSTGRES_USER: "y" }),
     ).toEqual(["DATABASE_URL and POSTGRES_DB, POSTGRES_USER are both set: set only one of them"]);
@@ -238,7 +238,7 @@ describe("the database", () => {
 
 describe("listening beyond loopback", () => {
   test.each(["0.0.0.0", "::", "192.168.1.5", "memory.example.com", "128.0.0.1", "127.evil.com"])(
-    "on %s needs to be allowed",
+    "on %s requires permission",
     (host) => {
       expect(problemsOf({ MEMORY_HOST: host })).toEqual([
         expect.stringMatching(/is reachable from other machines.*MEMORY_ALLOW_UNAUTHENTICATED=true/),
@@ -247,7 +247,7 @@ describe("listening beyond loopback", () => {
     },
   );
 
-  test.each(["127.0.0.1", "127.1.2.3", "::1", "localhost", "LOCALHOST"])("is not what %s does", (host) => {
+  test.each(["127.0.0.1", "127.1.2.3", "::1", "localhost", "LOCALHOST"])("does not apply to %s", (host) => {
     expect(isLoopbackHost(host)).toBe(true);
     expect(problemsOf({ MEMORY_HOST: host })).toEqual([]);
   });
@@ -283,12 +283,12 @@ describe("credentials", () => {
     [{ MEMORY_TLS_CLIENT_CA_FILE: "c" }, "MEMORY_TLS_CLIENT_CA_FILE is set without MEMORY_TLS_CERT_FILE"],
     [{ MEMORY_CLIENT_CERT_FILE: "c" }, "MEMORY_CLIENT_CERT_FILE is set without MEMORY_CLIENT_KEY_FILE"],
     [{ MEMORY_CLIENT_KEY_FILE: "k" }, "MEMORY_CLIENT_KEY_FILE is set without MEMORY_CLIENT_CERT_FILE"],
-  ])("of %j are refused", (environment, problem) => {
+  ])("of %j are rejected", (environment, problem) => {
     expect(problemsOf(environment)).toEqual([expect.stringContaining(problem)]);
   });
 });
 
-test("lists are cut at commas, without blanks", () => {
+test("lists are split at commas and trimmed", () => {
   const { settings: read } = readConfig({
     MEMORY_ALLOWED_HOSTS: " memory.local ,, memory:50051",
     MEMORY_ALLOWED_ORIGINS: "https://app.example.com,http://localhost:3000",

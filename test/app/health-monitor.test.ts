@@ -39,8 +39,8 @@ async function watch(ping: () => Promise<DatabaseState>) {
 
 test.each([
   ["answers", well, "serving", true, true, []],
-  ["takes no changes", readOnly, "serving", true, false, ["the database is read-only"]],
-  ["is away", away, "not_serving", false, false, ["the database is unavailable"]],
+  ["is read-only", readOnly, "serving", true, false, ["the database is read-only"]],
+  ["is unavailable", away, "not_serving", false, false, ["the database is unavailable"]],
 ] as const)(
   "of a database that %s health tells what callers can expect",
   async (_, ping, state, ready, ok, logged) => {
@@ -53,7 +53,7 @@ test.each([
   },
 );
 
-test("many who ask at once whether it is ready ask the database once", async () => {
+test("concurrent readiness requests share one ping of the database", async () => {
   let asked = 0;
   const ping = Promise.withResolvers<DatabaseState>();
   const health = startHealthMonitor({
@@ -71,7 +71,7 @@ test("many who ask at once whether it is ready ask the database once", async () 
   const reports = Array.from({ length: 100 }, () => health.readiness());
   ping.resolve({ writable: true });
   expect((await Promise.all(reports)).every(({ ready }) => ready)).toBe(true);
-  // Beside the look of its own.
+  // In addition to its own check.
   expect(asked).toBe(2);
   await health.readiness();
   expect(asked).toBe(3);

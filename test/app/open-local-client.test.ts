@@ -22,7 +22,7 @@ afterAll(async () => {
 
 const open = () => openLocalClient(readConfig({ ...data.env, OLLAMA_API_URL: ollama.url }), silentLogger);
 
-test("serves a directory to this process alone, and lets go of it", async () => {
+test("serves a directory within this process and releases it on close", async () => {
   const local = await open();
   try {
     await local.client.store({ id: "m1", content: "the cat sat" });

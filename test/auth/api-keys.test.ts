@@ -4,13 +4,13 @@ import { apiKeysFrom, createApiKey, findApiKey } from "../../src/auth/api-keys.t
 const ci = createApiKey({ name: "ci", scopes: ["read:startup"] });
 const ops = createApiKey({ name: "ops", scopes: ["admin:*", "metrics"], expires: new Date("2030-01-31") });
 
-describe("a key that is made", () => {
-  test("has 256 random bits and says what it is", () => {
+describe("a generated key", () => {
+  test("has 256 random bits and a recognizable prefix", () => {
     expect(ci.key).toMatch(/^msk_[A-Za-z0-9_-]{43}$/);
     expect(createApiKey({ name: "ci", scopes: [] }).key).not.toBe(ci.key);
   });
 
-  test("is kept as its hash, with name, scopes and expiry", () => {
+  test("is stored as a hash, with name, scopes and expiry", () => {
     expect(JSON.parse(ops.line)).toEqual({
       name: "ops",
       hash: expect.stringMatching(/^sha256:[0-9a-f]{64}$/),
@@ -20,7 +20,7 @@ describe("a key that is made", () => {
     expect(ci.line).not.toContain(ci.key.slice(4));
   });
 
-  test("has a name and scopes that a server will take", () => {
+  test("requires a valid name and valid scopes", () => {
     expect(() => createApiKey({ name: "two words", scopes: [] })).toThrow("the key must have a name");
     expect(() => createApiKey({ name: "ci", scopes: ["read"] })).toThrow(
       "the key must have a list of scopes",
@@ -28,10 +28,10 @@ describe("a key that is made", () => {
   });
 });
 
-describe("keys that are read", () => {
+describe("parsed keys", () => {
   const keys = apiKeysFrom(`# keys\n\n${ci.line}\r\n  # more\n${ops.line}\n`);
 
-  test("are found by what was made, first and last", () => {
+  test("include the first and the last generated key", () => {
     expect(findApiKey(keys, ci.key)?.caller).toMatchObject({ name: "key:ci", metrics: false });
     expect(findApiKey(keys, ops.key)?.caller.may("admin", "anything")).toBe(true);
     expect(findApiKey(keys, ops.key)?.expires).toBe(Date.parse("2030-01-31"));
@@ -61,7 +61,7 @@ test.each<[string, string]>([
   [JSON.stringify({ name: "x", hash, scopes: [], expires: "2030-02-31" }), "line 2 must have a time"],
   [JSON.stringify({ name: "ci", hash, scopes: [] }), "line 2 has the name of an earlier line"],
   [JSON.stringify({ ...JSON.parse(ci.line), name: "x" }), "line 2 has the hash of an earlier line"],
-])("%s is refused", (line, problem) => {
+])("rejects %s", (line, problem) => {
   const text = `${ci.line}\n${line}`;
   expect(() => apiKeysFrom(text)).toThrow(problem);
   expect(() => apiKeysFrom(text)).not.toThrow("s3cret");

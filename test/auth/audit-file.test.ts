@@ -15,7 +15,7 @@ beforeEach(async () => {
 
 const contents = async () => await readFile(path, "utf8");
 
-/** The file on a disk with room for so many bytes more. */
+/** A file on a disk with space for this many more bytes. */
 function openOnDisk(room: number) {
   const disk = { room, now: 0 };
   const { logger, lines } = createLogRecorder();
@@ -35,7 +35,7 @@ const full = "cannot write to the audit file";
 const lost = "dropped audit lines";
 
 describe("on a full disk", () => {
-  test("lines wait until there is room, and none is torn", async () => {
+  test("lines are buffered until there is space, and none is torn", async () => {
     const { disk, file, lines } = openOnDisk(10);
     for (const line of ["line 1\n", "line 2\n", "line 3\n"]) file.write(line);
     expect(await contents()).toBe("line 1\nlin");
@@ -48,7 +48,7 @@ describe("on a full disk", () => {
     file.close();
   });
 
-  test("what waits is bounded, and what is lost is counted once there is room again", async () => {
+  test("the buffer is bounded, and dropped lines are counted once there is space again", async () => {
     const { disk, file, lines } = openOnDisk(0);
     const line = `${"x".repeat(1024 * 1024 - 1)}\n`;
     for (let n = 0; n < 10; n++) file.write(line);
@@ -64,7 +64,7 @@ describe("on a full disk", () => {
     file.close();
   });
 
-  test("is logged every half minute, not for each line", () => {
+  test("is logged every 30 seconds, not for each line", () => {
     const { disk, file, lines } = openOnDisk(0);
     for (const now of [0, 1, 29_999, 30_000, 59_999, 60_000]) {
       disk.now = now;
@@ -74,7 +74,7 @@ describe("on a full disk", () => {
     file.close();
   });
 
-  test("what still waits in the end is lost, which is logged", () => {
+  test("lines still buffered on close are dropped, which is logged", () => {
     const { file, lines } = openOnDisk(3);
     for (const line of ["line 1\n", "line 2\n"]) file.write(line);
     file.close();
@@ -82,7 +82,7 @@ describe("on a full disk", () => {
   });
 });
 
-test("begins a line of its own after one that was left unfinished", async () => {
+test("starts a new line after an incomplete one", async () => {
   await appendFile(path, "whole\nhal");
   for (const line of ["one\n", "two\n"]) {
     const { file } = openOnDisk(1_000);

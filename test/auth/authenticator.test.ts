@@ -21,7 +21,7 @@ function tokenOf(key: KeyObject): Promise<string> {
     .sign(key);
 }
 
-test("keys and tokens are accepted beside each other, and tokens of a key that was exchanged are not", async () => {
+test("accepts API keys and tokens together, and rejects tokens of a replaced signing key", async () => {
   const { path: directory, remove } = await temporaryDirectory();
   cleanUp(remove);
   const pair = () => generateKeyPairSync("ed25519");
@@ -63,7 +63,7 @@ test.each([
   ["https://issuer.example/keys", 0],
   ["http://127.0.0.1:8080/keys", 0],
   ["http://[::1]:8080/keys", 0],
-])("keys of tokens from %s are worth %i warnings", async (url, warnings) => {
+])("signing keys from %s cause %i warnings", async (url, warnings) => {
   const { logger, lines } = createLogRecorder();
   const { settings } = readConfig({
     MEMORY_JWT_ISSUER: issuer,
@@ -75,7 +75,7 @@ test.each([
   expect(lines.map(({ level }) => level)).toEqual(Array(warnings).fill("warn"));
 });
 
-test("without settings there is none", async () => {
+test("creates no authenticator without settings", async () => {
   expect(await createAuthenticator(readConfig({}).settings, createLogRecorder().logger)).toBeUndefined();
 });
 
@@ -85,7 +85,7 @@ test.each([
     { MEMORY_API_KEYS_FILE: "/nowhere/keys" },
     "the API keys in /nowhere/keys cannot be used: the file does not exist",
   ],
-])("%j stops the start", async (environment, problem) => {
+])("%j prevents the start", async (environment, problem) => {
   const { settings } = readConfig(environment);
   await expect(createAuthenticator(settings, createLogRecorder().logger)).rejects.toThrow(problem);
 });

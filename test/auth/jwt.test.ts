@@ -56,7 +56,7 @@ const invalid = "UNAUTHENTICATED: the token is not valid";
 const expired = "UNAUTHENTICATED: the token has expired";
 
 describe("a token", () => {
-  test("tells its subject and what that may do", async () => {
+  test("identifies its subject and the permissions", async () => {
     const caller = await verifierOf().verify(await sign());
     expect(caller.name).toBe("jwt:agent-7");
     expect([caller.may("read", "acme"), caller.may("write", "acme"), caller.may("read", "acmex")]).toEqual([
@@ -70,12 +70,12 @@ describe("a token", () => {
     ["scp as a text", { scope: undefined, scp: "write:acme metrics" }],
     ["scp as a list", { scope: undefined, scp: ["write:acme", "metrics", 7] }],
     ["both", { scope: "write:acme", scp: ["metrics"] }],
-  ])("may have its scopes in %s", async (_name, changes) => {
+  ])("can have its scopes in %s", async (_name, changes) => {
     const caller = await verifierOf().verify(await sign(changes));
     expect([caller.may("write", "acme"), caller.metrics]).toEqual([true, true]);
   });
 
-  test("without scopes may do nothing", async () => {
+  test("grants nothing without scopes", async () => {
     const caller = await verifierOf().verify(await sign({ scope: undefined }));
     expect(caller.may("read", "acme")).toBe(false);
   });
@@ -98,7 +98,7 @@ describe("a token", () => {
     expect(await reasonOf(() => verifierOf().verify(token))).toBe(outcome);
   });
 
-  test("signed by somebody else, or changed, is not valid", async () => {
+  test("is invalid if signed with another key or changed", async () => {
     const [head = "", body = "", signature = ""] = (await sign()).split(".");
     const forged = Buffer.from(JSON.stringify({ ...claims, scope: "admin:*" })).toString("base64url");
     for (const token of [
@@ -114,7 +114,7 @@ describe("a token", () => {
     }
   });
 
-  test("with a symmetric signature or none is not valid, whatever it was made with", async () => {
+  test("is invalid with a symmetric signature or none", async () => {
     const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64url");
     const pem = await exportSPKI(createPublicKey(rsa.publicKey.export({ type: "spki", format: "pem" })));
     const unsigned = `${encode({ alg: "none" })}.${encode(claims)}.`;
@@ -128,7 +128,7 @@ describe("a token", () => {
     ).toBe("accepted");
   });
 
-  test("is remembered until it expires, without being checked again", async () => {
+  test("is cached until it expires", async () => {
     let asked = 0;
     const findKey = () => {
       asked++;
@@ -143,7 +143,7 @@ describe("a token", () => {
     expect(await reasonOf(() => verifier.verify(token))).toBe(expired);
   });
 
-  test("is checked again after five minutes, in case its key was withdrawn", async () => {
+  test("is verified again after five minutes, in case its key was revoked", async () => {
     let key = ec.publicKey;
     const verifier = createJwtVerifier({ issuer, audience, findKey: async () => key, now: () => now });
     const token = await sign({ exp: start / 1_000 + 86_400 });
@@ -157,7 +157,7 @@ describe("a token", () => {
 });
 
 describe("keys", () => {
-  test("come from a key set, by their ids", async () => {
+  test("are selected from a key set by id", async () => {
     const keys = [
       { ...(await exportJWK(other.publicKey)), kid: "old" },
       { ...(await exportJWK(ec.publicKey)), kid: "new" },
@@ -174,7 +174,7 @@ describe("keys", () => {
     expect(await reasonOf(() => verify("none"))).toBe(invalid);
   });
 
-  test("of a set that fit are all tried for a token that names none, as while the issuer changes its key", async () => {
+  test("that fit are all tried for a token that names none, as during a key rotation", async () => {
     const keys = await Promise.all(
       [rsa, other, ec].map(async ({ publicKey }, n) => ({ ...(await exportJWK(publicKey)), kid: `k${n}` })),
     );
@@ -204,7 +204,7 @@ describe("keys", () => {
       String(ec.privateKey.export({ type: "pkcs8", format: "pem" })),
       "the PEM file must contain a public key",
     ],
-  ])("do not come from %s", (_name, text, problem) => {
+  ])("cannot be parsed from %s", (_name, text, problem) => {
     expect(() => keysFrom(text)).toThrow(problem);
   });
 });
@@ -234,7 +234,7 @@ describe("an issuer that publishes its keys", () => {
     return { state, verifier, lines };
   }
 
-  test("is asked once for many tokens", async () => {
+  test("is queried once for many tokens", async () => {
     const { state, verifier } = await startIssuer();
     const tokens = await Promise.all(
       ["a", "b", "c"].map((sub) => sign({ sub }, ec.privateKey, { kid: "k1" })),
@@ -244,7 +244,7 @@ describe("an issuer that publishes its keys", () => {
     expect(state.asked).toBe(1);
   });
 
-  test("that is away does not stop tokens of keys that it told, whoever comes with others", async () => {
+  test("that is unavailable does not block tokens of known keys, even if tokens with unknown keys arrive", async () => {
     vi.useFakeTimers({ toFake: ["Date"] });
     cleanUp(() => void vi.useRealTimers());
     const { state, verifier } = await startIssuer();
@@ -254,7 +254,7 @@ describe("an issuer that publishes its keys", () => {
     };
     expect(await outcomeOf("a", "k1")).toBe("accepted");
     state.status = 500;
-    // So long an unknown key is no reason to ask again.
+    // Until then an unknown key does not cause another query.
     vi.advanceTimersByTime(31_000);
     expect(await outcomeOf("b", "made-up")).toBe("AUTHENTICATION_UNAVAILABLE");
     expect(state.asked).toBe(2);
@@ -264,7 +264,7 @@ describe("an issuer that publishes its keys", () => {
     expect(await outcomeOf("e", "k1")).toBe("AUTHENTICATION_UNAVAILABLE");
   });
 
-  test("may have two keys that fit a token, also while it is away", async () => {
+  test("can have two keys that fit a token, even while it is unavailable", async () => {
     vi.useFakeTimers({ toFake: ["Date"] });
     cleanUp(() => void vi.useRealTimers());
     const { state, verifier } = await startIssuer();
@@ -283,7 +283,7 @@ describe("an issuer that publishes its keys", () => {
     expect(state.asked).toBe(2);
   });
 
-  test("that does not answer is no fault of the caller's, and is left alone for a while", async () => {
+  test("that does not respond causes AUTHENTICATION_UNAVAILABLE, and is not queried for a while", async () => {
     const { state, verifier, lines } = await startIssuer();
     state.status = 500;
     const token = await sign({}, ec.privateKey, { kid: "k1" });

@@ -22,20 +22,20 @@ import { createUseCases, type UseCases } from "../support/in-process/use-cases.t
 import { databaseEngines } from "../support/postgres/databases.ts";
 import { silentLogger } from "../support/silent-logger.ts";
 
-/** Alice's domains, and the scopes that open them and more which begin with `a-lab-`. */
+/** Alice's domains, and scopes for them and for all domains that start with `a-lab-`. */
 const own = "a";
 const aliceScopes = ["admin:a", "write:a-lab-*"];
 
-/** Bob's domains: names that one gets to from Alice's by a suffix, a separator, a letter or a pattern. */
+/** Bob's domains. Their names differ from Alice's by a suffix, a separator, a letter or a pattern. */
 const foreign = ["bob", "a_memories", "a_chunks", "a-lab", "a-", "a_lab-1", "aa"];
 const alice = createApiKey({ name: "alice", scopes: aliceScopes });
 const bob = createApiKey({ name: "bob", scopes: ["admin:*", "metrics"] });
 
-/** What nobody but Bob may see, whatever it is part of. */
+/** A marker in all of Bob's data. Only Bob may see it. */
 const marker = "zanzibar";
 const secretId = `id-${marker}`;
 
-/** What Bob's domains were and are: handles that he may have let slip. */
+/** Ids and tokens of Bob's domains that he may have leaked. */
 interface Handles {
   readonly listToken: string;
   readonly domainToken: string;
@@ -44,7 +44,7 @@ interface Handles {
 
 const none: Handles = { listToken: "x", domainToken: "x", cursor: "x" };
 
-/** One way in: a call that Alice makes. */
+/** One attempt: a call that Alice makes. */
 interface Attempt {
   readonly name: string;
   readonly method: string;
@@ -58,7 +58,7 @@ const paths: Readonly<Record<string, string>> = Object.fromEntries(
 );
 const streams = ["StreamSearch", "Export", "Import"];
 
-/** Every method, in every way that names a domain. */
+/** Every method, with every way to name a domain. */
 function attemptsOn(domain: string, { listToken, cursor }: Handles): Attempt[] {
   const key = { domain, id: secretId };
   const item = { domain, id: secretId, content: `the island of ${marker} @10` };
@@ -150,7 +150,7 @@ function attemptsOn(domain: string, { listToken, cursor }: Handles): Attempt[] {
   }));
 }
 
-/** Names that mean something to SQL, to a path, to a pattern or to the eye. */
+/** Names with a special meaning in SQL, paths or patterns, or that look like Bob's. */
 const hostileNames = [
   "bob'",
   "bob'--",
@@ -206,7 +206,7 @@ const hostileNames = [
   "b".repeat(10_000),
 ];
 
-/** What Alice's pattern lets through by its beginning: then it must still be a name. */
+/** Names that match the prefix of Alice's pattern but are invalid. */
 const hostileNamesOfPattern = [
   "a-lab-*",
   "a-lab-/../bob",
@@ -218,7 +218,7 @@ const hostileNamesOfPattern = [
   "a-lab-BOB",
 ];
 
-/** What names no domain of Bob's, and asks for what is there. */
+/** Calls that name none of Bob's domains and list what exists. */
 function attemptsAround({ listToken, domainToken, cursor }: Handles): Attempt[] {
   const calls: [method: string, ...bodies: JsonValue[]][] = [
     ["ListDomains", {}, { pageSize: 1 }, { pageSize: 1_000 }, { pageToken: domainToken }],
@@ -261,7 +261,7 @@ describe("Alice", () => {
   let useCases: UseCases;
   let listener: Listener;
   let authenticator: Authenticator | undefined;
-  /** Answers while Bob had nothing, by the attempt's place. */
+  /** Responses before Bob had any data, by the index of the attempt. */
   let before: string[];
   let attempts: Attempt[];
 
@@ -341,7 +341,7 @@ describe("Alice", () => {
     return [...named, ...hostile, ...attemptsAround(handles)];
   }
 
-  /** Bob makes his domains, full of secrets. */
+  /** Creates Bob's domains, full of secrets. */
   async function moveIn(): Promise<Handles> {
     for (const name of [...foreign, "zz"]) {
       await ask(bob.key, "CreateDomain", { name, description: marker, deduplicateContent: name === "bob" });
@@ -385,7 +385,7 @@ describe("Alice", () => {
     });
   }
 
-  /** Everything that Alice gets, but what differs from one moment to the next. */
+  /** Returns everything that Alice receives, without values that change over time. */
   async function answerTo({ method, body }: Attempt): Promise<string> {
     const { status, headers, text } = await exchange(alice.key, method, body);
     const { date: _date, "x-request-id": _id, ...rest } = headers;
@@ -396,12 +396,12 @@ describe("Alice", () => {
     return JSON.stringify([status, timeless === text ? { ...compared, length } : compared, timeless]);
   }
 
-  test("gets at nothing of Bob's, in 700 ways, and cannot tell that it is there", async () => {
+  test("cannot access or detect Bob's data in 700 ways", async () => {
     const wrong: { readonly name: string; readonly was: string | undefined; readonly is: string }[] = [];
     for (const [place, attempt] of attempts.entries()) {
       const is = await answerTo(attempt);
       const was = before[place];
-      // A request may hold the marker and be quoted; what Bob has stored is more than what she has sent.
+      // A response may quote a request with the marker, so the test looks for Bob's stored text, which is longer.
       const told = is.replaceAll(secretId, "").includes(marker) || is.includes(useCases.domain);
       if (is !== was || told) wrong.push({ name: attempt.name, was, is });
     }
@@ -415,7 +415,7 @@ describe("Alice", () => {
     expect(attempts.length).toBeGreaterThanOrEqual(700);
   }, 120_000);
 
-  test("has changed nothing of Bob's by that, nor made a domain", async () => {
+  test("has not changed Bob's data or created a domain with these calls", async () => {
     for (const domain of foreign) {
       const { memories } = JSON.parse(await ask(bob.key, "List", { domain }));
       expect(memories.map(({ id, version }: { id: string; version: string }) => [id, version])).toEqual([
@@ -429,7 +429,7 @@ describe("Alice", () => {
     expect(new Set(names)).toEqual(new Set([...foreign, own, "a-lab-1", "zz", useCases.domain]));
   });
 
-  test("is told of her own domains all there is", async () => {
+  test("sees all data of her own domains", async () => {
     const listed = JSON.parse(await ask(alice.key, "ListDomains", {}));
     expect(listed.domains.map(({ name }: { name: string }) => name)).toEqual([own, "a-lab-1"]);
     const found = JSON.parse(await ask(alice.key, "Search", { allDomains: true, query: "mine" }));
@@ -439,7 +439,7 @@ describe("Alice", () => {
     ]);
     const asked = await whatIsLookedUp(() => ask(alice.key, "ListDomains", { pageSize: 1 }));
     expect(asked.filter((method) => method === "pageDomains")).toHaveLength(2);
-    // Two pages of one, though Bob's lie between and behind them.
+    // Two pages of one domain each, although Bob's domains sort between and after them.
     const first = JSON.parse(await ask(alice.key, "ListDomains", { pageSize: 1 }));
     const second = JSON.parse(
       await ask(alice.key, "ListDomains", { pageSize: 1, pageToken: first.nextPageToken }),
@@ -448,7 +448,7 @@ describe("Alice", () => {
     expect(second.nextPageToken ?? "").toBe("");
   });
 
-  test.each(Object.entries(transports))("is refused over %s alike", async (_name, createTransport) => {
+  test.each(Object.entries(transports))("gets the same errors over %s", async (_name, createTransport) => {
     const transport = createTransport(listener.url);
     const headers = { authorization: `Bearer ${alice.key}` };
     const memories = createClient(MemoryService, transport);
@@ -466,7 +466,7 @@ describe("Alice", () => {
     expect(refusals[0]).toEqual(refusals[1]);
   });
 
-  test("is answered without a look at the database where she may not be", async () => {
+  test("gets errors without a database query for domains that she may not access", async () => {
     const attemptsOnBob = attemptsOn("bob", none).filter(
       ({ method }) => !["BatchStore", "Import"].includes(method),
     );
@@ -477,7 +477,7 @@ describe("Alice", () => {
     expect(await whatIsLookedUp(() => ask(bob.key, "Get", { domain: "bob", id: secretId }))).not.toEqual([]);
   });
 
-  test("would get at all of it with Bob's key", async () => {
+  test("would access all of it with Bob's key", async () => {
     const reads: Readonly<Record<string, JsonValue>> = {
       Get: { domain: "bob", id: secretId },
       List: { domain: "bob" },
@@ -492,7 +492,7 @@ describe("Alice", () => {
     }
   });
 
-  /** The methods of the repository that are called while something runs. */
+  /** Records the methods of the repository that are called while `work` runs. */
   async function whatIsLookedUp(work: () => Promise<unknown>): Promise<string[]> {
     const asked: string[] = [];
     const { repository } = useCases;

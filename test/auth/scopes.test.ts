@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type AccessLevel, grantsFrom, isScope } from "../../src/auth/scopes.ts";
 
-/** A scope, and of some domains those that it opens. */
+/** A scope, and the domains that it grants and does not grant. */
 const rows: [scope: string, open: string[], closed: string[]][] = [
   ["read:acme", ["acme"], ["acm", "acmex", "acme-", "acme-x", "acme_x", "acme_memories", "ACME", "", "*"]],
   [
@@ -15,7 +15,7 @@ const rows: [scope: string, open: string[], closed: string[]][] = [
   ["read:*", ["acme", "x", "", "acme-*"], []],
 ];
 
-test.each(rows)("%s opens these domains and no others", (scope, open, closed) => {
+test.each(rows)("%s grants access to these domains only", (scope, open, closed) => {
   const { may } = grantsFrom([scope]);
   expect(open.filter((domain) => !may("read", domain))).toEqual([]);
   expect(closed.filter((domain) => may("read", domain))).toEqual([]);
@@ -23,7 +23,7 @@ test.each(rows)("%s opens these domains and no others", (scope, open, closed) =>
 
 const namePart = fc.string({ unit: fc.constantFrom("a", "b", "-", "_", "1"), maxLength: 6 });
 
-test("a star stands for one character or more after its separator, whatever the names", () => {
+test("a star matches one or more characters after its separator", () => {
   fc.assert(
     fc.property(namePart, fc.constantFrom("-", "_"), namePart, (begin, separator, name) => {
       const scope = `read:a${begin}${separator}*`;
@@ -47,7 +47,7 @@ describe("levels", () => {
     expect(levels.filter((one) => may(one, "acme"))).toEqual(included);
   });
 
-  test("of several scopes add up, each in its own domains", () => {
+  test("of several scopes combine, each in its own domains", () => {
     const { may } = grantsFrom(["read:a", "write:b-*", "admin:c"]);
     const allowed = ["a", "b-1", "c"].map((domain) => levels.filter((level) => may(level, domain)));
     expect(allowed).toEqual([["read"], ["read", "write"], levels]);
@@ -60,7 +60,7 @@ describe("levels", () => {
   });
 });
 
-test("metrics are a scope of their own", () => {
+test("metrics require their own scope", () => {
   expect(grantsFrom(["metrics"]).metrics).toBe(true);
   expect(grantsFrom(["metrics"]).may("read", "metrics")).toBe(false);
   expect(grantsFrom(["admin:*"]).metrics).toBe(false);
@@ -86,7 +86,7 @@ test.each([
   `read:${"a".repeat(41)}`,
   "openid",
   "metrics:*",
-])("%j is no scope, and grants nothing", (scope) => {
+])("%j is not a scope and grants nothing", (scope) => {
   expect(isScope(scope)).toBe(false);
   const { may, metrics } = grantsFrom([scope]);
   const domains = ["acme", "acme-", "acme-x", "a", "", "b", "Acme", "acme.x", "a".repeat(41)];

@@ -9,7 +9,7 @@ async function watch() {
   const { path: directory, remove } = await temporaryDirectory();
   cleanUp(remove);
   const path = join(directory, "number");
-  /** In one step: half a file would be read, too. */
+  /** Replaces the file atomically, since a partial file would be read too. */
   const write = async (text: string) => {
     await writeFile(join(directory, "new"), text);
     await rename(join(directory, "new"), path);
@@ -33,7 +33,7 @@ async function watch() {
   return { directory, path, write, files, log, changes };
 }
 
-test("a file is read again when it has changed, and only then", async () => {
+test("reloads a file only when it has changed", async () => {
   const { write, files, log, changes } = await watch();
   expect(files.current()).toBe(1);
   await write("2");
@@ -43,7 +43,7 @@ test("a file is read again when it has changed, and only then", async () => {
   expect(changes).toEqual([2]);
 });
 
-test("a bad file changes nothing, and is logged once", async () => {
+test("keeps the previous value for an invalid file and logs it once", async () => {
   const { path, write, files, log, changes } = await watch();
   await write("x");
   const line = await log.find(({ level }) => level === "error");
@@ -62,7 +62,7 @@ test("a bad file changes nothing, and is logged once", async () => {
   expect([files.current(), changes]).toEqual([3, [3]]);
 });
 
-test("a link that is exchanged is noticed", async () => {
+test("detects a replaced symbolic link", async () => {
   const { directory, path, files, log } = await watch();
   const other = join(directory, "other");
   await writeFile(other, "7");
@@ -72,7 +72,7 @@ test("a link that is exchanged is noticed", async () => {
   expect(files.current()).toBe(7);
 });
 
-test("what cannot be read at first stops the start in one sentence", async () => {
+test("fails with one sentence if the first read fails", async () => {
   const options = { what: "the key", parse: () => 1, logger: createLogRecorder().logger };
   await expect(watchFiles({ ...options, paths: ["/nowhere/key"] })).rejects.toThrow(
     "the key in /nowhere/key cannot be used: the file does not exist",

@@ -23,7 +23,7 @@ function metricsWith(sources: Partial<Sources> = {}): Metrics {
   });
 }
 
-/** A listener with a service that fails as it is asked to, and its metrics. */
+/** A listener with a service that fails on request, and its metrics. */
 async function start(metrics = metricsWith()): Promise<TestListener & { metrics: Metrics }> {
   const listener = await startTestListener(
     ({ service }) =>
@@ -49,7 +49,7 @@ async function start(metrics = metricsWith()): Promise<TestListener & { metrics:
   return { ...listener, metrics };
 }
 
-/** The samples whose lines begin with this. */
+/** Returns the samples whose lines start with this text. */
 async function samples(metrics: Metrics, start: string): Promise<string[]> {
   const { text } = await metrics.report();
   return text.split("\n").filter((line) => line.startsWith(start));
@@ -61,7 +61,7 @@ const calls = (method: string, code: string, count: number) =>
 afterEach(() => vi.useRealTimers());
 
 describe("calls", () => {
-  test("are counted by method and code, those too that fail before any handler", async () => {
+  test("are counted by method and code, including calls that fail before a handler", async () => {
     const { url, metrics } = await start();
     const check = `${url}/grpc.health.v1.Health/Check`;
     await sendJson(check, "{}");
@@ -87,7 +87,7 @@ describe("calls", () => {
     expect(buckets.map((line) => line.at(-1)).slice(0, 3)).toEqual(["0", "1", "1"]);
   });
 
-  test("count what a stream has sent, whether it ends or fails", async () => {
+  test("count the hits of a stream, whether it ends or fails", async () => {
     const { url, metrics } = await start();
     const health = createClient(Health, grpcTransport(url));
     const read = async (service: string) => {
@@ -104,13 +104,13 @@ describe("calls", () => {
     ]);
   });
 
-  test("to methods that do not exist share one label, however many names clients invent", async () => {
+  test("to methods that do not exist share one label", async () => {
     const { url, metrics } = await start();
     for (let n = 0; n < 20; n++) await sendJson(`${url}/invented.Service${n}/Method`, "{}");
     expect(await samples(metrics, "rpc_server_calls_total")).toEqual([calls("unknown", "unimplemented", 20)]);
   });
 
-  test("are not probes and scrapes", async () => {
+  test("exclude probes and scrapes", async () => {
     const { url, metrics } = await start();
     for (const path of ["/livez", "/readyz", "/metrics", "/nothing"]) await send(`${url}${path}`);
     expect(await samples(metrics, "rpc_server_calls_total")).toEqual([]);
@@ -118,12 +118,12 @@ describe("calls", () => {
 });
 
 describe("/metrics", () => {
-  test("answers in Prometheus's format", async () => {
+  test("responds in the Prometheus text format", async () => {
     const { url } = await start();
     const answer = await send(`${url}/metrics`);
     expect(answer.status).toBe(200);
     expect(answer.headers["content-type"]).toBe("text/plain; version=0.0.4; charset=utf-8");
-    // prom-client writes Nan where nothing was measured yet; Prometheus reads it in any case.
+    // prom-client writes Nan for an empty metric, and Prometheus accepts any case.
     const samplePattern = /^[a-zA-Z_:][\w:]*(\{(\w+="[^"\n]*",?)*\})? -?([\d.e+-]+|Nan|\+Inf)$/;
     const wrong = answer.text
       .split("\n")
@@ -133,26 +133,26 @@ describe("/metrics", () => {
     expect(answer.text).toContain("process_resident_memory_bytes ");
   });
 
-  test("refuses other hosts as every path does", async () => {
+  test("rejects other hosts like every path", async () => {
     const { url } = await start();
     const answer = await send(`${url}/metrics`, { headers: { host: "evil.example" } });
     expect(answer.status).toBe(403);
     expect(answer.text).not.toContain("process_");
   });
 
-  test("does not exist where metrics are switched off", async () => {
+  test("does not exist if metrics are disabled", async () => {
     const { url } = await startTestListener(() => {});
     expect((await send(`${url}/metrics`)).status).toBe(404);
   });
 
-  test("of two servers in one process are apart", async () => {
+  test("is separate for two servers in one process", async () => {
     const [one, other] = [metricsWith(), metricsWith()];
     one.countCall({ method: "a.B/C", outcome: { code: undefined }, seconds: 1, hits: 1 });
     expect(await samples(one, "rpc_server_calls_total")).toHaveLength(1);
     expect(await samples(other, "rpc_server_calls_total")).toEqual([]);
   });
 
-  test("tells how busy the connections to the database are", async () => {
+  test("reports the use of database connections", async () => {
     expect(await samples(metricsWith(), "memory_service_database")).toEqual([
       "memory_service_database_connections 3",
       "memory_service_database_idle_connections 1",
@@ -162,7 +162,7 @@ describe("/metrics", () => {
 });
 
 describe("pending memories", () => {
-  test("are told by domain, asked once for all scrapes of five seconds", async () => {
+  test("are reported by domain, with one query for all scrapes within five seconds", async () => {
     vi.useFakeTimers({ toFake: ["performance"] });
     let asked = 0;
     const metrics = metricsWith({
@@ -184,7 +184,7 @@ describe("pending memories", () => {
     expect(await pending()).toEqual(['memory_service_pending_memories{domain="work"} 1']);
   });
 
-  test("are left out, and nothing else is, while the database does not answer", async () => {
+  test("are omitted, without other metrics, while the database is unavailable", async () => {
     const metrics = metricsWith({
       countPending: (signal) =>
         new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason))),
@@ -227,7 +227,7 @@ describe("the embedder", () => {
     expect(await samples(metrics, "memory_service_embed_duration_seconds_count")).toHaveLength(2);
   });
 
-  test("tells its circuit, its queue and its cache", async () => {
+  test("reports its circuit, its queue and its cache", async () => {
     const metrics = metricsWith();
     metrics.countEmbedder(fake);
     expect(await samples(metrics, "memory_service_embedder_")).toEqual([

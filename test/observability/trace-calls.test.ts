@@ -19,7 +19,7 @@ beforeAll(() => {
 afterEach(() => tracing.reset());
 afterAll(() => tracing.remove());
 
-/** Health that answers, fails, streams for ever or until a signal, and makes a span of its own in each. */
+/** Health handlers that respond, fail, stream forever or until a signal; each creates a span of its own. */
 async function start(handlers: { gate?: Promise<void>; onReturn?: () => void } = {}) {
   const inner = (name: string) => tracing.tracer.startSpan(name).end();
   return await startTestListener(
@@ -61,7 +61,7 @@ function transport(name: string, url: string): Transport {
   return open(url);
 }
 
-/** The one ended SERVER span, awaited. */
+/** Waits for the one ended SERVER span. */
 async function serverSpan() {
   await expect.poll(() => tracing.spans().filter((span) => span.kind === SERVER)).toHaveLength(1);
   const [span] = tracing.spans().filter(({ kind }) => kind === SERVER);
@@ -125,19 +125,22 @@ test("the request id of the client is on the span", async () => {
   expect((await serverSpan()).attributes["memory_service.request_id"]).toBe("mine-1");
 });
 
-test.each(["01", "00"])("the trace of a client, sampled %s, is linked and not continued", async (flags) => {
-  const { url } = await start();
-  const traceId = "0af7651916cd43dd8448eb211c80319c";
-  await sendJson(`${url}/grpc.health.v1.Health/Check`, "{}", {
-    traceparent: `00-${traceId}-b7ad6b7169203331-${flags}`,
-  });
-  const span = await serverSpan();
-  expect(span.spanContext().traceId).not.toBe(traceId);
-  expect(span.parentSpanContext).toBeUndefined();
-  expect(span.links.map((link) => link.context.traceId)).toEqual([traceId]);
-});
+test.each(["01", "00"])(
+  "links to the trace of a client, sampled %s, without continuing it",
+  async (flags) => {
+    const { url } = await start();
+    const traceId = "0af7651916cd43dd8448eb211c80319c";
+    await sendJson(`${url}/grpc.health.v1.Health/Check`, "{}", {
+      traceparent: `00-${traceId}-b7ad6b7169203331-${flags}`,
+    });
+    const span = await serverSpan();
+    expect(span.spanContext().traceId).not.toBe(traceId);
+    expect(span.parentSpanContext).toBeUndefined();
+    expect(span.links.map((link) => link.context.traceId)).toEqual([traceId]);
+  },
+);
 
-test("a nonsensical trace of a client is ignored", async () => {
+test("ignores an invalid trace of a client", async () => {
   const { url } = await start();
   await sendJson(`${url}/grpc.health.v1.Health/Check`, "{}", { traceparent: "00-zz-zz-01" });
   expect((await serverSpan()).links).toEqual([]);
@@ -198,7 +201,7 @@ test.each(["gRPC over HTTP/2", "Connect over HTTP/1.1", "Connect over HTTP/2"])(
   },
 );
 
-test("a span that nobody asks for further messages of ends with the abort of its call", async () => {
+test("a span ends with the abort of its call while no message is requested", async () => {
   const call = new AbortController();
   const interceptor = createTraceInterceptor(tracing.tracer);
   async function* messages() {
@@ -206,7 +209,7 @@ test("a span that nobody asks for further messages of ends with the abort of its
     yield 2;
   }
   const answer = await interceptor(
-    // What the interceptor looks at; the rest of a call is connect's own.
+    // Only the parts of a call that the interceptor reads.
     (async () => ({ stream: true, message: messages() })) as never,
   )({
     service: Health,
@@ -223,7 +226,7 @@ test("a span that nobody asks for further messages of ends with the abort of its
   expect((await serverSpan()).attributes["rpc.response.status_code"]).toBe("DEADLINE_EXCEEDED");
 });
 
-test("what is no call has no span", async () => {
+test("requests other than calls have no span", async () => {
   const { url } = await start();
   await send(`${url}/livez`);
   await sendJson(`${url}/invented.Service/Method`, "{}");
@@ -231,7 +234,7 @@ test("what is no call has no span", async () => {
   expect(tracing.spans()).toEqual([]);
 });
 
-test("without an SDK a call passes untouched", async () => {
+test("a call without an SDK passes unchanged", async () => {
   const answer = Promise.resolve();
   const request = {
     service: Health,

@@ -41,7 +41,7 @@ describe.each(databaseEngines(empty))("a traced database on $name", ({ open }) =
     }
   }
 
-  test("makes spans of statements and of the transaction around them", async () => {
+  test("creates spans for statements and their transaction", async () => {
     await inCall(async () => {
       await database.query({ name: "count_things:work", text: "select 1 as one" });
       await database.transaction(async (transaction) => {
@@ -65,7 +65,7 @@ describe.each(databaseEngines(empty))("a traced database on $name", ({ open }) =
     });
   });
 
-  test("marks a failed statement by its SQLSTATE, and tells nothing of its text and values", async () => {
+  test("marks a failed statement with its SQLSTATE, without its text and values", async () => {
     const failing = { text: "select $1::integer as secret_column" };
     await expect(inCall(() => database.query(failing, ["secret value"]))).rejects.toThrow();
     const [span] = tracing.spans();
@@ -74,7 +74,7 @@ describe.each(databaseEngines(empty))("a traced database on $name", ({ open }) =
     expect(JSON.stringify([span?.name, span?.attributes, span?.events])).not.toContain("secret");
   });
 
-  test("makes no spans of work that belongs to no call", async () => {
+  test("creates no spans for work outside a call", async () => {
     await database.query({ text: "select 1" });
     expect(tracing.spans()).toEqual([]);
   });
@@ -102,7 +102,7 @@ describe("a whole server", () => {
   const metric = async (line: string) =>
     (await send(`${app.url}/metrics`)).text.split("\n").find((found) => found.startsWith(`${line} `));
 
-  test("has a span from the call to the statement and the embedding", async () => {
+  test("has spans from the call down to the statement and the embedding", async () => {
     const memories = createClient(MemoryService, grpcTransport(app.url));
     await expect.poll(() => metric("memory_service_embedder_available")).toMatch(/ 1$/);
     await memories.store({ content: "the boiler is in the cellar" });
@@ -126,7 +126,7 @@ describe("a whole server", () => {
     });
   });
 
-  test("counts what goes through it", async () => {
+  test("counts its calls", async () => {
     const store = `${app.url}/memoryservice.v1.MemoryService/Store`;
     await sendJson(store, '{"content":"later","embeddingMode":"EMBEDDING_MODE_BACKGROUND"}');
     await expect

@@ -15,25 +15,25 @@ import {
   SimpleSpanProcessor,
 } from "@opentelemetry/sdk-trace-base";
 
-/** A span in the shape that tests compare, with its children. */
+/** A span as tests compare it, with its children. */
 export interface SpanTree {
   readonly name: string;
   readonly children: readonly SpanTree[];
 }
 
-/** What a host registers: an SDK, a context manager and the propagator of W3C's traceparent. */
+/** An SDK, a context manager and the W3C traceparent propagator, as a host process registers them. */
 export interface TestTracing {
   readonly tracer: Tracer;
-  /** Spans that have ended, in that order. */
+  /** Ended spans, in the order of their end. */
   spans(): ReadableSpan[];
-  /** The trees of ended spans; a child lies below its parent, in the order they began. */
+  /** Trees of ended spans. Children are in the order of their start. */
   trees(): SpanTree[];
-  /** Forgets the spans so far. */
+  /** Discards the recorded spans. */
   reset(): void;
   remove(): void;
 }
 
-/** Registers an SDK for the process: once in a test file. */
+/** Registers an SDK for the process. Call it once per test file. */
 export function registerTracing(): TestTracing {
   const exporter = new InMemorySpanExporter();
   const provider = new BasicTracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] });

@@ -24,8 +24,9 @@ import { messageFromMemory } from "./fields/memory.ts";
 import { outcomeOf, storeCommandFromRequest } from "./store.ts";
 
 /**
- * @param denialOf of an item's domain, which then is the item's error.
- * @throws ServiceError INVALID_ARGUMENT naming every field that breaks a rule, of items only with `atomic`.
+ * @param denialOf Checks access to the domain of an item. A denial becomes the error of the item.
+ * @throws ServiceError INVALID_ARGUMENT naming every field that breaks a rule. Violations in items throw only with
+ * `atomic`.
  */
 export function batchCommandFromRequest(
   request: BatchStoreRequest,
@@ -84,8 +85,8 @@ export function batchResponseFrom(results: readonly (StoreResult | ServiceError)
 }
 
 /**
- * Sources and tags alone can be more than a message: those of memories that were there need not be those sent. Leaves
- * room for 1,000 memories without them, or 1,000 errors.
+ * Maximum size of the memories with sources and tags. Sources and tags of existing memories can be larger than those
+ * sent and can exceed a message. The limit leaves room for 1,000 memories without them, or 1,000 errors.
  */
 const ITEM_BYTES = 1_024;
 const MAX_LABELLED_BYTES = MAX_RESPONSE_BYTES - LIMITS.batchItems * ITEM_BYTES;
@@ -109,7 +110,7 @@ function failure(error: ServiceError): BatchStoreResponse_Result {
   });
 }
 
-/** The error of one item, with what an error of the whole call would carry. */
+/** Converts the error of one item, with the same details as an error of the whole call. */
 export function itemErrorFrom(error: ServiceError): ItemError {
   const { message, metadata, violations } = outgoingParts(error);
   return create(ItemErrorSchema, {

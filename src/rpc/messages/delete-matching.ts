@@ -6,7 +6,8 @@ import { domainName, type Rules, violationsOf } from "./validate.ts";
 
 const rules: Rules<DeleteMatchingRequest> = {
   domain: domainName,
-  filter: (value) => (value === undefined ? "must be set: DeleteDomain empties a domain" : undefined),
+  filter: (value) =>
+    value === undefined ? "must be set; call DeleteDomain to delete all memories of a domain" : undefined,
 };
 
 /** @throws ServiceError INVALID_ARGUMENT naming every field that breaks a rule. */
@@ -17,6 +18,6 @@ export function deleteMatchingCommandFromRequest(
   const violations = violationsOf(request, rules);
   const filter = request.filter && filterFromMessage(request.filter, "filter", violations);
   assertNoViolations(violations);
-  if (filter === undefined) throw new Error("a filter without violations was not read");
+  if (filter === undefined) throw new Error("a filter without violations was not converted");
   return { domain: request.domain || defaultDomain, filter, dryRun: request.dryRun };
 }

@@ -29,7 +29,7 @@ import {
   whenSet,
 } from "./validate.ts";
 
-/** PostgreSQL's names and Ollama's are shorter. */
+/** Maximum length of names. Names in PostgreSQL and Ollama are shorter. */
 const NAME_LENGTH = 256;
 
 const requiredDomainName: Rule<string> = (value) => (value === "" ? "must not be empty" : domainName(value));
@@ -71,7 +71,7 @@ export function pageFromRequest(request: ListDomainsRequest): { size: number; to
   return { size: request.pageSize ?? DEFAULT_DOMAIN_PAGE_SIZE, token: request.pageToken };
 }
 
-/** Fields that a mask may name, in the names of the contract, with their rules. */
+/** Rules of the fields allowed in `update_mask`, by their proto names. */
 const changeable = {
   description: { description },
   text_search_config: { textSearchConfig: name },
@@ -111,11 +111,11 @@ function maskViolations(mask: ReadonlySet<string>): FieldViolation[] {
   return [{ field, description: `must have no other paths than ${allowed}, has ${quote(unknown)}` }];
 }
 
-/** @throws ServiceError INVALID_ARGUMENT, also if the name is not confirmed. */
+/** @throws ServiceError INVALID_ARGUMENT if the name is invalid or not confirmed. */
 export function deletedNameFromRequest(request: DeleteDomainRequest): string {
   const violations = violationsOf(request, { name: requiredDomainName });
   if (violations.length === 0 && request.confirmName !== request.name) {
-    violations.push({ field: "confirm_name", description: `must be ${quote(request.name)} once more` });
+    violations.push({ field: "confirm_name", description: `must repeat the name ${quote(request.name)}` });
   }
   assertNoViolations(violations);
   return request.name;

@@ -51,10 +51,10 @@ const optionRules: Rules<ImportRequest_Options> = {
 const time: Rule<Timestamp | undefined> = (value) =>
   value === undefined || isTimestamp(value) ? undefined : "must be a time in the years 1 to 9999";
 
-/** The highest version that can be taken over: room for all the changes to come. */
+/** Highest version that an import can preserve. Leaves room for all later changes. */
 const MAX_VERSION = 2n ** 62n;
 
-/** What a database can hold, and no more: what Store would refuse may have been exported. */
+/** Limits of the database only. An export may contain values that Store rejects. */
 const memoryRules: Rules<MemoryMessage> = {
   id: all(mustBeSet, charactersAtMost(LIMITS.idLength), storableText),
   domain: domainName,
@@ -76,17 +76,18 @@ const memoryRules: Rules<MemoryMessage> = {
     value >= 0n && value <= MAX_VERSION ? undefined : `must be from 0 to ${MAX_VERSION}, is ${value}`,
 };
 
-/** Characters of an id in a rejection: it may be anything. */
+/** Maximum length of an id in a rejection, because a rejected id can have any length. */
 const MAX_SHOWN_ID = 100;
 
-/** Bytes of a field number and a length. */
+/** Maximum size of a field number and a length, in bytes. */
 const REJECTION_OVERHEAD = 8;
 
 /**
- * Reads how to import, and the records as they come.
+ * Reads the options of an import and converts its records as they arrive.
  *
- * @param denialOf of the domain of the options, which fails the call; of a record's, which then is the record's error.
- * @throws ServiceError INVALID_ARGUMENT, PERMISSION_DENIED; iterating the records does, too, for a message that is no
+ * @param denialOf Checks access to a domain. A denied domain in the options fails the call; in a record, it fails the
+ * record.
+ * @throws ServiceError INVALID_ARGUMENT, PERMISSION_DENIED. Iterating over the records throws for a message without a
  * record.
  */
 export async function importCommandFromRequests(
@@ -106,7 +107,7 @@ export async function importCommandFromRequests(
   assertNoViolations(violationsOf(options, optionRules, "options."));
 
   async function* records() {
-    // One that leaves early ends the requests.
+    // Leaving the loop early also ends the requests.
     for await (const { item } of { [Symbol.asyncIterator]: () => messages }) {
       if (item.case === "options") throw misplaced("options", "must be the first message only");
       if (item.case === undefined) throw misplaced("item", "must be options or record");
@@ -139,7 +140,7 @@ export function importResponseFrom(report: ImportReport): ImportResponse {
   });
 }
 
-/** The first of them, as many as one message holds. */
+/** Returns the first rejections, up to the size of one message. */
 function rejectionsThatFit(rejections: readonly Rejection[]): ImportResponse_Rejection[] {
   let bytes = 0;
   const messages = rejections.map(({ index, id, error }) =>
@@ -152,7 +153,7 @@ function rejectionsThatFit(rejections: readonly Rejection[]): ImportResponse_Rej
 }
 
 interface RecordContext {
-  /** "": that of the record. */
+  /** Domain of all records. Empty to use the domain of each record. */
   readonly domain: string;
   readonly defaultDomain: string;
   readonly denialOf: Denial;
@@ -199,10 +200,10 @@ function badRecord(violations: readonly FieldViolation[]): ServiceError {
   } catch (error) {
     if (error instanceof ServiceError) return error;
   }
-  throw new Error("a bad record without a violation");
+  throw new Error("a bad record has no violations");
 }
 
-/** The chunks, if they are of the version that the import describes. */
+/** Returns the chunks if they have the embedding version of the import. */
 function chunksFrom(
   { memory, chunks }: MemoryRecord,
   embeddingVersion: EmbeddingVersion | undefined,
@@ -254,7 +255,7 @@ function vectorFrom(bytes: Uint8Array): Float32Array {
   return Float32Array.from({ length: bytes.length / size }, (_, n) => view.getFloat32(n * size, true));
 }
 
-/** A chunker that this service does not know cuts as none of its own. */
+/** Converts an embedding version. An unknown chunker gets revision -1, which matches none of this service's. */
 function spaceFrom({ model, modelDigest, dimensions, profile, chunker }: EmbeddingVersion) {
   const revision = /^paragraphs\/(\d{1,9})$/.exec(chunker)?.[1];
   return { model, digest: modelDigest, dimensions, profile, chunker: Number(revision ?? -1) };

@@ -26,7 +26,7 @@ import type { SearchHit as Hit } from "../../memory/search/read-hits.ts";
 import type { SearchInfo as Info } from "../../memory/search/search.ts";
 import type { DegradedReason, SearchCommand } from "../../memory/search/search-command.ts";
 import { embeddingFromMessage } from "./fields/embedding.ts";
-import { hasProperNanos } from "./fields/expiry.ts";
+import { hasValidNanos } from "./fields/expiry.ts";
 import { filterFromMessage } from "./fields/filter.ts";
 import { messageFromMemory } from "./fields/memory.ts";
 import {
@@ -50,7 +50,7 @@ import {
   whenSet,
 } from "./validate.ts";
 
-/** The two requests have the same fields but for the bound of `limit`; a test compares their descriptors. */
+/** The two requests differ only in the maximum of `limit`; a test compares their descriptors. */
 type AnySearchRequest = Omit<SearchRequest, "$typeName"> | Omit<StreamSearchRequest, "$typeName">;
 
 function rulesFor(maxLimit: number): Rules<AnySearchRequest> {
@@ -136,7 +136,7 @@ const rankingRules: Rules<Ranking> = {
   semanticWeight: whenSet(numberBetween(0, LIMITS.rankingWeight)),
   k: whenSet(integerBetween(1, LIMITS.rankingK)),
   halfLife: whenSet((halfLife) =>
-    hasProperNanos(halfLife) && halfLife.seconds >= LIMITS.halfLifeSeconds
+    hasValidNanos(halfLife) && halfLife.seconds >= LIMITS.halfLifeSeconds
       ? undefined
       : `must be at least ${LIMITS.halfLifeSeconds} second`,
   ),
@@ -267,7 +267,7 @@ const messageOfScan = {
   index: SearchInfo_Explanation_SemanticScan.INDEX,
 } as const satisfies Record<SemanticScan, SearchInfo_Explanation_SemanticScan>;
 
-/** What ranked the words, as the contract calls it. */
+/** Enum values of the text rankers. */
 export const messageOfTextRanker = {
   bm25_index: SearchInfo_TextRanker.BM25_INDEX,
   bm25_sql: SearchInfo_TextRanker.BM25_SQL,

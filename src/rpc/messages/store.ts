@@ -32,7 +32,7 @@ import {
   whenSet,
 } from "./validate.ts";
 
-/** What callers say of a memory, by the same rules in every request. */
+/** Rules for the fields of a memory, shared by all requests. */
 export const memoryFieldRules = {
   content: all(bytesAtMost(LIMITS.contentBytes), meaningfulText, storableText),
   source: all(charactersAtMost(LIMITS.sourceLength), storableText),
@@ -50,7 +50,7 @@ const rules: Rules<StoreRequest> = {
 };
 
 /**
- * `path` is put before the names of fields; `violations` are known already.
+ * Converts a request to store. `path` prefixes the names of fields. `violations` lists violations found earlier.
  *
  * @throws ServiceError INVALID_ARGUMENT naming every field that breaks a rule.
  */
@@ -93,7 +93,7 @@ export function embeddingModeFrom(mode: EmbeddingMode): StoreCommand["embeddingM
   return mode === EmbeddingMode.BACKGROUND ? "background" : "inline";
 }
 
-/** IfExists as the contract numbers it. */
+/** Domain values of the enum IfExists. */
 export const ifExistsOf = {
   [IfExists.UNSPECIFIED]: "fail",
   [IfExists.FAIL]: "fail",
@@ -101,7 +101,7 @@ export const ifExistsOf = {
   [IfExists.KEEP]: "keep",
 } as const satisfies Record<IfExists, StoreCommand["ifExists"]>;
 
-/** The outcomes as the contract numbers them. */
+/** Enum values of the outcomes. */
 export const outcomeOf = {
   created: StoreOutcome.CREATED,
   replaced: StoreOutcome.REPLACED,

@@ -14,7 +14,7 @@ import { keyRules } from "./fields/key.ts";
 import { embeddingModeFrom, memoryFieldRules } from "./store.ts";
 import { knownEnum, quote, type Rules, versionNumber, violationsOf, whenSet } from "./validate.ts";
 
-/** Paths that a mask may have, in the names of the contract. */
+/** Allowed paths of `update_mask`. */
 const PATHS = ["content", "source", "importance", "tags", "metadata", "expire_time"] as const;
 type Path = (typeof PATHS)[number];
 
@@ -77,7 +77,7 @@ function maskViolations(request: UpdateRequest, mask: ReadonlySet<string>): Fiel
   return violations;
 }
 
-/** What the request says of the end; undefined: nothing. */
+/** Returns the new expiry, or undefined if the request does not change it. */
 function expiryOf(
   request: UpdateRequest,
   memory: Memory,
@@ -90,7 +90,7 @@ function expiryOf(
     : { case: "expireTime", value: memory.expireTime };
 }
 
-/** Fields outside the mask are ignored, whatever is in them. */
+/** Returns the rules for the fields in the mask. Other fields are ignored, even if they are invalid. */
 function rulesWithin(mask: ReadonlySet<string>): Rules<Memory> {
   return Object.fromEntries(Object.entries(memoryFieldRules).filter(([field]) => mask.has(field)));
 }

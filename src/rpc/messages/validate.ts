@@ -3,13 +3,13 @@ import { DOMAIN_NAME, LIMITS, MEMORY_ID } from "../../memory/model/limits.ts";
 import type { JsonValue } from "../../memory/model/memory.ts";
 import { RESERVED_METADATA_KEYS } from "../../memory/model/memory.ts";
 
-/** Says what is wrong with a value and what is allowed; undefined if nothing is. */
+/** Describes what is wrong with a value and what is allowed. Returns undefined for a valid value. */
 export type Rule<T> = (value: T) => string | undefined;
 
-/** A rule for every field of `T` that needs one, by its name in the generated type. */
+/** Rules for the fields of `T`, by the names of the generated type. */
 export type Rules<T> = { readonly [K in keyof T]?: Rule<T[K]> };
 
-/** Checks a message against a table of rules; `path` is put before the names of its fields. */
+/** Checks a message against a table of rules. `path` prefixes the names of its fields. */
 export function violationsOf<T extends object>(message: T, rules: Rules<T>, path = ""): FieldViolation[] {
   const violations: FieldViolation[] = [];
   for (const key of Object.keys(rules) as (keyof T & string)[]) {
@@ -19,7 +19,7 @@ export function violationsOf<T extends object>(message: T, rules: Rules<T>, path
   return violations;
 }
 
-/** The first description that a chain of rules gives. */
+/** Combines rules: the first violated one applies. */
 export function all<T>(...rules: readonly Rule<T>[]): Rule<T> {
   return (value) => {
     for (const rule of rules) {
@@ -30,15 +30,15 @@ export function all<T>(...rules: readonly Rule<T>[]): Rule<T> {
   };
 }
 
-/** Applies a rule to what is set only. */
+/** Applies a rule only to fields that are set. */
 export function whenSet<T>(rule: Rule<T>): Rule<T | undefined> {
   return (value) => (value === undefined ? undefined : rule(value));
 }
 
-/** PostgreSQL stores no NUL, and half a surrogate pair is no Unicode text. */
+/** Rejects NUL, which PostgreSQL cannot store, and lone surrogates, which are not valid Unicode. */
 export const storableText: Rule<string> = (value) => {
   if (value.includes("\0")) return "must not contain the NUL character";
-  if (!value.isWellFormed()) return "must be well-formed Unicode, has half of a surrogate pair";
+  if (!value.isWellFormed()) return "must be well-formed Unicode, has a lone surrogate";
   return undefined;
 };
 
@@ -57,26 +57,26 @@ export function charactersAtMost(characters: number): Rule<string> {
   };
 }
 
-/** Not empty, and more than white space: the model and the words would have nothing to hold on to. */
+/** Rejects empty text and white space, which neither full-text nor semantic search can use. */
 export const meaningfulText: Rule<string> = (value) =>
   /\S/u.test(value) ? undefined : value === "" ? "must not be empty" : "must contain more than white space";
 
-/** Empty stands for the default domain. */
+/** Allows the empty string, which selects the default domain. */
 export const domainName: Rule<string> = (value) =>
   value === "" || DOMAIN_NAME.test(value)
     ? undefined
     : `must be a lower-case letter, then at most 39 of a-z, 0-9, _ and -, is ${quote(value)}`;
 
-/** Empty: the server makes one. */
+/** Allows the empty string, for which the server generates an id. */
 export const memoryId: Rule<string> = (value) =>
   value === "" || MEMORY_ID.test(value)
     ? undefined
     : `must have 1 to ${LIMITS.idLength} characters of A-Z, a-z, 0-9, ., _, : and -, is ${quote(value)}`;
 
-/** For what an empty text does not stand for anything in. */
+/** Rejects the empty string, for fields without a default. */
 export const mustBeSet: Rule<string> = (value) => (value === "" ? "must not be empty" : undefined);
 
-/** Versions count from 1. */
+/** Rejects versions below 1, the first version. */
 export const versionNumber: Rule<bigint> = (value) =>
   value >= 1n ? undefined : `must be at least 1, is ${value}`;
 
@@ -99,7 +99,7 @@ export function numberAtLeast(min: number): Rule<number> {
     Number.isFinite(value) && value >= min ? undefined : `must be at least ${min}, is ${value}`;
 }
 
-/** proto3 enums are open: a number without a name arrives as it is. */
+/** Rejects unknown enum values, because proto3 enums are open and decode any number. */
 export function knownEnum(values: Readonly<Record<string, string | number>>): Rule<number> {
   const known = new Set(Object.values(values).filter((value) => typeof value === "number"));
   return (value) =>
@@ -121,7 +121,7 @@ export const tags: Rule<readonly string[]> = (value) => {
 export const metadata: Rule<{ readonly [key: string]: JsonValue }> = (value) =>
   metadataProblem(value, LIMITS.metadataDepth) ?? bytesAtMost(LIMITS.metadataBytes)(JSON.stringify(value));
 
-/** Of any size: decoding a message bounds its levels. */
+/** Allows metadata of any size and depth. Decoding a message limits the depth. */
 export const importedMetadata: Rule<{ readonly [key: string]: JsonValue }> = (value) =>
   metadataProblem(value, Number.POSITIVE_INFINITY);
 
@@ -135,9 +135,9 @@ function metadataProblem(value: { readonly [key: string]: JsonValue }, maxDepth:
 function jsonProblem(value: JsonValue | undefined, depth: number, maxDepth: number): string | undefined {
   if (typeof value === "string") return storableText(value);
   if (typeof value === "number") {
-    return Number.isFinite(value) ? undefined : "must hold finite numbers only, has NaN or an infinite one";
+    return Number.isFinite(value) ? undefined : "must contain finite numbers only, has NaN or infinity";
   }
-  // A protobuf Value may be sent without any kind.
+  // A protobuf Value can arrive without a kind.
   if (value === undefined) return "must have a value for every key";
   if (value === null || typeof value !== "object") return undefined;
   if (depth > maxDepth) return `must have at most ${maxDepth} levels, has more`;
@@ -149,12 +149,12 @@ function jsonProblem(value: JsonValue | undefined, depth: number, maxDepth: numb
   return undefined;
 }
 
-/** As it stands in descriptions: not too long, and on one line. */
+/** Quotes a value for a description, shortened and on one line. */
 export function quote(value: string): string {
   return JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}...` : value);
 }
 
-/** `minSimilarity` as the contract writes it: `min_similarity`. */
+/** Converts a name such as `minSimilarity` to its proto name, `min_similarity`. */
 function protoName(key: string): string {
   return key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }

@@ -35,7 +35,7 @@ describe("times", () => {
     expect(microsecondsFromTimestamp(create(TimestampSchema, { seconds, nanos }))).toBe(microseconds);
   });
 
-  test("come back to the microsecond, whatever they are", () => {
+  test("round-trip with microsecond precision", () => {
     const years1To9999 = fc.bigInt({ min: -62_135_596_800_000_000n, max: 253_402_300_799_999_999n });
     fc.assert(
       fc.property(years1To9999, (microseconds) => {
@@ -47,7 +47,7 @@ describe("times", () => {
     );
   });
 
-  test("and durations lose what is finer than a microsecond", () => {
+  test("and durations are truncated to microseconds", () => {
     expect(microsecondsFromTimestamp(create(TimestampSchema, { seconds: 5n, nanos: 1_999 }))).toBe(
       5_000_001n,
     );
@@ -75,7 +75,7 @@ describe("a request to store", () => {
     });
   });
 
-  test("becomes a command with all that was sent", () => {
+  test("becomes a command with all fields", () => {
     const request = create(StoreRequestSchema, {
       content: "apple",
       domain: "fruit",
@@ -102,14 +102,14 @@ describe("a request to store", () => {
     });
   });
 
-  // A client's encoder replaces them, JSON refuses most of them: this is the last line.
+  // Encoders of clients replace lone surrogates and JSON rejects most of them. This check catches the rest.
   test.each([
     ["content", { content: "a\ud800" }],
     ["source", { content: "a", source: "\udc00" }],
     ["tags", { content: "a", tags: ["\udc00\ud800"] }],
     ["metadata", { content: "a", metadata: { a: { b: ["\ud800"] } } }],
     ["metadata", { content: "a", metadata: { "\ud800": 1 } }],
-  ])("with half a surrogate pair in %s is refused", (field, fields) => {
+  ])("with a lone surrogate in %s is rejected", (field, fields) => {
     expect(() => storeCommandFromRequest(create(StoreRequestSchema, fields), "work")).toThrow(
       expect.objectContaining({
         violations: [{ field, description: expect.stringContaining("well-formed") }],
@@ -150,12 +150,12 @@ describe("a request to search", () => {
     [SearchMode.HYBRID, false, false],
     [SearchMode.SEMANTIC, undefined, false],
     [SearchMode.SEMANTIC, true, true],
-  ])("of mode %d that says %s of the fallback: %s", (mode, allowFallback, expected) => {
+  ])("of mode %d with allow_fallback %s: %s", (mode, allowFallback, expected) => {
     const fields = { query: "apple", mode, ...(allowFallback === undefined ? {} : { allowFallback }) };
     expect(commandFrom(fields, "search").allowFallback).toBe(expected);
   });
 
-  test("has bounds of its own kind", () => {
+  test("has the limits of its kind", () => {
     expect(commandFrom({ query: "apple", limit: 10_000 }, "stream").limit).toBe(10_000);
     expect(() => commandFrom({ query: "apple", limit: 1_001 }, "search")).toThrow(ServiceError);
     expect(() => commandFrom({ query: "apple", limit: 10_001 }, "stream")).toThrow(ServiceError);

@@ -124,7 +124,7 @@ describe("a filter", () => {
     ],
     ["16 keys", metadata({ case: "exists", value: true }, Array(16).fill("k"))],
     ["a value of 16 levels", metadata({ case: "equals", value: deepList(16) })],
-  ] satisfies [string, Condition][])("is read at its bound of %s", (_name, condition) => {
+  ] satisfies [string, Condition][])("is accepted at its limit of %s", (_name, condition) => {
     expect(read(condition).violations).toEqual([]);
   });
 
@@ -324,7 +324,7 @@ describe("a filter", () => {
     });
   });
 
-  test("has all its faults named", () => {
+  test("reports all violations", () => {
     const { violations } = read(anyOf({ case: undefined }, metadata(undefined, []), nested(8)));
     expect(violations.map(({ field }) => field)).toEqual([
       "filter.any_of.filters[0]",
@@ -334,7 +334,7 @@ describe("a filter", () => {
     ]);
   });
 
-  test("with a hundred thousand faults names a hundred", () => {
+  test("reports at most 100 of 100,000 violations", () => {
     const many = anyOf(
       ...Array.from(
         { length: 100 },

@@ -15,7 +15,7 @@ import {
 
 const text = fc.string({ unit: "binary", maxLength: 80 });
 
-it("counts characters as code points and bytes as UTF-8, one more being too many", () => {
+it("counts characters as code points and bytes as UTF-8, and rejects one more than allowed", () => {
   fc.assert(
     fc.property(text, (value) => {
       const characters = Array.from(value).length;
@@ -29,7 +29,7 @@ it("counts characters as code points and bytes as UTF-8, one more being too many
   );
 });
 
-it("lets through only texts that come back from UTF-8 as they were", () => {
+it("accepts only texts that round-trip through UTF-8", () => {
   fc.assert(
     fc.property(text, fc.constantFrom("", "\0", "\ud800", "\udc00"), (value, odd) => {
       const whole = value + odd;
@@ -39,7 +39,7 @@ it("lets through only texts that come back from UTF-8 as they were", () => {
   );
 });
 
-it("lets through only names and ids that need no quoting anywhere", () => {
+it("accepts only names and ids that never need quoting", () => {
   fc.assert(
     fc.property(fc.oneof(text, fc.stringMatching(/^[A-Za-z0-9_.:-]{0,60}$/)), (value) => {
       if (domainName(value) === undefined) expect(value).toMatch(/^([a-z][a-z0-9_-]{0,39})?$/);
@@ -48,7 +48,7 @@ it("lets through only names and ids that need no quoting anywhere", () => {
   );
 });
 
-it("lets through only metadata and tags that can be written as JSON and read again", () => {
+it("accepts only metadata and tags that round-trip through JSON", () => {
   fc.assert(
     fc.property(fc.dictionary(text, fc.jsonValue()), fc.array(text), (made, list) => {
       const value = made as Readonly<Record<string, JsonValue>>;

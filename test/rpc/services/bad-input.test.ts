@@ -199,12 +199,12 @@ const badStores: readonly BadRow<Store>[] = [
     "metadata",
     "must not contain the NUL character",
   ],
-  ["metadata with NaN", { metadata: { a: [Number.NaN] } }, "metadata", /^must hold finite numbers only/],
+  ["metadata with NaN", { metadata: { a: [Number.NaN] } }, "metadata", /^must contain finite numbers only/],
   [
     "metadata with Infinity",
     { metadata: { a: Number.POSITIVE_INFINITY } },
     "metadata",
-    /^must hold finite numbers only/,
+    /^must contain finite numbers only/,
   ],
   ["an unknown if_exists", { ifExists: unknownNumber }, "if_exists", "must be one of 0, 1, 2, 3, is 99"],
   ["a negative if_exists", { ifExists: negativeNumber }, "if_exists", "must be one of 0, 1, 2, 3, is -1"],
@@ -703,8 +703,13 @@ describe.each(databaseEngines())("bad input on $name", ({ open }) => {
   );
 
   test.each([
-    ["no filter", {}, "filter", "must be set: DeleteDomain empties a domain"],
-    ["no filter in a dry run", { dryRun: true }, "filter", "must be set: DeleteDomain empties a domain"],
+    ["no filter", {}, "filter", "must be set; call DeleteDomain to delete all memories of a domain"],
+    [
+      "no filter in a dry run",
+      { dryRun: true },
+      "filter",
+      "must be set; call DeleteDomain to delete all memories of a domain",
+    ],
     ["an empty filter", { filter: {} }, "filter", "must have a condition"],
     ...badDomains.map(([name, { domain }, field, description]): BadRow<DeleteMatching> => {
       const filter = { condition: { case: "ids" as const, value: { values: ["m"] } } };
@@ -821,14 +826,14 @@ describe.each(databaseEngines())("bad input on $name", ({ open }) => {
         "Store",
         '{"content":"good","metadata":{"a":["\\ud800"]}}',
         "metadata",
-        "must be well-formed Unicode, has half of a surrogate pair",
+        "must be well-formed Unicode, has a lone surrogate",
       ],
       [
         "half a surrogate pair in a key",
         "Store",
         '{"content":"good","metadata":{"a\\udfff":1}}',
         "metadata",
-        "must be well-formed Unicode, has half of a surrogate pair",
+        "must be well-formed Unicode, has a lone surrogate",
       ],
       [
         "an unknown enum number",

@@ -465,8 +465,8 @@ describe.each(databaseEngines())("DomainService on $name", ({ open }) => {
 
     test.each([
       [{ name: "", confirmName: "" }, "name", "must not be empty"],
-      [{ name: "a", confirmName: "" }, "confirm_name", 'must be "a" once more'],
-      [{ name: "a", confirmName: "A" }, "confirm_name", 'must be "a" once more'],
+      [{ name: "a", confirmName: "" }, "confirm_name", 'must repeat the name "a"'],
+      [{ name: "a", confirmName: "A" }, "confirm_name", 'must repeat the name "a"'],
       [{ name: "A", confirmName: "A" }, "name", expect.stringMatching(/^must be a lower-case/)],
     ])("refuses %j", async (request, field, description) => {
       await client.createDomain({ name: "a" });

@@ -5,7 +5,7 @@ import {
 } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import type { EmbeddingVersionRecord } from "../../../memory/model/domain.ts";
 
-/** `version` is 0 while the database has not numbered it. */
+/** Converts an embedding version. `version` is 0 until the database has assigned a number. */
 export function messageFromEmbeddingVersion(record: EmbeddingVersionRecord): EmbeddingVersion {
   return create(EmbeddingVersionSchema, {
     version: record.version,

@@ -4,10 +4,10 @@ import type { FieldViolation } from "../../../memory/model/errors.ts";
 import { LIMITS } from "../../../memory/model/limits.ts";
 
 /**
- * Reads an embedding of the caller's own and brings it to unit length. `path` is that of its field in the request.
+ * Converts a caller-supplied embedding and normalizes it to unit length. `path` is the path of its field in the
+ * request.
  *
- * @param violations gets what is wrong; whether the domain uses the version, and how many numbers that has, is found
- * out later
+ * @param violations receives the violations. Whether the domain uses the version and its dimensions is checked later.
  */
 export function embeddingFromMessage(
   { values, embeddingVersion }: EmbeddingValues,
@@ -16,12 +16,12 @@ export function embeddingFromMessage(
 ): CallerEmbedding {
   const report = (field: string, description: string) =>
     violations.push({ field: `${path}.${field}`, description });
-  const unfit = values.findIndex((value) => !Number.isFinite(value));
+  const invalidIndex = values.findIndex((value) => !Number.isFinite(value));
   const length = Math.hypot(...values.slice(0, LIMITS.dimensions));
   if (values.length < 1 || values.length > LIMITS.dimensions) {
     report("values", `must have 1 to ${LIMITS.dimensions} numbers, has ${values.length}`);
-  } else if (unfit >= 0) {
-    report(`values[${unfit}]`, `must be a finite number, is ${values[unfit]}`);
+  } else if (invalidIndex >= 0) {
+    report(`values[${invalidIndex}]`, `must be a finite number, is ${values[invalidIndex]}`);
   } else if (length === 0) {
     report("values", "must not be all 0");
   }

@@ -4,7 +4,7 @@ import { LIMITS } from "../../../memory/model/limits.ts";
 import type { Expiry, Microseconds } from "../../../memory/model/memory.ts";
 import { microsecondsFromDuration, microsecondsFromTimestamp } from "./time.ts";
 
-/** When a memory ends, as StoreRequest says it. */
+/** The expiry of a memory, as in StoreRequest. */
 export type ExpiryMessage =
   | { readonly case: "expireTime"; readonly value: Timestamp }
   | { readonly case: "ttl"; readonly value: Duration }
@@ -23,25 +23,25 @@ export function expiryFrom(expiry: ExpiryMessage): Expiry {
   }
 }
 
-/** `path` is put before the name of the field. */
+/** Returns the violations of an expiry. `path` prefixes the name of its field. */
 export function expiryViolations(expiry: ExpiryMessage, path = ""): FieldViolation[] {
   if (expiry.case === "expireTime") {
     const time = microsecondsFromTimestamp(expiry.value);
     const now = BigInt(Date.now()) * 1_000n;
-    return hasProperNanos(expiry.value) && time > now && time <= now + MAX_TTL
+    return hasValidNanos(expiry.value) && time > now && time <= now + MAX_TTL
       ? []
       : [{ field: `${path}expire_time`, description: "must be in the future, at most 100 years ahead" }];
   }
   if (expiry.case === "ttl") {
     const ttl = microsecondsFromDuration(expiry.value);
-    return hasProperNanos(expiry.value) && ttl > 0n && ttl <= MAX_TTL
+    return hasValidNanos(expiry.value) && ttl > 0n && ttl <= MAX_TTL
       ? []
       : [{ field: `${path}ttl`, description: "must be from 1 microsecond to 100 years" }];
   }
   return [];
 }
 
-/** Of a time, or of a span that is not negative. */
-export function hasProperNanos({ nanos }: { readonly nanos: number }): boolean {
+/** Returns whether the nanoseconds are valid for a time or a non-negative duration. */
+export function hasValidNanos({ nanos }: { readonly nanos: number }): boolean {
   return nanos >= 0 && nanos <= 999_999_999;
 }

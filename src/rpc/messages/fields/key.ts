@@ -13,7 +13,7 @@ import {
   whenSet,
 } from "../validate.ts";
 
-/** The names of a memory in a request that needs both; an empty domain is the default one. */
+/** Rules of requests that need the id of a memory. An empty domain selects the default domain. */
 export const keyRules = { domain: domainName, id: all(mustBeSet, memoryId) } satisfies Rules<GetRequest>;
 
 const deleteRules: Rules<DeleteRequest> = { ...keyRules, expectedVersion: whenSet(versionNumber) };

@@ -13,7 +13,7 @@ const stateOf = {
   failed: Memory_Embedding_State.FAILED,
 } as const satisfies Record<EmbeddingStatus["state"], Memory_Embedding_State>;
 
-/** `preview` takes the place of the content where the view leaves it out. */
+/** Converts a memory. `preview` replaces the content if the view omits it. */
 export function messageFromMemory(memory: Memory, preview = ""): MemoryMessage {
   return create(MemorySchema, {
     id: memory.id,
@@ -39,7 +39,7 @@ export function messageFromMemory(memory: Memory, preview = ""): MemoryMessage {
 
 type Struct = NonNullable<MemoryMessage["metadata"]>;
 
-/** The same values: protobuf-es's JSON type is only not read-only. */
+/** Returns the same value. The JSON type of protobuf-es differs only in not being read-only. */
 function structFromJson(value: JsonObject): Struct {
   return value as Struct;
 }

@@ -4,11 +4,11 @@ import type { Microseconds } from "../../../memory/model/memory.ts";
 
 const MICROSECONDS = 1_000_000n;
 
-/** Seconds of the first and the last moment that a Timestamp may hold, in the years 1 and 9999. */
+/** Seconds of the earliest and the latest Timestamp, in the years 1 and 9999. */
 const MIN_SECONDS = -62_135_596_800n;
 const MAX_SECONDS = 253_402_300_799n;
 
-/** Whether it is a time at all: more fits into its fields. */
+/** Returns whether a Timestamp is in its valid range; its fields can hold more. */
 export function isTimestamp({ seconds, nanos }: Timestamp): boolean {
   return seconds >= MIN_SECONDS && seconds <= MAX_SECONDS && nanos >= 0 && nanos <= 999_999_999;
 }
@@ -22,22 +22,22 @@ export function timestampFromMicroseconds(time: Microseconds): Timestamp {
   });
 }
 
-/** What is finer than a microsecond is cut off. */
+/** Converts a Timestamp, truncated to microseconds. */
 export function microsecondsFromTimestamp(timestamp: Timestamp): Microseconds {
   return timestamp.seconds * MICROSECONDS + BigInt(Math.floor(timestamp.nanos / 1_000));
 }
 
-/** What is finer than a microsecond is cut off. */
+/** Converts a Duration, truncated to microseconds. */
 export function microsecondsFromDuration(duration: Duration): Microseconds {
   return duration.seconds * MICROSECONDS + BigInt(Math.trunc(duration.nanos / 1_000));
 }
 
-/** Rounded to the microsecond. */
+/** Converts milliseconds, rounded to microseconds. */
 export function durationFromMilliseconds(milliseconds: number): Duration {
   return durationFromMicroseconds(BigInt(Math.round(milliseconds * 1_000)));
 }
 
-/** Of no negative span. */
+/** Converts a duration, which must not be negative. */
 export function durationFromMicroseconds(microseconds: Microseconds): Duration {
   return create(DurationSchema, {
     seconds: microseconds / MICROSECONDS,
