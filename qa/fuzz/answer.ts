@@ -3,17 +3,17 @@ import { Code } from "@connectrpc/connect";
 import { ErrorInfoSchema } from "../../src/generated/google/rpc/error_details_pb.ts";
 import { StatusSchema } from "../../src/generated/google/rpc/status_pb.ts";
 
-/** What the server said to a case, in one shape for every protocol. */
+/** The server's answer to a case, in one form for every protocol. */
 export interface Answer {
-  /** `ok`, a status code as `invalid_argument`, `http 415`, or how the connection ended: `closed`, `reset`, `silent`. */
+  /** `ok`, a status code (`invalid_argument`), `http 415`, or how the connection ended: `closed`, `reset`, `silent`. */
   readonly outcome: string;
   /** Reason of its google.rpc.ErrorInfo, if it has one. */
   readonly reason?: string | undefined;
-  /** Everything that a caller could read, decoded as far as possible, to look for what should not be there. */
+  /** Everything that a caller can read, decoded as far as possible, to search it for leaks. */
   readonly text: string;
 }
 
-/** Headers, trailers and body as they came. */
+/** Headers, trailers and body as received. */
 export interface RawAnswer {
   readonly status: number;
   readonly fields: ReadonlyMap<string, string>;
@@ -26,7 +26,7 @@ interface Parsed {
   readonly details: readonly { readonly type: string; readonly bytes: Uint8Array }[];
 }
 
-/** Reads what any of the protocols says in an answer. */
+/** Reads the outcome from an answer of any protocol. */
 export function readAnswer(raw: RawAnswer): Answer {
   const parsed = statusOf(raw);
   const head = [...raw.fields].map(([name, value]) => `${name}: ${value}`).join("\n");
@@ -114,7 +114,7 @@ function nameIn(line: string): string {
   return line.slice(0, line.indexOf(":")).toLowerCase();
 }
 
-/** 3: `invalid_argument` */
+/** Returns the name of a code, for example `invalid_argument` for 3. */
 function nameOf(code: number): string {
   const name = Code[code] ?? `code ${code}`;
   return name.replace(/(?<=[a-z])[A-Z]/g, (capital) => `_${capital}`).toLowerCase();

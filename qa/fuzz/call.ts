@@ -16,13 +16,13 @@ export interface HttpCall {
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Uint8Array;
-  /** Resets its stream or connection when the head is sent, or with the first bytes of the answer. */
+  /** Resets its stream or connection after sending the head, or at the first bytes of the answer. */
   readonly leaves?: "after-head" | "at-answer";
-  /** HTTP/1.1: sends the body without its length. */
+  /** Sends the body without its length (HTTP/1.1 only). */
   readonly chunked?: boolean;
 }
 
-/** One way of saying the same to the server. */
+/** A protocol and encoding for a call. */
 export interface Protocol {
   readonly name: string;
   readonly version: 1 | 2;
@@ -43,7 +43,7 @@ export const protocols: readonly Protocol[] = [
 
 const noTypes = createRegistry();
 
-/** Encodes messages of a call; those that JSON cannot express make the result undefined. */
+/** Encodes the messages of a call; returns undefined if JSON cannot express one. */
 export function encodeMessages(
   method: DescMethod,
   messages: readonly Message[],
@@ -60,7 +60,7 @@ export function encodeMessages(
   }
 }
 
-/** A call with encoded messages, right or wrong ones. */
+/** Creates a call with encoded messages, valid or not. */
 export function callOf(method: DescMethod, protocol: Protocol, messages: readonly Uint8Array[]): HttpCall {
   const bare = protocol.kind === "connect" && method.methodKind === "unary";
   const body = bare ? (messages[0] ?? new Uint8Array()) : Buffer.concat(messages.map((one) => envelope(one)));
@@ -87,7 +87,7 @@ export function headersFor(method: DescMethod, { kind, json }: Protocol): Record
   }
 }
 
-/** A message with the five bytes that gRPC and Connect streams put before it. */
+/** Returns a message with the five-byte prefix of gRPC and Connect streams. */
 export function envelope(message: Uint8Array, flags = 0, length = message.length): Buffer {
   const head = Buffer.alloc(5);
   head.writeUInt8(flags & 0xff);

@@ -2,15 +2,15 @@ import { createRandom } from "../../test/support/random.ts";
 
 /** Random choices that are the same for the same seed and case. */
 export interface Dice {
-  /** A whole number from `min` to `max`, both included. */
+  /** Returns a whole number from `min` to `max`, both inclusive. */
   between(min: number, max: number): number;
-  /** True in so many of a hundred cases. */
+  /** Returns true with this probability in percent. */
   chance(percent: number): boolean;
   pick<T>(items: readonly [T, ...T[]] | readonly T[]): T;
   bytes(length: number): Uint8Array<ArrayBuffer>;
 }
 
-/** The dice of one case of a run. */
+/** Creates the dice of one case of a run. */
 export function createDice(seed: number, n: number): Dice {
   const { between } = createRandom(Math.imul(n + 1, 0x9e3779b1) ^ Math.imul(seed + 1, 0x85ebca6b));
   return {

@@ -1,7 +1,7 @@
 import { ScalarType } from "@bufbuild/protobuf";
 import type { Dice } from "./dice.ts";
 
-// Nothing here may look like SQL, a path or a stack: answers that repeat it would be taken for a leak.
+// Nothing here may look like SQL, a path or a stack trace: an answer that quotes it would be reported as a leak.
 const oddTexts = [
   "",
   " ",
@@ -45,7 +45,7 @@ const oddTexts = [
 
 const lengths = [40, 41, 50, 51, 64, 65, 255, 256, 1_024, 1_025, 3_000, 8_192, 8_193, 65_536, 65_537];
 
-/** A text that one rule or another forbids, or that something careless would stumble over. */
+/** Returns a text that breaks a rule or that careless code mishandles. */
 export function hostileText(dice: Dice): string {
   if (dice.chance(70)) return dice.pick(oddTexts);
   const unit = dice.pick(["x", "é", "漢", "a ", "word. ", "\n", "😀"]);
@@ -70,7 +70,7 @@ const doubles = [
 ];
 const floats = [Number.NaN, Number.POSITIVE_INFINITY, -0, 1e-45, 3e38, -1];
 
-/** A value of a scalar type from the edges of what it can hold. */
+/** Returns an edge value of a scalar type. */
 export function hostileScalar(type: ScalarType, dice: Dice): string | number | bigint | boolean | Uint8Array {
   switch (type) {
     case ScalarType.STRING:
@@ -98,5 +98,5 @@ export function hostileScalar(type: ScalarType, dice: Dice): string | number | b
   }
 }
 
-/** Numbers that no enum of the contract has, beside the one that means nothing. */
+/** Numbers that no enum of the contract has, and 0, which is UNSPECIFIED. */
 export const hostileEnumNumbers: readonly number[] = [0, -1, 99, 2 ** 31 - 1, -(2 ** 31)];

@@ -3,25 +3,25 @@ import http2 from "node:http2";
 import { type Answer, type RawAnswer, readAnswer } from "./answer.ts";
 import type { HttpCall } from "./call.ts";
 
-/** Sends calls that are well-formed as HTTP. */
+/** Sends calls that are valid HTTP. */
 export interface HttpClient {
-  /** Resolves in any case: `no answer` is an outcome, too. */
+  /** Always resolves; a missing answer is also an outcome. */
   send(call: HttpCall): Promise<Answer>;
   close(): void;
 }
 
-/** After this a call has hung. */
+/** A call that takes longer has hung. */
 const answerMs = 30_000;
 
 const maxBodyBytes = 16 * 1024 * 1024;
 
-/** A client with a connection of its own for each version. */
+/** Creates a client with a separate connection for each HTTP version. */
 export function createHttpClient(url: string): HttpClient {
   const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
   let session: http2.ClientHttp2Session | undefined;
   const sessionNow = () => {
     if (session === undefined || session.closed || session.destroyed) {
-      // The default of 10 MB makes the client give up on answers to large requests.
+      // With the default of 10 MB, the client would abort answers to large requests.
       session = http2.connect(url, { maxSessionMemory: 1_000 });
       session.on("error", () => undefined);
     }
@@ -38,7 +38,7 @@ export function createHttpClient(url: string): HttpClient {
 
 function sendHttp1(url: string, agent: http.Agent, call: HttpCall): Promise<Answer> {
   const { promise, resolve } = Promise.withResolvers<Answer>();
-  // What HTTP takes for the beginning of another request would spoil the next one on the connection.
+  // Bytes that HTTP parses as another request would break the next one on the connection.
   const broken = call.headers["content-length"] !== undefined;
   const length = call.chunked ? {} : { "content-length": String(call.body.length) };
   let request: http.ClientRequest;
@@ -84,7 +84,7 @@ function sendHttp2(url: string, session: http2.ClientHttp2Session, call: HttpCal
   const { promise, resolve } = Promise.withResolvers<Answer>();
   let stream: http2.ClientHttp2Stream;
   try {
-    // Without the option a GET would end before its body.
+    // Without the option, a GET would end before its body.
     stream = session.request(
       {
         ":method": call.verb,

@@ -1,14 +1,14 @@
 import type { Answer } from "./answer.ts";
 import type { Attempt } from "./kind.ts";
 
-/** What an answer means. */
+/** The verdict on an answer. */
 export type Verdict =
   | { readonly kind: "fine" }
-  /** Connect could not decode the request and calls that Internal or Unknown: its way, not a defect of the service. */
+  /** Connect could not decode the request and returned Internal or Unknown, which is not a defect of the service. */
   | { readonly kind: "undecodable"; readonly message: string }
   | { readonly kind: "finding"; readonly why: string };
 
-/** What must never be in an answer. No case sends any of it. */
+/** Patterns that no answer may contain. No case sends any of them. */
 const leaks: readonly (readonly [name: string, pattern: RegExp])[] = [
   [
     "SQL",
@@ -30,7 +30,7 @@ const leaks: readonly (readonly [name: string, pattern: RegExp])[] = [
 
 const inexplicable = new Set(["internal", "unknown", "data_loss"]);
 
-/** Reasons that would mean that the database or the whole server has given up. */
+/** Reasons that would mean that the database or the whole server has failed. */
 const failing = new Set([
   "INTERNAL",
   "SCHEMA_MISMATCH",
@@ -69,7 +69,7 @@ function finding(why: string): Verdict {
   return { kind: "finding", why };
 }
 
-/** The message of an error, with what differs from case to case left out. */
+/** Returns the message of an error without the parts that differ between cases. */
 function messageIn(text: string): string {
   const grpc = /grpc-message: ?(.*)/.exec(text)?.[1];
   const connect = /"message":"((?:[^"\\]|\\.)*)"/.exec(text)?.[1];

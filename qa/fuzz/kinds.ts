@@ -24,7 +24,7 @@ export const kinds: readonly Kind[] = [
 
 const totalWeight = kinds.reduce((sum, { weight }) => sum + weight, 0);
 
-/** A kind, each as often as its weight says. */
+/** Picks a kind in proportion to its weight. */
 export function pickKind(dice: Dice): Kind {
   let at = (dice.between(0, 999_999) / 1_000_000) * totalWeight;
   for (const kind of kinds) {

@@ -12,11 +12,18 @@ interface Options {
 }
 
 const program = new Command("fuzz")
-  .description("Sends what no caller should send to a server of its own, and looks whether it minds.")
-  .option("--requests <number>", "cases to send", whole, 100_000)
-  .option("--seed <number>", "of the cases; default: anew each time", whole, Date.now() % 1_000_000)
-  .option("--only <number>", "send this one case, and show it")
-  .option("--database <url>", "PostgreSQL server; default: the embedded engine")
+  .description(
+    "Send invalid and hostile requests to a server, and check that it answers correctly and stays stable.",
+  )
+  .option("--requests <number>", "Number of cases to send.", whole, 100_000)
+  .option(
+    "--seed <number>",
+    "Seed of the cases; defaults to a new one for each run.",
+    whole,
+    Date.now() % 1_000_000,
+  )
+  .option("--only <number>", "Send only this case, and print it.")
+  .option("--database <url>", "URL of a PostgreSQL server; defaults to the embedded engine.")
   .exitOverride();
 
 function whole(text: string): number {

@@ -6,11 +6,11 @@ import { usualScalar } from "./usual-values.ts";
 
 interface Making {
   readonly dice: Dice;
-  /** In so many of a hundred fields something hostile stands. */
+  /** The percentage of fields with a hostile value. */
   readonly bendPercent: number;
 }
 
-/** Fields without which most requests say nothing. */
+/** Fields without which most requests have no effect. */
 const telling = new Set([
   "query",
   "content",
@@ -25,7 +25,7 @@ const telling = new Set([
 
 const usualDepth = 4;
 
-/** Makes a message of any type from its descriptor, so that fields which the contract gets later are made, too. */
+/** Creates a message of any type from its descriptor, so that it covers fields added to the contract later. */
 export function makeMessage(desc: DescMessage, making: Making): Message {
   return make(desc, making, usualDepth).message as Message;
 }
@@ -62,7 +62,7 @@ function fill(made: ReflectMessage, field: DescField, making: Making, depth: num
     case "list": {
       const list = made.get(field) as ReflectList;
       if (bent && dice.chance(40)) {
-        // Usual within: what is multiplied on several levels would grow beyond all memory.
+        // Usual values within: multiplied on several levels, large ones would exhaust all memory.
         const item = itemOf(field, { dice, bendPercent: 0 }, Math.min(depth, 2));
         if (item === undefined) return;
         for (let n = dice.pick([65, 129, 1_001]); n > 0; n--) list.add(item);
@@ -87,7 +87,7 @@ function fill(made: ReflectMessage, field: DescField, making: Making, depth: num
   }
 }
 
-/** A value of a list or a map. Undefined where that would go too deep. */
+/** Returns a value of a list or a map, or undefined if it would nest too deeply. */
 function itemOf(field: DescField & { fieldKind: "list" | "map" }, making: Making, depth: number) {
   const { dice } = making;
   const bent = dice.chance(making.bendPercent);
@@ -100,7 +100,7 @@ function itemOf(field: DescField & { fieldKind: "list" | "map" }, making: Making
   return depth > 0 && field.message !== undefined ? make(field.message, making, depth - 1) : undefined;
 }
 
-/** The message within itself so many times, if its type can hold itself; else a usual one. */
+/** Nests the message in itself this many times if its type allows it; otherwise returns a usual one. */
 function nest(desc: DescMessage, making: Making, times: number): ReflectMessage {
   const path = pathToItself(desc, desc, new Set());
   let inner = make(desc, { ...making, bendPercent: 0 }, 1);
@@ -117,7 +117,7 @@ function nest(desc: DescMessage, making: Making, times: number): ReflectMessage 
   return inner;
 }
 
-/** The fields that lead from a type back to it. */
+/** Returns the fields that lead from a type back to itself. */
 function pathToItself(
   from: DescMessage,
   target: DescMessage,

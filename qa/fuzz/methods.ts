@@ -14,27 +14,27 @@ const others: readonly DescMethod[] = [Health, ServerReflection, ServerReflectio
   (service) => service.methods,
 );
 
-/** Any method that the server has, most often one of the contract. */
+/** Picks any method of the server, usually one of the contract. */
 export function pickMethod(dice: Dice): DescMethod {
   return dice.pick(dice.chance(92) ? contract : others);
 }
 
-/** A method that takes and gives one message. */
+/** Picks a unary method. */
 export function pickUnary(dice: Dice): DescMethod {
   return dice.pick(contract.filter(({ methodKind }) => methodKind === "unary"));
 }
 
-/** `/memoryservice.v1.MemoryService/Store` */
+/** Returns the path of a method, for example `/memoryservice.v1.MemoryService/Store`. */
 export function pathOf(method: DescMethod): string {
   return `/${method.parent.typeName}/${method.name}`;
 }
 
-/** True if the method at this path sends without end. */
+/** Returns true if the method at this path streams without end. */
 export function isEndless(path: string): boolean {
   return path.split("?", 1)[0] === pathOf(Health.method.watch);
 }
 
-/** True of the services whose errors all have a reason. */
+/** Returns true for services whose errors all have a reason. */
 export function isOfContract(method: DescMethod): boolean {
   return contract.includes(method);
 }

@@ -3,24 +3,24 @@ import type { Answer } from "./answer.ts";
 
 /** Sends bytes that no HTTP client would send. */
 export interface RawClient {
-  /** Writes the parts one after the other, tells that nothing follows, and reads until the server closes. */
+  /** Writes the parts in order, ends its side of the connection, and reads until the server closes. */
   send(parts: readonly Uint8Array[], options?: RawOptions): Promise<Answer>;
-  /** Leaves a connection open with these bytes on it, as a slow client or one that vanished; the oldest make room. */
+  /** Keeps a connection open after these bytes, like a slow or vanished client; closes the oldest to stay in bounds. */
   hold(part: Uint8Array): Promise<Answer>;
-  /** Ends what is held. */
+  /** Closes the held connections. */
   close(): void;
 }
 
 export interface RawOptions {
-  /** True once what has been received is the whole answer; without it the server has to close. */
+  /** Returns true once the received bytes are a whole answer; without it, the server has to close. */
   readonly isComplete?: (received: Buffer) => boolean;
-  /** Names what came. */
+  /** Describes the received bytes. */
   readonly describe: (received: Buffer) => string;
-  /** Whether to leave by a reset as soon as all is written. */
+  /** Whether to reset the connection once everything is written. */
   readonly reset?: boolean;
 }
 
-/** No server needs longer to say that it does not understand. */
+/** The server rejects invalid bytes within this time. */
 const quietMs = 3_000;
 
 const maxHeld = 100;
@@ -39,7 +39,7 @@ export function createRawClient(port: number): RawClient {
       socket.resume().write(part);
       const [oldest] = held;
       if (held.size > maxHeld && oldest !== undefined) {
-        // One in three says goodbye, one goes on a little, one is reset.
+        // One in three ends properly, one sends a little more, and one is reset.
         const way = dropped++ % 3;
         if (way === 0) oldest.end();
         else if (way === 1) oldest.end("\r\n");

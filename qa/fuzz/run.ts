@@ -13,7 +13,7 @@ export interface FuzzOptions {
   readonly server: MeasuredServer;
   readonly seed: number;
   readonly requests: number;
-  /** Only this case, with everything it sends and receives shown. */
+  /** Runs only this case, and prints everything it sends and receives. */
   readonly only?: number | undefined;
   readonly progress: (line: string) => void;
 }
@@ -23,27 +23,27 @@ export interface FuzzResult {
   readonly lines: readonly string[];
 }
 
-/** Callers at once. */
+/** Number of concurrent callers. */
 const callers = 8;
 
-/** Samples are taken after equal parts of the run: what only warms up has ended after the first. */
+/** Samples are taken after equal parts of the run; warm-up ends with the first. */
 const rounds = 4;
 
 /**
- * Memory that comes and goes without a leak: caches, the allocator, and what the embedded engine touches of its 128 MiB of
- * shared buffers. In bytes.
+ * Memory that varies without a leak: caches, the allocator, and the part of its 128 MiB of shared buffers that the
+ * embedded engine uses. In bytes.
  */
 const heapSlack = 24 * 1024 * 1024;
 const residentSlack = 256 * 1024 * 1024;
 
-/** Eight bombs at once, each refused at 4 MiB, with what sending and decompressing takes. In bytes. */
+/** Eight concurrent bombs, each refused at 4 MiB, plus the memory for sending and decompressing. In bytes. */
 const bombSlack = 200 * 1024 * 1024;
 
 const maxFindings = 50;
-/** For connections to go: those of the pool to PostgreSQL are closed when they have been idle for a minute. */
+/** How long connections may take to close: the pool closes idle ones to PostgreSQL after a minute. */
 const settleMs = 90_000;
 
-/** Sends all cases, then looks whether the server is as it was. */
+/** Sends all cases, then checks that the server returned to its initial state. */
 export async function fuzz(options: FuzzOptions): Promise<FuzzResult> {
   const { server, seed, progress } = options;
   const findings: string[] = [];
@@ -129,7 +129,7 @@ export async function fuzz(options: FuzzOptions): Promise<FuzzResult> {
   };
 }
 
-/** The sample once the connections are as many as before, or when that has not happened in time. */
+/** Returns the sample once there are as many connections as before, or after the time limit. */
 async function sampleWhenQuiet(server: MeasuredServer, sockets: number): Promise<ProcessSample> {
   const end = performance.now() + settleMs;
   for (;;) {
@@ -140,7 +140,7 @@ async function sampleWhenQuiet(server: MeasuredServer, sockets: number): Promise
   }
 }
 
-/** What grew from the first round, which warms up, to the last. */
+/** Returns what grew from the first round, which is the warm-up, to the last. */
 function growth(samples: readonly ProcessSample[]): string[] {
   const [before, first] = samples;
   const last = samples.at(-1);
@@ -157,7 +157,7 @@ function growth(samples: readonly ProcessSample[]): string[] {
   return problems;
 }
 
-/** Sends bombs only, several at once. Undefined where the system does not tell the peak. */
+/** Sends only bombs, several concurrently. Returns undefined if the system does not report the peak. */
 async function throwBombs(server: MeasuredServer, seed: number) {
   const count = 5 * callers;
   const { rss } = await server.sample();

@@ -3,12 +3,12 @@ import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-no
 import { DomainService } from "memory-service-client/memoryservice/v1/domain_service_pb.js";
 import { MemoryService, SearchMode } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 
-/** Deletes all domains, so that what the server holds can be compared with what it held before. */
+/** Deletes all domains, so that the server's memory use can be compared with the initial one. */
 export async function emptyServer(url: string): Promise<void> {
   await withClients(url, async ({ domains }) => {
     for (;;) {
       const page = await domains.listDomains({ pageSize: 100 });
-      // The default domain comes back empty.
+      // The server recreates the default domain empty.
       const rest = page.domains.filter(({ name, memoryCount }) => name !== "default" || memoryCount > 0n);
       for (const { name } of page.domains) await domains.deleteDomain({ name, confirmName: name });
       if (rest.length === 0 || page.domains.length < 2) return;
@@ -16,7 +16,7 @@ export async function emptyServer(url: string): Promise<void> {
   });
 }
 
-/** Stores, reads, finds and deletes a memory as any caller would. @returns what went wrong, or undefined */
+/** Stores, reads, finds and deletes a memory like an ordinary caller. @returns the problem, or undefined */
 export async function checkService(url: string): Promise<string | undefined> {
   return await withClients(url, async ({ memories }) => {
     const key = { domain: "default", id: `check-${process.pid}` };

@@ -1,7 +1,7 @@
-/** Counts of what cases led to, by their kind. */
+/** Counts outcomes by kind of case. */
 export interface Tally {
   count(kind: string, outcome: string): void;
-  /** A line for each kind and its outcomes, most frequent first. */
+  /** Returns a line for each kind with its outcomes, most frequent first. */
   lines(): string[];
 }
 

@@ -1,7 +1,7 @@
 import { type DescField, ScalarType } from "@bufbuild/protobuf";
 import type { Dice } from "./dice.ts";
 
-/** Domains that cases meet in; the server is told to allow few more. */
+/** Domains that the cases share; the server's limit allows only a few more. */
 export const domains = ["", "default", "alpha", "beta", "gamma", "a-lab", "a_lab"];
 
 const words =
@@ -13,7 +13,7 @@ function sentence(dice: Dice): string {
   return Array.from({ length: dice.between(1, 12) }, () => dice.pick(words)).join(" ");
 }
 
-/** What a text field of this name usually holds. An unknown name gets a word. */
+/** Returns a usual value for a text field of this name, or a word for an unknown name. */
 const textByName: Readonly<Record<string, (dice: Dice) => string>> = {
   content: (dice) => (dice.chance(3) ? `${sentence(dice)}. `.repeat(dice.between(2, 200)) : sentence(dice)),
   query: sentence,
@@ -29,7 +29,7 @@ const textByName: Readonly<Record<string, (dice: Dice) => string>> = {
   paths: (dice) => dice.pick(["content", "source", "tags", "metadata", "importance", "description"]),
 };
 
-/** What a caller would usually put into a scalar field. */
+/** Returns a usual value for a scalar field. */
 export function usualScalar(
   field: DescField,
   type: ScalarType,
@@ -50,7 +50,7 @@ export function usualScalar(
     case ScalarType.SFIXED64:
     case ScalarType.UINT64:
     case ScalarType.FIXED64:
-      // Of a Timestamp: from 2001 to 2096.
+      // Seconds of a Timestamp: from 2001 to 2096.
       if (field.parent.typeName === "google.protobuf.Timestamp")
         return BigInt(dice.between(1_000_000_000, 2_000_000_000)) * 2n;
       return BigInt(dice.between(1, 5));

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { DEFAULT_DOMAIN_SETTINGS, type DomainRecord } from "../../src/memory/model/domain.ts";
 import type { ContentEmbedding, MemoryDraft } from "../../src/memory/model/draft.ts";
 
-/** A memory to be written, pending and due at once, with whatever a test cares about. */
+/** Creates a memory draft that is pending and due at once, with the given fields replaced. */
 export function draft(fields: Partial<MemoryDraft> = {}): MemoryDraft {
   return {
     id: `m-${randomUUID()}`,
@@ -19,13 +19,13 @@ export function draft(fields: Partial<MemoryDraft> = {}): MemoryDraft {
   };
 }
 
-/** A vector of unit length and three dimensions: at this angle (in degrees) from the first axis. */
+/** Returns a unit vector of three dimensions at this angle (in degrees) from the first axis. */
 export function at(degrees: number): Float32Array {
   const radians = (degrees * Math.PI) / 180;
   return Float32Array.of(Math.cos(radians), Math.sin(radians), 0);
 }
 
-/** An embedding whose chunks, ten characters each, lie at these angles. */
+/** Returns an embedding with chunks of ten characters at these angles. */
 export function embedding(version: number, ...degrees: readonly number[]): ContentEmbedding {
   return {
     version,
@@ -33,17 +33,17 @@ export function embedding(version: number, ...degrees: readonly number[]): Conte
   };
 }
 
-/** The name of a domain that no other test uses, as long as one may be: statements and indexes are named by it. */
+/** Returns a domain name that no other test uses, of the maximum length: statements and index names contain it. */
 export function newDomainName(): string {
   return `longest_${randomUUID().replaceAll("-", "")}`;
 }
 
-/** Microseconds since 1970, of now and a little more. */
+/** Returns the time `seconds` from now, in microseconds since 1970. */
 export function microsecondsFromNow(seconds: number): bigint {
   return (BigInt(Date.now()) + BigInt(Math.round(seconds * 1_000))) * 1_000n;
 }
 
-/** A domain as the catalogue knows it, with whatever a test cares about. */
+/** Creates a domain record of the catalogue, with the given fields replaced. */
 export function domainRecord(fields: Partial<DomainRecord> = {}): DomainRecord {
   return {
     ...DEFAULT_DOMAIN_SETTINGS,

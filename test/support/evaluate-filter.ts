@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from "node:util";
 import type { Filter, MetadataTest, NumberRange, TimeRange } from "../../src/memory/model/filter.ts";
 import type { EmbeddingStatus, JsonObject, JsonValue, Microseconds } from "../../src/memory/model/memory.ts";
 
-/** What a filter looks at, as the row holds it: the reserved keys are within `metadata`, and may hold anything. */
+/** The parts of a row that a filter reads; reserved keys are part of `metadata` and may hold anything. */
 export interface FilteredRow {
   readonly id: string;
   readonly metadata: JsonObject;
@@ -11,7 +11,7 @@ export interface FilteredRow {
   readonly state: EmbeddingStatus["state"];
 }
 
-/** The meaning of a filter in plain words, for SQL to be compared with. */
+/** Evaluates a filter in TypeScript, as the reference for the SQL. */
 export function passesFilter(row: FilteredRow, filter: Filter): boolean {
   const { source, importance, tags } = row.metadata;
   const hasTag = (tag: string) => Array.isArray(tags) && tags.includes(tag);
@@ -60,7 +60,7 @@ function passesTest(value: JsonValue | undefined, test: MetadataTest): boolean {
   }
 }
 
-/** Without the sign of zero, which JSON has not. */
+/** Removes the sign of zero, which JSON does not have. */
 function plain<T extends JsonValue>(value: T): T {
   return typeof value === "object" && value !== null
     ? (JSON.parse(JSON.stringify(value)) as T)

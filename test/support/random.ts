@@ -1,11 +1,11 @@
-/** Numbers that look random and are the same for the same seed. */
+/** Pseudo-random numbers that are the same for the same seed. */
 export interface Random {
   readonly seed: number;
-  /** A whole number from `min` to `max`, both included. */
+  /** Returns a whole number from `min` to `max`, both inclusive. */
   between(min: number, max: number): number;
 }
 
-/** Seeded by the environment variable TEST_SEED, or anew each time; the caller prints the seed for a repetition. */
+/** Creates numbers seeded by TEST_SEED or by a new seed for each run. The caller prints the seed for reproduction. */
 export function createRandom(seed = Number(process.env.TEST_SEED ?? Date.now() % 1_000_000)): Random {
   let state = seed >>> 0;
   // Mulberry32, which is in the public domain.

@@ -1,9 +1,9 @@
 import type { GrpcClient } from "./server/server-process.ts";
 
-/** Of one call. */
+/** Number of memories in one call. */
 const MEMORIES = 100;
 
-/** Stores memories as fast as the server likes, without waiting for embeddings. */
+/** Stores memories as fast as the server allows, without waiting for embeddings. */
 export async function storeMany(
   client: GrpcClient,
   domain: string,

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-/** An empty directory of the test's own. */
+/** Creates an empty directory for one test. */
 export async function temporaryDirectory(): Promise<{ readonly path: string; remove(): Promise<void> }> {
   const path = await mkdtemp(join(tmpdir(), "memory-service-"));
   return { path, remove: () => rm(path, { recursive: true, force: true }) };

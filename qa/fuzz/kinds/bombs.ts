@@ -6,13 +6,13 @@ import { pathOf, pickMethod } from "../methods.ts";
 const pieceBytes = 64 * 1024 * 1024;
 const pieces = 16;
 
-/** A gigabyte of zeros, compressed; made once. */
+/** A compressed gigabyte of zeros; created once. */
 function createBombs() {
   let made: { readonly gzip: Buffer; readonly br: Buffer } | undefined;
   return () => {
     if (made === undefined) {
       const zeros = Buffer.alloc(pieceBytes);
-      // A gzip may consist of several, one after the other.
+      // A gzip file may consist of several members in sequence.
       const gzip = Buffer.concat(Array.from({ length: pieces }, () => gzipSync(zeros)));
       made = { gzip, br: brotliCompressSync(zeros) };
     }
@@ -22,7 +22,7 @@ function createBombs() {
 
 const bombs = createBombs();
 
-/** Small messages that say they are a gigabyte once decompressed. They are refused by the message limit. */
+/** Small messages that decompress to a gigabyte. The message size limit refuses them. */
 export const compressedBombs: Kind = {
   name: "compressed bombs",
   weight: 0.05,

@@ -2,7 +2,7 @@ import type { Dice } from "../dice.ts";
 import type { Kind } from "../kind.ts";
 import { fieldBlock, frame, preface, frameTypes as types } from "./http2-frames.ts";
 
-/** Connections that are opened and left: without a word, in the middle of one, or with half a call. */
+/** Connections that are opened and abandoned: without a byte, in the middle of a frame, or with half a call. */
 export const connections: Kind = {
   name: "slow connections",
   weight: 2,

@@ -3,7 +3,7 @@ import type { Kind } from "../kind.ts";
 import { makeMessage } from "../messages.ts";
 import { isEndless, isOfContract, pickMethod } from "../methods.ts";
 
-/** Well-formed requests of every method, from entirely usual ones to ones with something odd in most fields. */
+/** Well-formed requests of every method, from usual ones to ones with odd values in most fields. */
 export const fields: Kind = {
   name: "fields",
   weight: 40,
@@ -21,7 +21,7 @@ export const fields: Kind = {
     const call = callOf(method, { ...protocol, json }, encoded);
     const deadline = dice.chance(2) ? { "grpc-timeout": "5m", "connect-timeout-ms": "5" } : {};
     const isTooLarge = call.body.length > 4_000_000;
-    // HTTP/1.1 cannot carry what goes both ways, and JSON answers cannot carry every text.
+    // HTTP/1.1 cannot carry bidirectional streams, and JSON answers cannot carry every text.
     const isCarried = protocol.version === 2 || method.methodKind !== "bidi_streaming";
     const isSent = encoded.length === messages.length && encoded.length > 0;
     return {

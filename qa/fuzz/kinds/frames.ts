@@ -5,7 +5,7 @@ import type { Kind } from "../kind.ts";
 import { makeMessage } from "../messages.ts";
 import { isEndless, pathOf, pickMethod } from "../methods.ts";
 
-/** Messages in frames whose lengths, flags or compression are not what they say. */
+/** Messages in frames with wrong lengths, flags or compression. */
 export const frames: Kind = {
   name: "frames",
   weight: 12,
@@ -64,7 +64,7 @@ const breaks: readonly ((bytes: Uint8Array, dice: Dice) => Broken)[] = [
     body: Buffer.concat(Array.from({ length: dice.pick([10, 1_000]) }, () => envelope(bytes.subarray(0, 0)))),
   }),
   (bytes, dice) => ({
-    name: "a compressed bit on what is not",
+    name: "a compressed bit on uncompressed data",
     body: envelope(bytes, 1),
     encoding: dice.pick(["gzip", "br", "identity"]),
   }),

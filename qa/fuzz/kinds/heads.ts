@@ -4,7 +4,7 @@ import type { Kind } from "../kind.ts";
 import { makeMessage } from "../messages.ts";
 import { isEndless, pathOf, pickMethod } from "../methods.ts";
 
-/** Good messages under heads that do not fit: other paths, verbs, types, time-outs, origins; and callers who leave. */
+/** Valid messages under unsuitable heads: other paths, verbs, types, timeouts or origins; and callers who leave. */
 export const heads: Kind = {
   name: "heads",
   weight: 10,
@@ -25,7 +25,7 @@ export const heads: Kind = {
       else if (choice === 2) headers["content-type"] = dice.pick(types);
       else Object.assign(headers, dice.pick(oddHeaders(dice)));
     }
-    // HTTP itself does not allow these, so its parser may hang up.
+    // HTTP itself does not allow these, so the server's parser may hang up.
     const isBroken =
       Object.keys(headers).length > 100 ||
       headers.host !== undefined ||

@@ -4,13 +4,13 @@ import type { Kind } from "../kind.ts";
 import { makeMessage } from "../messages.ts";
 import { pickUnary } from "../methods.ts";
 
-/** HTTP/1.1 as no client should speak it: heads, lengths, chunks, pipelines. */
+/** Invalid or unusual HTTP/1.1: heads, lengths, chunks, pipelines. */
 export const http1Oddities: Kind = {
   name: "HTTP/1.1 oddities",
   weight: 8,
   attempt(dice, { raw }) {
     const { name, bytes } = dice.pick(oddities)(dice);
-    // In one piece, byte by byte at its beginning, or in pieces.
+    // Sent whole, byte by byte at the beginning, or in pieces.
     const parts = dice.chance(60) ? [bytes] : split(bytes, dice);
     const reset = dice.chance(10);
     return {
@@ -21,7 +21,7 @@ export const http1Oddities: Kind = {
   },
 };
 
-/** `http 200 404`: of each answer on the connection. */
+/** Returns the status of each answer on the connection, for example `http 200 404`. */
 function statusesIn(received: Buffer): string {
   const statuses = received.toString("latin1").matchAll(/HTTP\/1\.1 (\d{3}) /g);
   const distinct = [...new Set([...statuses].map(([, status]) => status))];
@@ -38,11 +38,11 @@ function split(bytes: Buffer, dice: Dice): Buffer[] {
   return parts;
 }
 
-/** A good call over HTTP/1.1. */
+/** Creates a valid call over HTTP/1.1. */
 function goodCall(dice: Dice) {
   const method = pickUnary(dice);
   const [protocol] = protocols.filter(({ name }) => name === "Connect with JSON");
-  if (protocol === undefined) throw new Error("no such protocol");
+  if (protocol === undefined) throw new Error("unknown protocol");
   const message = makeMessage(method.input, { dice, bendPercent: 0 });
   return callOf(method, protocol, encodeMessages(method, [message], true) ?? []);
 }
@@ -99,7 +99,7 @@ const oddities: readonly Oddity[] = [
   },
   (dice) => ({ name: "a pipeline of probes", bytes: Buffer.from(livez.repeat(dice.pick([2, 50, 500]))) }),
   (dice) => ({
-    name: "a body that belongs to nothing",
+    name: "a body without a request",
     bytes: Buffer.from(
       `GET /livez HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\nabcde${livez.repeat(dice.between(0, 2))}`,
     ),

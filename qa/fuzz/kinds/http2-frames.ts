@@ -16,7 +16,7 @@ export const frameTypes = {
 
 export const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "latin1");
 
-/** A frame of HTTP/2; the length may be another than that of its payload. */
+/** Creates an HTTP/2 frame; its length field may differ from the length of its payload. */
 export function frame(
   type: number,
   flags: number,
@@ -32,7 +32,7 @@ export function frame(
   return Buffer.concat([head, payload]);
 }
 
-/** Header fields as literals without index or Huffman code (RFC 7541, section 6.2.2). */
+/** Encodes header fields as literals without index or Huffman code (RFC 7541, section 6.2.2). */
 export function fieldBlock(fields: readonly (readonly [name: string, value: string])[]): Buffer {
   return Buffer.concat(fields.flatMap(([name, value]) => [Buffer.of(0), literal(name), literal(value)]));
 }
@@ -42,7 +42,7 @@ function literal(text: string): Buffer {
   return Buffer.concat([integer(bytes.length), bytes]);
 }
 
-/** An integer with a prefix of seven bits (RFC 7541, section 5.1). */
+/** Encodes an integer with a prefix of seven bits (RFC 7541, section 5.1). */
 function integer(value: number): Buffer {
   if (value < 127) return Buffer.of(value);
   const bytes = [127];
@@ -51,7 +51,7 @@ function integer(value: number): Buffer {
   return Buffer.from([...bytes, rest]);
 }
 
-/** What a server sent, frame by frame, as far as it goes. */
+/** Parses the received frames, up to the last complete one. */
 export function* framesOf(received: Buffer) {
   for (let at = 0; at + 9 <= received.length; ) {
     const end = at + 9 + received.readUIntBE(at, 3);
@@ -66,7 +66,7 @@ export function* framesOf(received: Buffer) {
   }
 }
 
-/** `PROTOCOL_ERROR` */
+/** Returns the name of an error code, for example `PROTOCOL_ERROR`. */
 export function errorName(code: number): string {
   const found = Object.entries(constants).find(
     ([name, value]) =>

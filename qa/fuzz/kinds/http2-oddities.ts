@@ -5,7 +5,7 @@ import { makeMessage } from "../messages.ts";
 import { pickUnary } from "../methods.ts";
 import { errorName, fieldBlock, frame, framesOf, preface, frameTypes as types } from "./http2-frames.ts";
 
-/** HTTP/2 frame by frame as no client should send it: prefaces, settings, floods, heads, resets. */
+/** Invalid or unusual HTTP/2, frame by frame: prefaces, settings, floods, heads, resets. */
 export const http2Oddities: Kind = {
   name: "HTTP/2 oddities",
   weight: 8,
@@ -15,7 +15,7 @@ export const http2Oddities: Kind = {
     return {
       title: `${name}${reset ? ", then a reset" : ""}`,
       expects: "any",
-      // The answer to the ping at the end tells that the server has read all before it.
+      // The answer to the final ping shows that the server has read everything before it.
       send: () => raw.send([start, ...frames, ping(mark)], { describe, isComplete: isOver, reset }),
     };
   },
@@ -69,7 +69,7 @@ function headOf(path: string, more: Fields = []): Fields {
   ];
 }
 
-/** A good call: its path, and its message in a gRPC frame. */
+/** Creates a valid call: its path, and its message in a gRPC frame. */
 function goodCall(dice: Dice) {
   const method = pickUnary(dice);
   const [protocol] = protocols;
@@ -111,7 +111,7 @@ const oddities: readonly ((dice: Dice) => Oddity)[] = [
     const bent = Buffer.from(preface);
     const at = dice.between(0, bent.length - 1);
     bent[at] = (bent[at] ?? 0) ^ (1 << dice.between(0, 7));
-    return { name: "a bent preface", start: bent, frames: [frame(types.settings, 0, 0)] };
+    return { name: "a corrupted preface", start: bent, frames: [frame(types.settings, 0, 0)] };
   },
   (dice) => ({ name: "no settings", start: preface, frames: call(dice, 1) }),
   (dice) => ({
@@ -196,7 +196,7 @@ const oddities: readonly ((dice: Dice) => Oddity)[] = [
     frames: [Buffer.concat(times(dice.pick([5, 30]), (n) => Buffer.concat(call(dice, n * 2 + 1))))],
   }),
   (dice) => ({
-    name: "stream numbers that go back",
+    name: "decreasing stream numbers",
     frames: [...call(dice, 5), ...call(dice, 3), ...call(dice, 5)],
   }),
   (dice) => ({ name: "an even stream number", frames: call(dice, 2) }),
@@ -351,11 +351,11 @@ const oddities: readonly ((dice: Dice) => Oddity)[] = [
     ],
   }),
   (dice) => ({
-    name: "a goodbye first",
+    name: "a GOAWAY frame first",
     frames: [frame(types.goAway, 0, 0, Buffer.alloc(8)), ...call(dice, 1)],
   }),
   (dice) => ({
-    name: "an answer that nobody takes",
+    name: "an answer that the client never reads",
     start: Buffer.concat([preface, frame(types.settings, 0, 0, setting(4, 0))]),
     frames: times(dice.pick([1, 20]), (n) => Buffer.concat(call(dice, n * 2 + 1))),
   }),

@@ -6,7 +6,7 @@ import type { Kind } from "../kind.ts";
 import { makeMessage } from "../messages.ts";
 import { isEndless, pickMethod } from "../methods.ts";
 
-/** JSON with other values than its fields have, unknown fields, and text that is no JSON. */
+/** JSON with values of the wrong type, unknown fields, and text that is not JSON. */
 export const jsonText: Kind = {
   name: "json",
   weight: 10,
@@ -25,7 +25,7 @@ export const jsonText: Kind = {
   },
 };
 
-/** The value with something else in about one place. */
+/** Returns the value with roughly one part replaced. */
 function bendValue(value: JsonValue, dice: Dice): JsonValue {
   if (dice.chance(25)) return otherValue(dice);
   if (Array.isArray(value)) return value.map((item) => (dice.chance(40) ? bendValue(item, dice) : item));

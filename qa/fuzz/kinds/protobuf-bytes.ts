@@ -4,7 +4,7 @@ import type { Kind } from "../kind.ts";
 import { makeMessage } from "../messages.ts";
 import { isEndless, pickMethod } from "../methods.ts";
 
-/** Random bytes for messages, and messages with bytes cut off, changed, doubled or of another wire type. */
+/** Random bytes as messages, and messages with bytes removed, changed, duplicated or of another wire type. */
 export const protobufBytes: Kind = {
   name: "protobuf bytes",
   weight: 15,
@@ -57,7 +57,7 @@ function flip(good: Uint8Array, dice: Dice): Uint8Array {
   return bytes;
 }
 
-/** Fields with low numbers and any wire type, those that do not exist included. */
+/** Creates fields with low numbers and any wire type, including invalid ones. */
 function otherWireTypes(dice: Dice): Uint8Array {
   const parts = Array.from({ length: dice.between(1, 8) }, () => {
     const tag = (dice.between(1, 15) << 3) | dice.between(0, 7);

@@ -14,9 +14,9 @@ import type { UseCases } from "./use-cases.ts";
  */
 export interface DomainServer {
   readonly domains: DomainUseCases;
-  /** A client of it: every message is encoded and decoded, nothing leaves the process. */
+  /** An in-process client: it encodes and decodes every message but opens no connection. */
   readonly client: ReturnType<typeof createClient<typeof DomainService>>;
-  /** Starts the background work, which has to be closed. */
+  /** Starts the background work, which the caller closes. */
   startReindexer(): BackgroundLoop;
 }
 

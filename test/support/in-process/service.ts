@@ -12,13 +12,13 @@ import { createMemoryService } from "../../../src/rpc/services/memory-service.ts
 import { silentLogger } from "../silent-logger.ts";
 import type { UseCases } from "./use-cases.ts";
 
-/** The service as src/app/open-services.ts wires it, with the domain of the use cases as the default one. */
+/** Creates the service as src/app/open-services.ts wires it; the domain of the use cases is the default one. */
 export function memoryServiceRoutes({ memories, domain }: UseCases): (router: ConnectRouter) => void {
   const service = createMemoryService(memories, { defaultDomain: domain });
   return (router) => void router.service(MemoryService, service);
 }
 
-/** A client of that service: every message is encoded and decoded, nothing leaves the process. */
+/** Creates an in-process client of the service: it encodes and decodes every message but opens no connection. */
 export function createServiceClient(useCases: UseCases) {
   const transport = createRouterTransport(memoryServiceRoutes(useCases), {
     router: {
@@ -30,7 +30,7 @@ export function createServiceClient(useCases: UseCases) {
   return createClient(MemoryService, transport);
 }
 
-/** The error of a call that must fail, with its details. */
+/** Returns the error of a call that must fail, with its details. */
 export async function errorOf(call: Promise<unknown>) {
   const error: unknown = await call.then(
     () => expect.fail("the call succeeded"),
@@ -52,7 +52,7 @@ export async function errorOf(call: Promise<unknown>) {
   };
 }
 
-/** Everything that a stream sends. */
+/** Returns all messages of a stream. */
 export async function collect<T>(stream: AsyncIterable<T>): Promise<T[]> {
   const messages: T[] = [];
   for await (const message of stream) messages.push(message);

@@ -217,7 +217,7 @@ export function searchCommand(domain: string): SearchCommand {
   };
 }
 
-/** Starts use cases for one test after the other; `endAll` ends those of a test and empties their domains. */
+/** Starts use cases for one test after another; `endAll` closes those of a test and empties their domains. */
 export function createUseCaseStarter(database: () => Database) {
   let opened: UseCases[] = [];
   return {
@@ -229,7 +229,7 @@ export function createUseCaseStarter(database: () => Database) {
     async endAll(): Promise<void> {
       for (const useCases of opened) {
         await useCases.close();
-        // A worker looks at all domains: it must not be busy with those of other tests.
+        // A worker processes all domains, so it must not be busy with those of other tests.
         const known = await useCases.repository.findDomain(useCases.domain);
         if (known !== undefined) await database().execute(`truncate "${useCases.domain}_memories" cascade`);
       }

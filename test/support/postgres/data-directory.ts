@@ -8,24 +8,24 @@ import { migrate, sqlDirectory } from "../../../src/storage/migrations/migration
 import { silentLogger } from "../silent-logger.ts";
 import { keptState } from "./kept-state.ts";
 
-/** A place for the data of server processes, without memories at first. */
+/** Storage for the data of server processes, without memories at first. */
 export interface ServerData extends AsyncDisposable {
-  /** The settings that make a server use it. */
+  /** The settings that make a server use this storage. */
   readonly env: Readonly<Record<string, string>>;
 }
 
-/** The data of the embedded engine. */
+/** The data directory of the embedded engine. */
 export interface DataDirectory extends ServerData {
   readonly directory: string;
 }
 
 /**
- * A directory of the embedded engine without a memory in it: a copy of one that was prepared once, as making it is eight seconds of
- * work. With `empty` the first server prepares it.
+ * Creates a data directory of the embedded engine without memories. Copies one that was prepared once, since preparing
+ * takes eight seconds. With `empty`, the first server prepares it.
  */
 export async function createDataDirectory({ empty = false } = {}): Promise<DataDirectory> {
   const directory = await mkdtemp(join(tmpdir(), "memory-service-e2e-"));
-  // A thousand files: Node's own copying takes four times as long.
+  // The directory has a thousand files, for which Node's own copying takes four times as long.
   if (!empty) await promisify(execFile)("cp", ["-R", `${await preparedDirectory()}/.`, directory]);
   return {
     directory,

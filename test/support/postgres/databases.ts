@@ -14,24 +14,24 @@ import { administer, databaseUrl } from "./administer.ts";
 import { keptState, stateHash } from "./kept-state.ts";
 import { isServerOnly, testDatabaseUrl } from "./postgres-server.ts";
 
-/** One engine that a contract suite runs on. */
+/** An engine that a contract suite runs on. */
 export interface DatabaseEngine {
   readonly name: string;
   readonly engine: Database["engine"];
-  /** A prepared database of its own; to be closed. */
+  /** Opens a separate prepared database, which the caller closes. */
   open(options?: OpenOptions): Promise<Database>;
 }
 
 export interface OpenOptions {
-  /** Connections of the pool; the embedded engine always has one. Default 4. */
+  /** Connections of the pool; defaults to 4. The embedded engine always has one. */
   readonly poolSize?: number;
-  /** Default 30,000; only of the pool. */
+  /** Defaults to 30,000; applies only to the pool. */
   readonly statementTimeoutMs?: number;
-  /** An engine that no test has used before, which takes seconds; only of the embedded one. Default false. */
+  /** Opens an engine that no test has used, which takes seconds; only for the embedded one. Defaults to false. */
   readonly fresh?: boolean;
 }
 
-/** Makes the state that every opened database begins with. */
+/** Prepares the state that every opened database starts with. */
 export type Prepare = (database: Database) => Promise<void>;
 
 /** Applies the program's migrations. */
@@ -39,13 +39,13 @@ export const migrated: Prepare = async (database) => {
   await migrate(database, { directory: sqlDirectory, logger: silentLogger });
 };
 
-/** Leaves the database as the engine makes it. */
+/** Leaves the database as the engine creates it. */
 export const empty: Prepare = async () => {};
 
 /**
- * The engines to test on: the embedded one always, a PostgreSQL server where TEST_DATABASE_URL names one (its
- * user must be allowed to create databases). What `prepare` made is copied for each `open`, which costs less
- * than a second; the migrated state is kept between runs too, under the checksums of the migrations.
+ * Returns the engines to test on: always the embedded one, and a PostgreSQL server if TEST_DATABASE_URL names one (its
+ * user must be allowed to create databases). Each `open` copies the result of `prepare` in less than a second. The
+ * migrated state is also kept between runs, under the checksums of the migrations.
  *
  *     describe.each(databaseEngines())("on $name", ({ open }) => { ... });
  */
@@ -56,7 +56,7 @@ export function databaseEngines(prepare: Prepare = migrated): DatabaseEngine[] {
   return engines;
 }
 
-/** Engines of this process that no test uses at the moment, by what they were prepared with. They end with the process. */
+/** Idle engines of this process by the preparation they started with. They end with the process. */
 const idleEngines = new Map<Prepare, EmbeddedDatabase[]>();
 
 function embeddedEngine(prepare: Prepare): DatabaseEngine {
@@ -78,8 +78,8 @@ function embeddedEngine(prepare: Prepare): DatabaseEngine {
 }
 
 /**
- * Brings a used database to what it was when it was opened: that takes a fifth of the time of opening one. False if it
- * cannot be done; the database is closed then.
+ * Resets a used database to its state after opening, in a fifth of the time of opening one. If that fails, closes the
+ * database and returns false.
  */
 async function isMadeAnew(database: EmbeddedDatabase, prepare: Prepare): Promise<boolean> {
   try {
@@ -104,7 +104,7 @@ async function dumpOf(prepare: Prepare): Promise<ArrayBuffer> {
   }
 }
 
-/** A test file would otherwise pay five seconds for making it. */
+/** Keeps the prepared state, which would otherwise take each test file five seconds to create. */
 async function migratedDump(): Promise<ArrayBuffer> {
   const path = await keptState("migrated", async (unfinished) => {
     await writeFile(unfinished, new Uint8Array(await dumpOf(migrated)));
@@ -146,13 +146,13 @@ function postgresEngine(url: string, prepare: Prepare): DatabaseEngine {
   };
 }
 
-/** The migrated database that others are copied from. Nobody connects to it: that would forbid copying. */
+/** Returns the migrated template database. No test connects to it, because a connection would prevent copying. */
 async function migratedTemplate(url: string): Promise<string> {
   const name = `memory_template_${await stateHash()}`;
   const client = new pg.Client({ connectionString: url });
   await client.connect();
   try {
-    // One test worker makes it, the others wait for that.
+    // One test worker creates it while the others wait for the lock.
     await client.query("select pg_advisory_lock(hashtext($1))", [name]);
     const { rowCount } = await client.query("select from pg_database where datname = $1", [name]);
     if (rowCount === 1) return name;
@@ -175,17 +175,17 @@ async function migratedTemplate(url: string): Promise<string> {
   }
 }
 
-/** URLs of what `open` has opened on a server. */
+/** URLs of the databases that `open` has opened on a server. */
 const urls = new WeakMap<Database, string>();
 
-/** The URL of a database that `open` has opened on a server. */
+/** Returns the URL of a database that `open` has opened on a server. */
 export function urlOf(database: Database): string {
   const url = urls.get(database);
-  if (url === undefined) throw new Error("not a database of a server");
+  if (url === undefined) throw new Error("the database is not on a server");
   return url;
 }
 
-/** Another pool on the same database, as a second process would have it. */
+/** Opens another pool on the same database, as a second process would. */
 export async function openSibling(database: Database): Promise<Database> {
   return await openPostgresDatabase({
     connection: { connectionString: urlOf(database) },
@@ -194,7 +194,7 @@ export async function openSibling(database: Database): Promise<Database> {
   });
 }
 
-/** The database, closed in another way, and of no use to anybody after that. */
+/** Replaces the `close` of a database, and makes every later call fail. */
 function closedBy(database: Database, close: () => Promise<void>): Database {
   let closed: Promise<void> | undefined;
   return new Proxy(database, {

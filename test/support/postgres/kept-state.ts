@@ -6,8 +6,8 @@ import { sqlDirectory } from "../../../src/storage/migrations/migrations.ts";
 import { readMigrations } from "../../../src/storage/migrations/read-migrations.ts";
 
 /**
- * The path of a file or directory that takes long to make: `make` is called where it is not there, and what it has put at its
- * path is kept for all tests and later runs, until the migrations or the engine's version change.
+ * Returns the path of a file or directory that takes long to create. Calls `make` if it does not exist, and keeps the
+ * result for all tests and later runs, until the migrations or the engine's version change.
  */
 export async function keptState(name: string, make: (path: string) => Promise<void>): Promise<string> {
   const directory = join(tmpdir(), "memory-service-test");
@@ -17,7 +17,7 @@ export async function keptState(name: string, make: (path: string) => Promise<vo
   const unfinished = `${path}.${randomUUID()}`;
   await make(unfinished);
   try {
-    // Renamed when complete: other test workers look for it at the same time, and one of them may have been faster.
+    // Renamed when complete, because other test workers look for it concurrently and one may have been faster.
     await rename(unfinished, path);
   } catch (error) {
     await rm(unfinished, { recursive: true, force: true });
@@ -26,7 +26,7 @@ export async function keptState(name: string, make: (path: string) => Promise<vo
   return path;
 }
 
-/** Changes with the migrations and with the engine's version. */
+/** Returns a key that changes with the migrations and the engine's version. */
 export async function stateHash(): Promise<string> {
   const hash = createHash("sha256");
   for (const { name, checksum } of await readMigrations(sqlDirectory)) hash.update(`${name} ${checksum}\n`);

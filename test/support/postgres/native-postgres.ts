@@ -4,19 +4,19 @@ import { promisify } from "node:util";
 
 const script = fileURLToPath(new URL("../../../scripts/native-postgres.sh", import.meta.url));
 
-/** A PostgreSQL server that a test may stop and start as it likes. */
+/** A PostgreSQL server that a test can stop and start. */
 export interface NativePostgres extends AsyncDisposable {
   readonly url: string;
-  /** As in a crash: nothing is written out, connections are cut. */
+  /** Stops the server as in a crash: it flushes nothing and cuts its connections. */
   stopAtOnce(): Promise<void>;
-  /** With the data there is, on the same port. Resolves a little after it accepts connections. */
+  /** Restarts the server with its data on the same port. Resolves soon after it accepts connections. */
   start(): Promise<void>;
 }
 
 /**
- * Starts an empty server with pgvector beside the one of TEST_DATABASE_URL.
+ * Starts an empty server with pgvector next to the one of TEST_DATABASE_URL.
  *
- * @param name of the test file: two files with one name would take each other's server away.
+ * @param name must differ between test files: two files with one name would replace each other's server.
  */
 export async function startNativePostgres(name: string): Promise<NativePostgres> {
   const run = async (...args: string[]) => {

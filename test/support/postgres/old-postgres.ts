@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { toSql } from "pgvector";
 import type { Parameter, Queryable } from "../../../src/storage/database/database.ts";
 
-/** The function of the old server, as its setup script made it. */
+/** The function of the old server, as its setup script created it. */
 const oldFunction = `
 create extension if not exists vector;
 create or replace function create_domain_memories_table(domain_name text) returns void language plpgsql as $$
@@ -20,17 +20,17 @@ begin
 end
 $$;`;
 
-/** A memory as the old server stored it; `embedding` undefined: no embedder was there. */
+/** A memory as the old server stored it; an undefined `embedding` means that it had no embedder. */
 export interface OldMemory {
   readonly id: string;
   readonly content: string;
   readonly metadata?: string;
   readonly embedding?: Iterable<number> | undefined;
-  /** Microseconds; undefined: null, which only a hand can have written. */
+  /** In microseconds; undefined is null, which only a manual change can have written. */
   readonly created?: bigint | undefined;
 }
 
-/** Makes domains as the old server did. */
+/** Creates domains as the old server did. */
 export async function makeOldDomains(
   database: Queryable,
   domains: Readonly<Record<string, readonly OldMemory[]>>,
@@ -62,7 +62,7 @@ export async function makeOldDomains(
   }
 }
 
-/** Restores what pg_dump has written, statement by statement; only what the dumps of the old version hold. */
+/** Restores pg_dump output statement by statement; supports only what dumps of the old version contain. */
 export async function restoreDump(database: Queryable, path: string): Promise<void> {
   const lines = readFileSync(path, "utf8").split("\n");
   let script = "";
@@ -70,7 +70,7 @@ export async function restoreDump(database: Queryable, path: string): Promise<vo
     const line = lines[at] ?? "";
     const copy = /^COPY (\S+|public\."[^"]+") \((.*)\) FROM stdin;$/.exec(line);
     if (copy === null) {
-      // The schema is named everywhere; the search path must not stay empty.
+      // The dump qualifies every name with its schema; the search path must not stay empty.
       if (!/^(--|\\|SET |SELECT pg_catalog\.set_config|COMMENT ON EXTENSION)/.test(line))
         script += `${line}\n`;
       continue;

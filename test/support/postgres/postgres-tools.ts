@@ -3,9 +3,9 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 
 /**
- * Puts PostgreSQL's client programs into `directory`, for a PATH: those of the tree that scripts/native-postgres.sh
- * has made, since `pg_dump` must not be older than the server. They see no other file of the machine than what is
- * redirected to them.
+ * Puts PostgreSQL's client programs into `directory`, for a PATH. They come from the tree that
+ * scripts/native-postgres.sh created, since `pg_dump` must not be older than the server. They see no other file of the
+ * machine than what is redirected to them.
  */
 export async function installPostgresTools(directory: string): Promise<void> {
   const script = await readFile(new URL("../../../scripts/native-postgres.sh", import.meta.url), "utf8");

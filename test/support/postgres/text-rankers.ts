@@ -5,12 +5,12 @@ import { readTextRanker } from "../../../src/storage/postgres/search/search-text
 import { type DatabaseEngine, databaseEngines, migrated } from "./databases.ts";
 import { testDatabaseUrl } from "./postgres-server.ts";
 
-/** One way of ranking words on one engine. */
+/** A full-text ranking method on one engine. */
 export interface RankedEngine extends DatabaseEngine {
   readonly ranker: TextRanker;
 }
 
-/** Every engine with every way of ranking words that it has: BM25 in SQL it always has. */
+/** Returns every engine with each ranking method it supports; BM25 in SQL is always supported. */
 export async function rankedEngines(): Promise<RankedEngine[]> {
   const ranked: RankedEngine[] = [];
   for (const engine of databaseEngines(migrated)) {
@@ -21,10 +21,10 @@ export async function rankedEngines(): Promise<RankedEngine[]> {
   return ranked;
 }
 
-/** Makes the domain be searched in this way: the other one is used where the index is missing. */
+/** Selects the ranking method of a domain: BM25 in SQL is used if the index is missing. */
 export async function useRanker(database: Database, domain: string, ranker: TextRanker): Promise<void> {
   if (ranker === "bm25_sql") await database.execute(`drop index if exists "${domain}_memories_bm25_idx"`);
-  else if ((await readTextRanker(database)) !== ranker) throw new Error("pg_textsearch is not there");
+  else if ((await readTextRanker(database)) !== ranker) throw new Error("pg_textsearch is not available");
 }
 
 async function hasExtension(): Promise<boolean> {

@@ -1,17 +1,17 @@
 import { once } from "node:events";
 import type { ServerProcess } from "./server-process.ts";
 
-/** What a process holds, in bytes. */
+/** Memory use of a process, in bytes. */
 export interface MemoryUse {
-  /** Everything of the operating system's: also what the runtime keeps for later. */
+  /** Resident memory, including what the runtime keeps for later. */
   readonly rss: number;
-  /** Objects and buffers in use by the main thread after a garbage collection. */
+  /** Objects and buffers that the main thread uses after a garbage collection. */
   readonly used: number;
 }
 
 /**
- * Asks a server for its memory, after a garbage collection, by the inspector of its Node: the server has to be
- * started with the Node option `--inspect=127.0.0.1:0`.
+ * Reads a server's memory use after a garbage collection through Node's inspector. The server must be started with the
+ * Node option `--inspect=127.0.0.1:0`.
  */
 export async function readMemoryUse(server: ServerProcess): Promise<MemoryUse> {
   const address = /ws:\/\/\S+/.exec(server.stderr())?.[0];

@@ -5,30 +5,30 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { readStartFlags } from "./start-flags.ts";
 
-/** What a server process holds after a garbage collection of its main thread. */
+/** Memory and connections of a server process after a garbage collection of its main thread. */
 export interface ProcessSample {
   /** Resident memory of all threads, in bytes. */
   readonly rss: number;
   /** JavaScript objects of the main thread, in bytes. */
   readonly heapUsed: number;
-  /** Buffers and the like of the main thread, in bytes. */
+  /** Buffers and other external memory of the main thread, in bytes. */
   readonly external: number;
-  /** TCP connections, to callers, the database and the embedder. */
+  /** TCP connections to callers, the database and the embedder. */
   readonly sockets: number;
 }
 
-/** The real server in a process of its own that tells what it holds. */
+/** The real server in a separate process that reports its memory use. */
 export interface MeasuredServer {
   readonly url: string;
   readonly port: number;
-  /** Log lines of level error or worse, and whatever came on standard error; at most the first 1,000. */
+  /** Log lines of level error or worse, and lines on standard error; at most the first 1,000. */
   readonly complaints: readonly string[];
   /** False once the process has ended. */
   isAlive(): boolean;
   sample(): Promise<ProcessSample>;
-  /** The most resident memory since the last call, in bytes; undefined where the system does not tell. */
+  /** Peak resident memory since the last call, in bytes; undefined if the system does not report it. */
   peakRss(): number | undefined;
-  /** SIGTERM, and SIGKILL if that does not end it. Resolves to the exit code; null: a signal ended it. */
+  /** Sends SIGTERM, then SIGKILL if needed. Resolves to the exit code, or null if a signal ended the process. */
   stop(): Promise<number | null>;
 }
 
@@ -40,7 +40,7 @@ const maxComplaints = 1_000;
 /** pino's number for the level error. */
 const errorLevel = 50;
 
-/** Starts `serve` on a free port with nothing of the caller's environment. @throws Error if it does not come up. */
+/** Starts `serve` on a free port without the caller's environment. @throws Error if it does not start */
 export async function startMeasuredServer(
   environment: Readonly<Record<string, string>>,
 ): Promise<MeasuredServer> {
@@ -73,7 +73,7 @@ export async function startMeasuredServer(
   const { promise: serving, resolve, reject } = Promise.withResolvers<string>();
   if (child.stdout === null || child.stderr === null) throw new Error("the server has no output");
   createInterface(child.stdout).on("line", (line) => {
-    // Most lines are calls; looking for the rest must not cost what the server needs.
+    // Most lines are calls; parsing them would take processor time from the server.
     if (line.startsWith('{"level":30,') && !line.includes('"serving"')) return;
     const entry = parsed(line);
     if (entry?.msg === "serving") resolve(String(entry.url));
@@ -81,7 +81,7 @@ export async function startMeasuredServer(
   });
   createInterface(child.stderr).on("line", complain);
   exited.then((code) => reject(new Error(`the server ended with ${code}:\n${complaints.join("\n")}`)));
-  const timer = setTimeout(() => reject(new Error("the server did not come up")), START_MS);
+  const timer = setTimeout(() => reject(new Error("the server did not start")), START_MS);
 
   const stop = async () => {
     if (child.exitCode === null && child.signalCode === null) child.kill("SIGTERM");
@@ -111,7 +111,7 @@ export async function startMeasuredServer(
   };
 }
 
-/** Linux remembers the peak, and forgets it when told so. */
+/** Resets the peak that Linux records for the process. */
 function readPeak(pid: number | undefined): number | undefined {
   try {
     const kilobytes = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];

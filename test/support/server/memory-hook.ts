@@ -1,19 +1,19 @@
 import { BroadcastChannel, isMainThread } from "node:worker_threads";
 
 /**
- * Loaded into a server before its own program (`--expose-gc --import`), in each of its threads: answers each message of the
- * parent process with what the server holds after a garbage collection of all of them. The product itself has no such way
- * in.
+ * Loaded into each thread of a server before its own program (`--expose-gc --import`). Answers each message of the
+ * parent process with the memory use after a garbage collection of all threads. The product itself has no such
+ * interface.
  */
 const channel = new BroadcastChannel("garbage collection");
 channel.unref();
 
-/** A statement of the embedded engine may be under way: its thread answers when that is over. */
+/** How long to wait for a thread that may be busy with a statement of the embedded engine. */
 const collectMs = 5_000;
 
 /**
- * The collection of last resort also gives back the pages that V8 has emptied and would keep for later: 105 of 278 MiB in a
- * server under load, which is as much as its heap ever held between two collections and says nothing of what it holds.
+ * The last-resort collection also releases pages that V8 has emptied but keeps for later: 105 of 278 MiB in a server
+ * under load. That is as much as its heap ever held between two collections, and not what it uses.
  */
 async function collect(): Promise<void> {
   for (let times = 0; times < 3; times++) {
@@ -22,7 +22,7 @@ async function collect(): Promise<void> {
   }
 }
 
-/** Resolves when a thread beside this one has collected its garbage, or when none has said so in time. */
+/** Resolves when another thread has collected its garbage, or when none has reported so in time. */
 function collectElsewhere(): Promise<void> {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, collectMs);
@@ -42,7 +42,7 @@ if (isMainThread && process.send !== undefined) {
     const sockets = process.getActiveResourcesInfo().filter((name) => name === "TCPSocketWrap").length;
     process.send?.({ rss, heapUsed, external, sockets });
   });
-  // The parent that only listens must not keep the server from ending.
+  // Listening to the parent must not keep the server from exiting.
   process.channel?.unref();
 } else if (!isMainThread) {
   channel.onmessage = async () => {

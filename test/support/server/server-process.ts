@@ -10,20 +10,20 @@ import { MemoryService } from "memory-service-client/memoryservice/v1/memory_ser
 
 const main = fileURLToPath(new URL("../../../src/main.ts", import.meta.url));
 
-/** What is not up after this has failed; the first start of the embedded engine takes seconds on a busy machine. */
+/** A start that takes longer has failed; a first start of the embedded engine takes seconds on a busy machine. */
 const START_TIMEOUT_MS = 120_000;
 
 /** One line of the server's log. */
 export type LogLine = Readonly<Record<string, unknown>> & { readonly msg?: string };
 
-/** How a process has ended. */
+/** How a process ended. */
 export interface Exit {
   /** Null if a signal ended it. */
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
 }
 
-/** The real server, in a process of its own. */
+/** The real server in a separate process. */
 export interface ServerProcess extends AsyncDisposable {
   /** `http://127.0.0.1:<port>` */
   readonly url: string;
@@ -31,27 +31,27 @@ export interface ServerProcess extends AsyncDisposable {
   readonly pid: number;
   /** Every line of the log so far. */
   readonly logs: readonly LogLine[];
-  /** Everything on standard error so far. */
+  /** All output on standard error so far. */
   readonly stderr: () => string;
   readonly exited: Promise<Exit>;
-  /** The first line, past or to come, that passes. */
+  /** Resolves with the first line, past or future, that passes the test. */
   whenLogged(passes: (line: LogLine) => boolean): Promise<LogLine>;
-  /** SIGKILL; resolves when the process has gone. */
+  /** Sends SIGKILL; resolves when the process has exited. */
   kill(): Promise<Exit>;
-  /** SIGTERM; resolves when the process has gone. */
+  /** Sends SIGTERM; resolves when the process has exited. */
   stop(): Promise<Exit>;
 }
 
 export interface ServerProcessOptions {
-  /** Settings of the server. Without any it has no database but the embedded one, and no embedder. */
+  /** Settings of the server. Without any, it uses the embedded database and has no embedder. */
   readonly env?: Readonly<Record<string, string>>;
-  /** Options of Node itself, as `--expose-gc`. */
+  /** Options of Node itself, such as `--expose-gc`. */
   readonly nodeOptions?: readonly string[];
-  /** What standard input holds; default: nothing. */
+  /** Content of standard input; defaults to nothing. */
   readonly stdin?: string;
 }
 
-/** Starts `serve` on a free port and waits until it serves. @throws with its output if it ends before. */
+/** Starts `serve` on a free port and waits until it serves. @throws with its output if it exits first */
 export async function startServerProcess(options: ServerProcessOptions = {}): Promise<ServerProcess> {
   const { child, stderr, exited } = launch(["serve"], options);
   const logs: LogLine[] = [];
@@ -103,7 +103,7 @@ export async function startServerProcess(options: ServerProcessOptions = {}): Pr
   };
 }
 
-/** Runs the program until it ends, which it is expected to do; killed after START_TIMEOUT_MS. */
+/** Runs the program until it exits; kills it after START_TIMEOUT_MS. */
 export async function runProgram(
   args: readonly string[],
   options: ServerProcessOptions = {},
@@ -119,7 +119,7 @@ export async function runProgram(
   return { ...exit, stdout, stderr: stderr() };
 }
 
-/** Starts the program; its standard output is to be read by the caller, at its own pace. */
+/** Starts the program; the caller reads its standard output at its own pace. */
 export function startProgram(args: readonly string[], options: ServerProcessOptions = {}) {
   return launch(args, options);
 }
@@ -143,7 +143,7 @@ async function whenClosed(child: ChildProcess): Promise<Exit> {
   return { code, signal };
 }
 
-/** The environment without settings of the server, on a free port, with nobody behind the embedder's address. */
+/** Returns the environment without server settings, with a free port and an embedder address where nothing listens. */
 function neutralEnvironment(): Record<string, string | undefined> {
   const ours = /^(MEMORY_|POSTGRES_|OLLAMA_|DATABASE_URL$|DEFAULT_MEMORY_DOMAIN$|NODE_OPTIONS$|PG)/;
   const kept = Object.entries(process.env).filter(([name]) => !ours.test(name));
@@ -151,7 +151,7 @@ function neutralEnvironment(): Record<string, string | undefined> {
     ...Object.fromEntries(kept),
     MEMORY_PORT: "0",
     OLLAMA_API_URL: "http://127.0.0.1:1",
-    // A sixth less work at each start.
+    // Saves a sixth of the work of each start.
     NODE_COMPILE_CACHE: join(tmpdir(), "memory-service-test", "compile-cache"),
   };
 }
@@ -164,7 +164,7 @@ function logLineFrom(text: string): LogLine {
   }
 }
 
-/** A client over gRPC on a connection of its own. */
+/** Opens a gRPC client on its own connection. */
 export function openGrpcClient(baseUrl: string) {
   const session = new Http2SessionManager(baseUrl);
   const client = createClient(MemoryService, createGrpcTransport({ baseUrl, sessionManager: session }));
@@ -173,7 +173,7 @@ export function openGrpcClient(baseUrl: string) {
 
 export type GrpcClient = ReturnType<typeof openGrpcClient>["client"];
 
-/** True if the call was cut and no server has answered it: connect-node names that by how the socket ended. */
+/** Returns true if the call was cut before an answer; connect-node names such errors after the end of the socket. */
 export function isConnectionLost(error: unknown): boolean {
   const { code, details } = ConnectError.from(error);
   return details.length === 0 && [Code.Unavailable, Code.Aborted, Code.Canceled].includes(code);

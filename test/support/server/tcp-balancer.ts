@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 
-/** Spreads connections over servers, as the plainest load balancer does: in turn, and past those that refuse. */
+/** Distributes connections over servers in turn and skips those that refuse, like a simple load balancer. */
 export interface TcpBalancer extends AsyncDisposable {
   /** `http://127.0.0.1:<port>` */
   readonly url: string;

@@ -1,22 +1,22 @@
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 
-/** Stands between a client and a server, and can behave like a failing network. */
+/** Forwards between a client and a server, and can behave like a failing network. */
 export interface TcpProxy {
   readonly port: number;
-  /** Cuts every connection as soon as a client sends these bytes; the server still gets them. */
+  /** Cuts every connection as soon as a client sends these bytes; the server still receives them. */
   cutAfter(bytes: string): void;
-  /** Cuts every connection now and refuses new ones until `accept`. */
+  /** Cuts every connection and refuses new ones until `accept`. */
   refuse(): void;
   accept(): void;
-  /** Takes new connections and says nothing to them. */
+  /** Accepts new connections but sends nothing on them. */
   silence(): void;
-  /** Says nothing more on any connection, and does not end it, as a server does whose power is cut. */
+  /** Stops sending on every connection without closing it, like a server that loses power. */
   freeze(): void;
   close(): Promise<void>;
 }
 
-/** Opens a proxy in front of the server of the URL, on a free port of the loopback interface. */
+/** Opens a proxy on a free loopback port in front of the server of the URL. */
 export async function openTcpProxy(url: string): Promise<TcpProxy> {
   const { hostname, port } = new URL(url);
   const sockets = new Set<Socket>();

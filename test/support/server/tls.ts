@@ -1,16 +1,16 @@
 import { readFileSync } from "node:fs";
 
-/** A file of test/fixtures/tls. */
+/** Returns the path of a file in test/fixtures/tls. */
 export function tlsPath(name: string): string {
   return new URL(`../../fixtures/tls/${name}`, import.meta.url).pathname;
 }
 
-/** What it holds. */
+/** Returns the content of that file. */
 export function tlsFile(name: string): Buffer {
   return readFileSync(tlsPath(name));
 }
 
-/** A certificate with its key, as `server`. */
+/** Returns a certificate with its key, for example `server`. */
 export function tlsPair(name: string): { readonly certificate: Buffer; readonly key: Buffer } {
   return { certificate: tlsFile(`${name}.pem`), key: tlsFile(`${name}-key.pem`) };
 }
