@@ -1,5 +1,5 @@
-// Stands in for the old memory server: `sqlite` or `postgres` as argument, what is stored in the file of OLD_MEMORIES; or, with
-// MCP_DATA_DIR, in a memory.db in that directory, as the old one has it.
+// Stands in for the old memory server. Takes `sqlite` or `postgres` as its argument and keeps its memories in the file
+// of OLD_MEMORIES or, with MCP_DATA_DIR, in a memory.db in that directory like the old server.
 
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -49,7 +49,7 @@ function readDatabase(directory: string): Stored[] {
     }));
 }
 
-/** Rows that are there and the same keep their times. */
+/** Upserts the memories; unchanged rows keep their times. */
 function writeDatabase(directory: string, memories: readonly Stored[]): void {
   using database = open(directory);
   const upsert = database.prepare(`insert into memories values (?, ?, ?, ?, ?) on conflict (id) do update
@@ -64,7 +64,7 @@ function writeDatabase(directory: string, memories: readonly Stored[]): void {
   }
 }
 
-/** As FastMCP 2.8 and before: a list of one item is that item, of none is nothing; since 2.10 there is structured content. */
+/** Formats results like FastMCP up to 2.8: one item is not a list, none is empty; 2.10 added structured content. */
 function answer(result: string | boolean | readonly unknown[]): CallToolResult {
   const text = (value: unknown): CallToolResult["content"] => [
     { type: "text", text: typeof value === "string" ? value : JSON.stringify(value, undefined, 2) },
@@ -125,7 +125,7 @@ serveStdio(() => {
   const vector = isSqlite ? { use_vector: z.boolean().nullish() } : {};
   server.registerTool(
     "search_memories",
-    // Strict, as the old one: an argument that it does not know is an error.
+    // Strict like the old server: an unknown argument is an error.
     { inputSchema: z.strictObject({ query: z.string(), ...domain, limit: z.number(), ...vector }) },
     (args) =>
       answer(

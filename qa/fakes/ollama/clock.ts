@@ -1,8 +1,8 @@
-/** Where the fake takes its time from: every delay of it goes through here. */
+/** The source of time of the fake: every delay uses it. */
 export interface Clock {
   /** Milliseconds since the epoch, with fractions. */
   now(): number;
-  /** Resolves `ms` later, at once for 0 or less. @throws the signal's reason */
+  /** Resolves after `ms`, or at once for 0 or less. @throws the signal's reason */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
 }
 
@@ -31,7 +31,7 @@ interface Sleeper {
   readonly wake: () => void;
 }
 
-/** Time that stands still until a test moves it. Starts at 2026-01-01T00:00:00Z. */
+/** A clock that stands still until a test advances it. Starts at 2026-01-01T00:00:00Z. */
 export class ManualClock implements Clock {
   #now = Date.UTC(2026, 0, 1);
   readonly #sleepers = new Set<Sleeper>();
@@ -41,12 +41,12 @@ export class ManualClock implements Clock {
     return this.#now;
   }
 
-  /** How many sleeps have not ended. */
+  /** Number of pending sleeps. */
   get sleeping(): number {
     return this.#sleepers.size;
   }
 
-  /** Resolves as soon as at least `count` sleeps are waiting: the event to wait for before `advance`. */
+  /** Resolves once at least `count` sleeps are pending: the event to wait for before `advance`. */
   untilSleeping(count = 1): Promise<void> {
     return new Promise((resolve) => {
       this.#watchers.push({ count, resolve });
@@ -75,7 +75,7 @@ export class ManualClock implements Clock {
     });
   }
 
-  /** Moves time on and wakes who is due, in order; a sleep begun by someone just woken counts too. */
+  /** Advances time and resolves due sleeps in order, including those started by code that just resumed. */
   async advance(ms: number): Promise<void> {
     const target = this.#now + ms;
     for (;;) {

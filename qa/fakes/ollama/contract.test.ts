@@ -32,13 +32,13 @@ const post = "POST /api/embed";
 
 const rows: readonly Row[] = [
   {
-    name: "tells that it runs",
+    name: "reports that it is running",
     to: "GET /",
     type: "text/plain; charset=utf-8",
     body: "Ollama is running",
   },
   { name: "answers HEAD without a body", to: "HEAD /", type: "text/plain; charset=utf-8", body: "" },
-  { name: "tells its version", to: "GET /api/version", body: '{"version":"0.33.0"}' },
+  { name: "returns its version", to: "GET /api/version", body: '{"version":"0.33.0"}' },
   { name: "has older versions", era: "v012", to: "GET /api/version", body: '{"version":"0.12.11"}' },
   {
     name: "does not know other paths",
@@ -319,7 +319,7 @@ describe("fake Ollama", () => {
     ]);
   });
 
-  it("answers one embedding in the old way, not of unit length for nomic", async () => {
+  it("returns one embedding from the old endpoint, not of unit length for nomic", async () => {
     const fake = await startForTest();
     const lengths = [];
     for (const model of ["nomic-embed-text", "tiny"]) {
@@ -330,7 +330,7 @@ describe("fake Ollama", () => {
     expect(lengths[1]).toBeCloseTo(1, 6);
   });
 
-  it("answers the same numbers as base64 in OpenAI's way", async () => {
+  it("returns the same numbers as base64 from the OpenAI endpoint", async () => {
     const fake = await startForTest();
     const ask = async (more: object) => {
       const { body } = await call(fake, "POST", "/v1/embeddings", { model: "tiny", input: "a cat", ...more });
@@ -364,7 +364,7 @@ describe("fake Ollama", () => {
     });
   });
 
-  it("has a model after its pull", async () => {
+  it("serves a model after its pull", async () => {
     const fake = await startForTest({ installed: [] });
     expect(await embed(fake, "a")).toMatchObject({ status: 404 });
     await call(fake, "POST", "/api/pull", { model: "tiny" });
@@ -386,7 +386,7 @@ describe("fake Ollama", () => {
     expect((await embed(fake, "a cat", { dimensions })).json.embeddings[0]).toHaveLength(32);
   });
 
-  it("cuts too long a text at the limit", async () => {
+  it("truncates an overlong text at the limit", async () => {
     const fake = await startForTest();
     const { json } = await embed(fake, ["word ".repeat(62), "word ".repeat(63)]);
     expect(json.embeddings[0]).toEqual(json.embeddings[1]);

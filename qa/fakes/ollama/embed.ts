@@ -37,7 +37,7 @@ export async function handleEmbed(call: Call): Promise<Reply> {
   });
 }
 
-/** `POST /api/embeddings`, the old way: one text, never cut, not of unit length for every model. */
+/** `POST /api/embeddings`, the old endpoint: one text, never truncated, not of unit length for every model. */
 export async function handleLegacyEmbeddings(call: Call): Promise<Reply> {
   const request = decodeRequest(call.body, "EmbeddingRequest", {
     model: "string",
@@ -61,7 +61,7 @@ export async function handleLegacyEmbeddings(call: Call): Promise<Reply> {
   return jsonReply({ embedding: vectorValues(legacy, call.fault)[0] ?? [] });
 }
 
-/** `POST /v1/embeddings`, as Ollama understands OpenAI's protocol. */
+/** `POST /v1/embeddings`, Ollama's OpenAI-compatible endpoint. */
 export async function handleOpenAiEmbeddings(call: Call): Promise<Reply> {
   const request = decodeRequest(call.body, "EmbedRequest", {
     model: "string",
@@ -97,7 +97,7 @@ export async function handleOpenAiEmbeddings(call: Call): Promise<Reply> {
   });
 }
 
-/** Errors of `/v1` have a shape of their own. */
+/** Errors of `/v1` have a different format. */
 export function openAiError({ status, error }: Refusal): Reply {
   const types: Record<number, string> = { 400: "invalid_request_error", 404: "not_found_error" };
   const message = typeof error === "string" ? error : JSON.stringify(error);
@@ -107,7 +107,7 @@ export function openAiError({ status, error }: Refusal): Reply {
   );
 }
 
-/** The texts of an `input`: an empty string, an empty list and nothing at all are no texts. */
+/** Returns the texts of an `input`; an empty string, an empty list and a missing input have no texts. */
 function textsOf(input: unknown): string[] {
   if (input === undefined || input === null || input === "") return [];
   const texts: unknown = typeof input === "string" ? [input] : input;

@@ -5,11 +5,11 @@ import { specialTokens, tokenEnds } from "./tokens.ts";
 import { ofLength, rotated, shortened } from "./vectors.ts";
 import type { Call } from "./world.ts";
 
-/** What an embedding endpoint wants of the engine. */
+/** An endpoint's request to the engine. */
 export interface EngineRequest {
   readonly model: InstalledModel;
   readonly texts: readonly string[];
-  /** Whether too long a text is cut rather than refused. */
+  /** Whether an overlong text is truncated rather than refused. */
   readonly truncate: boolean;
   readonly tooLongStatus: number;
   readonly dimensions?: number | undefined;
@@ -18,7 +18,7 @@ export interface EngineRequest {
   readonly keepAliveMs: number | undefined;
 }
 
-/** What the engine made. */
+/** The result of the engine. */
 export interface EngineResult {
   readonly vectors: readonly Float64Array[];
   readonly promptTokens: number;
@@ -27,9 +27,9 @@ export interface EngineResult {
 }
 
 /**
- * The installed model of that name.
+ * Returns the installed model of that name.
  *
- * @throws Refusal 400 if that is no name, 404 if there is none
+ * @throws Refusal 400 if the name is invalid, 404 if no such model is installed
  */
 export function installedModel(call: Call, name: string): InstalledModel {
   if (!isModelName(name)) throw new Refusal(400, "invalid model name");
@@ -40,7 +40,7 @@ export function installedModel(call: Call, name: string): InstalledModel {
   return model;
 }
 
-/** Loads the model, then embeds text by text. One failing text fails all. @throws Refusal */
+/** Loads the model, then embeds the texts one by one. One failing text fails all. @throws Refusal */
 export async function runEngine(call: Call, request: EngineRequest): Promise<EngineResult> {
   const { clock, era, runners, keepAliveMs } = call.world;
   const { model } = request;
@@ -119,7 +119,7 @@ function fitted(
   return { text: text.slice(0, ends[limit - 1]), tokens: limit };
 }
 
-/** Options that need another load of the model when they change. */
+/** Options that reload the model when they change. */
 function runnerOptions(options: unknown): Readonly<Record<string, number>> {
   const given: Record<string, number> = {};
   if (!isObject(options)) return given;
@@ -136,13 +136,13 @@ function contextOf(model: InstalledModel, options: Readonly<Record<string, numbe
   return Math.min(options.num_ctx ?? 8192, model.contextLength);
 }
 
-/** Tokens of a text that fit, special ones not counted. */
+/** Returns how many tokens of a text fit, without special ones. */
 function tokenLimit(call: Call, model: InstalledModel, options: Readonly<Record<string, number>>): number {
   const batch = call.world.era.batchLimit ? (options.num_batch ?? 2048) : Infinity;
   return Math.min(contextOf(model, options), batch) - specialTokens;
 }
 
-/** Ollama leaves a duration of zero out, and none is really zero. */
+/** Ollama omits a duration of zero, and no real duration is zero. */
 function nanoseconds(ms: number): number {
   return Math.max(1000, Math.round(ms * 1e6));
 }

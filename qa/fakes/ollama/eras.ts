@@ -1,24 +1,24 @@
 /**
- * Which generation of Ollama the fake speaks like: `v030` (llama-server behind it), `v024` and `v012` (own
- * engines), `v06` (errors that are objects). They differ in status codes and texts only.
+ * The generation of Ollama that the fake imitates: `v030` (backed by llama-server), `v024` and `v012` (own
+ * engines), `v06` (errors that are objects). They differ only in status codes and texts.
  */
 export type Era = "v030" | "v024" | "v012" | "v06";
 
-/** What differs from era to era. */
+/** The differences between eras. */
 export interface EraTraits {
   readonly version: string;
-  /** Answer of a chat model to an embedding request. */
+  /** Response to an embedding request for a chat model. */
   readonly noEmbeddings: { readonly status: number; readonly error: string };
   readonly tooLong: string;
-  /** A crash of the engine in the middle of a batch. */
+  /** Response to an engine crash in the middle of a batch. */
   readonly engineLost: { readonly status: number; readonly error: unknown };
-  /** Answer to a NaN from the engine; undefined: status 200 and zeros in place of the vector. */
+  /** Response to a NaN from the engine; undefined: status 200 with zeros in place of the vector. */
   readonly nan: { readonly status: number; readonly error: unknown } | undefined;
-  /** Whether `options.num_batch` bounds the length of a text. */
+  /** Whether `options.num_batch` limits the length of a text. */
   readonly batchLimit: boolean;
   /** Whether `dimensions` has an effect. */
   readonly shortens: boolean;
-  /** Whether `/api/tags` tells context, dimensions and capabilities. */
+  /** Whether `/api/tags` includes context, dimensions and capabilities. */
   readonly richTags: boolean;
 }
 

@@ -6,7 +6,7 @@ import { call, embed, exchange, isComplete, startForTest } from "./testing.ts";
 const cut = (path: string) => `do embedding request: Post "http://127.0.0.1:41641${path}": EOF`;
 const nanText = "failed to encode response: json: unsupported value: NaN";
 
-describe("faults that are an error", () => {
+describe("faults that return an error", () => {
   const rows: readonly { fault: Fault; era?: Era; status: number; error: unknown }[] = [
     { fault: { kind: "notFound" }, status: 404, error: 'model "tiny" not found, try pulling it first' },
     {
@@ -29,13 +29,16 @@ describe("faults that are an error", () => {
     { fault: { kind: "nan400" }, status: 400, error: "embedding contains NaN or Inf values" },
   ];
 
-  it.each(rows)("$fault.kind is $status $era, then all is well", async ({ fault, era, status, error }) => {
-    const fake = await startForTest({ ...(era && { era }) });
-    const handle = fake.faults.enqueue(fault);
-    expect(await embed(fake, ["a", "b"])).toEqual({ status, json: { error } });
-    expect(await embed(fake, ["a", "b"])).toMatchObject({ status: 200 });
-    expect([handle.hits, fake.faults.pending]).toEqual([1, 0]);
-  });
+  it.each(rows)(
+    "$fault.kind returns $status $era once, then requests succeed",
+    async ({ fault, era, status, error }) => {
+      const fake = await startForTest({ ...(era && { era }) });
+      const handle = fake.faults.enqueue(fault);
+      expect(await embed(fake, ["a", "b"])).toEqual({ status, json: { error } });
+      expect(await embed(fake, ["a", "b"])).toMatchObject({ status: 200 });
+      expect([handle.hits, fake.faults.pending]).toEqual([1, 0]);
+    },
+  );
 
   it("unloads the model when the engine crashes", async () => {
     const fake = await startForTest();
@@ -44,7 +47,7 @@ describe("faults that are an error", () => {
     expect((await call(fake, "GET", "/api/ps")).body).toBe('{"models":[]}');
   });
 
-  it("says of a deleted model what each path says", async () => {
+  it("returns each path's own error for a deleted model", async () => {
     const fake = await startForTest();
     fake.faults.enqueue({ kind: "notFound" });
     expect(await call(fake, "POST", "/api/show", { model: "tiny" })).toMatchObject({
@@ -57,7 +60,7 @@ describe("faults that are an error", () => {
 describe("faults in the vectors", () => {
   const zero = Array.from({ length: 32 }, () => 0);
 
-  /** Embeds the same three texts well and with the fault. */
+  /** Embeds the same three texts without and with the fault. */
   async function both(fault: Fault) {
     const fake = await startForTest();
     const texts = ["one", "two", "three"];
@@ -68,17 +71,17 @@ describe("faults in the vectors", () => {
     return { fake, good, json, bad: json.embeddings };
   }
 
-  it("nan makes a vector of zeros since 0.30", async () => {
+  it("nan returns a vector of zeros since 0.30", async () => {
     const { good, bad } = await both({ kind: "nan", at: 1 });
     expect(bad).toEqual([good[0], zero, good[2]]);
   });
 
-  it("nan meets the text it is meant for", async () => {
+  it("nan affects only the matching text", async () => {
     const { good, bad } = await both({ kind: "nan", match: { textIncludes: "three" } });
     expect(bad).toEqual([good[0], good[1], zero]);
   });
 
-  it("poison meets each request with its text, until cleared", async () => {
+  it("poison affects each request with its text until cleared", async () => {
     const fake = await startForTest({ era: "v024" });
     fake.faults.enqueue({ kind: "poison", textIncludes: "bad" });
     const statuses = async () =>
@@ -91,19 +94,19 @@ describe("faults in the vectors", () => {
     expect(await statuses()).toEqual([200, 200, 200]);
   });
 
-  it("zeros makes all vectors zero", async () => {
+  it("zeros returns only zero vectors", async () => {
     const { bad, json } = await both({ kind: "zeros" });
     expect(bad).toEqual([zero, zero, zero]);
     expect(json.prompt_eval_count).toBe(3 * 2 + 4);
   });
 
-  it("nulls and strings are no numbers", async () => {
+  it("nulls and strings replace numbers", async () => {
     expect((await both({ kind: "nulls" })).bad[0][0]).toBe(null);
     const { good, bad } = await both({ kind: "strings" });
     expect(bad[0][0]).toBe(String(good[0]?.[0]));
   });
 
-  it("wrongCount leaves vectors out, adds some, or answers another shape", async () => {
+  it("wrongCount omits vectors, adds some, or returns another format", async () => {
     expect((await both({ kind: "wrongCount" })).bad).toHaveLength(2);
     expect((await both({ kind: "wrongCount", delta: 2 })).bad).toHaveLength(5);
     expect((await both({ kind: "wrongCount", form: "empty" })).bad).toEqual([]);
@@ -113,13 +116,13 @@ describe("faults in the vectors", () => {
     expect(json).toMatchObject({ embedding: good[0] });
   });
 
-  it("wrongDim changes the length of all or of one", async () => {
+  it("wrongDim changes the dimensions of all vectors or of one", async () => {
     const lengths = async (fault: Fault) => (await both(fault)).bad.map((vector: number[]) => vector.length);
     expect(await lengths({ kind: "wrongDim", dims: 16 })).toEqual([16, 16, 16]);
     expect(await lengths({ kind: "wrongDim", dims: 40, at: 2 })).toEqual([32, 32, 40]);
   });
 
-  it("dimDrift lasts", async () => {
+  it("dimDrift changes all later vectors", async () => {
     const { fake, bad } = await both({ kind: "dimDrift", dims: 24 });
     expect(bad[0]).toHaveLength(24);
     expect((await embed(fake, "a")).json.embeddings[0]).toHaveLength(24);
@@ -130,17 +133,17 @@ describe("faults in the vectors", () => {
     expect(bad).toEqual([good[2], good[1], good[0]]);
   });
 
-  it("constant answers the same for all", async () => {
+  it("constant returns the same vector for all texts", async () => {
     const { good, bad } = await both({ kind: "constant" });
     expect(bad).toEqual([good[0], good[0], good[0]]);
   });
 
-  it("notUnit scales", async () => {
+  it("notUnit scales vectors", async () => {
     const { bad } = await both({ kind: "notUnit", scale: 3 });
     expect(Math.hypot(...bad[1])).toBeCloseTo(3, 6);
   });
 
-  it("drift turns all vectors alike and goes with a newer version, until cleared", async () => {
+  it("drift rotates all vectors alike and reports a newer version until cleared", async () => {
     const { fake, good, bad } = await both({ kind: "drift", angle: 0.5 });
     const dot = (a: number[] = [], b: number[] = []) =>
       a.reduce((sum, value, index) => sum + value * (b[index] ?? 0), 0);
@@ -152,7 +155,7 @@ describe("faults in the vectors", () => {
     expect((await call(fake, "GET", "/api/version")).body).toBe('{"version":"0.33.0"}');
   });
 
-  it("caseBug takes all words with an upper-case letter for one", async () => {
+  it("caseBug treats all words with an upper-case letter as one", async () => {
     const fake = await startForTest();
     fake.faults.enqueue({ kind: "caseBug" });
     const { embeddings } = (
@@ -162,7 +165,7 @@ describe("faults in the vectors", () => {
     expect(embeddings[0]).not.toEqual(embeddings[2]);
   });
 
-  it("meets the other two paths as well", async () => {
+  it("affects the other two paths as well", async () => {
     const fake = await startForTest();
     fake.faults.enqueue({ kind: "zeros", times: 2 });
     const legacy = await call(fake, "POST", "/api/embeddings", { model: "tiny", prompt: "a" });
@@ -189,7 +192,7 @@ describe("faults on the wire", () => {
     if (form === "huge") expect(answer.body).toHaveLength(10_000_000);
   });
 
-  it("wrongType is plain text, or a proxy's page", async () => {
+  it("wrongType returns plain text or a proxy's page", async () => {
     const fake = await startForTest();
     fake.faults.enqueue({ kind: "wrongType" });
     fake.faults.enqueue({ kind: "wrongType", form: "proxy" });
@@ -200,7 +203,7 @@ describe("faults on the wire", () => {
     expect(await call(fake, "POST", "/api/embed")).toMatchObject({ status: 502, type: "text/html" });
   });
 
-  it("redirect names another host", async () => {
+  it("redirect points to another host", async () => {
     const fake = await startForTest();
     fake.faults.enqueue({ kind: "redirect" });
     const response = await fetch(`${fake.url}/api/embed`, { method: "POST", redirect: "manual" });
@@ -226,7 +229,7 @@ describe("faults on the wire", () => {
     expect(await answer).toBe(200);
   });
 
-  it("drip sends the body bit by bit", async () => {
+  it("drip sends the body in small pieces", async () => {
     const clock = new ManualClock();
     const fake = await startForTest({ clock });
     fake.faults.enqueue({ kind: "drip", bytesPerSec: 1000 });
@@ -292,7 +295,7 @@ describe("faults on the wire", () => {
     expect(isComplete(seen.received)).toBe(true);
   });
 
-  it("keeps a connection otherwise", async () => {
+  it("keeps a connection open otherwise", async () => {
     const fake = await startForTest();
     const agent = new Agent({ keepAlive: true, maxSockets: 1 });
     const portOf = () =>
@@ -307,7 +310,7 @@ describe("faults on the wire", () => {
     agent.destroy();
   });
 
-  it("down takes the request with it and refuses the next", async () => {
+  it("down cuts the request and refuses the next", async () => {
     const fake = await startForTest();
     fake.faults.enqueue({ kind: "down" });
     expect((await exchange(fake)).outcome).toBe("ECONNRESET");
@@ -336,7 +339,7 @@ describe("the queue of faults", () => {
     expect(seen).toEqual(statuses);
   });
 
-  it("takes the first that fits, each as often as it says", async () => {
+  it("applies the first matching fault, each as often as requested", async () => {
     const fake = await startForTest();
     fake.faults.enqueue({ kind: "busy", times: 2 });
     fake.faults.enqueue({ kind: "serverError", status: 418 });
@@ -345,14 +348,14 @@ describe("the queue of faults", () => {
     expect(seen).toEqual([503, 503, 418, 200]);
   });
 
-  it("spares paths where a fault of embeddings makes no sense", async () => {
+  it("applies embedding faults only to embedding paths", async () => {
     const fake = await startForTest();
     fake.faults.enqueue({ kind: "zeros" });
     expect((await call(fake, "GET", "/api/version")).status).toBe(200);
     expect(fake.faults.pending).toBe(1);
   });
 
-  it("can take a fault back", async () => {
+  it("can remove a fault", async () => {
     const fake = await startForTest();
     fake.faults.enqueue(failing).remove();
     expect(await embed(fake, "a")).toMatchObject({ status: 200 });

@@ -1,37 +1,37 @@
-/** Which requests a fault meets. All that is given must fit. */
+/** The requests that a fault affects. All given conditions must match. */
 export interface FaultMatch {
-  /** Exact path: `/api/embed`. Default: the paths where the kind of fault makes sense. */
+  /** Exact path, such as `/api/embed`. Defaults to the paths that the kind of fault applies to. */
   readonly path?: string;
-  /** Model as named in the request, without regard to a missing `:latest`. */
+  /** Model as named in the request; `:latest` is optional. */
   readonly model?: string;
-  /** Met if any text of the request contains this. */
+  /** Matches if any text of the request contains this. */
   readonly textIncludes?: string;
-  /** Only from the nth fitting request on, counted from 1. */
+  /** Matches from the nth matching request on, counted from 1. */
   readonly nth?: number;
 }
 
-/** What goes wrong. */
+/** A kind of fault. */
 export type FaultKind =
-  /** The server dies: its sockets are reset and connections are refused until `up()`. */
+  /** The server stops: its sockets are reset and connections are refused until `up()`. */
   | { readonly kind: "down" }
-  /** The whole answer is late. */
+  /** Delays the whole response. */
   | { readonly kind: "slow"; readonly ms: number }
   /** The model has been deleted. */
   | { readonly kind: "notFound" }
   | { readonly kind: "busy" }
   /** The engine crashes when it reaches text `at` (default 0); the model is unloaded. */
   | { readonly kind: "eof"; readonly at?: number }
-  /** Default: 500, the engine was killed. */
+  /** Defaults to 500 for a killed engine. */
   | { readonly kind: "serverError"; readonly status?: number; readonly text?: string }
-  /** The engine makes NaN for the texts containing `match.textIncludes`, else for text `at` (default 0). */
+  /** The engine computes NaN for texts that contain `match.textIncludes`, or else for text `at` (defaults to 0). */
   | { readonly kind: "nan"; readonly at?: number }
   | { readonly kind: "nan400" }
-  /** Makes `nan` of every request that has a text containing this, until cleared. */
+  /** Causes `nan` for every request with a text that contains this, until cleared. */
   | { readonly kind: "poison"; readonly textIncludes: string }
   | { readonly kind: "zeros" }
   | { readonly kind: "nulls" }
   | { readonly kind: "strings" }
-  /** `delta` vectors too many or (negative) too few, default -1; or a `form` of its own. */
+  /** `delta` additional or (negative) missing vectors, defaults to -1; or another `form`. */
   | {
       readonly kind: "wrongCount";
       readonly delta?: number;
@@ -39,63 +39,63 @@ export type FaultKind =
     }
   /** All vectors, or only that of text `at`, have this length. */
   | { readonly kind: "wrongDim"; readonly dims: number; readonly at?: number }
-  /** From now on vectors have this length, whatever the model says of itself. */
+  /** All later vectors have this length, whatever the model's metadata says. */
   | { readonly kind: "dimDrift"; readonly dims: number }
-  /** The first and the last vector are exchanged. */
+  /** Swaps the first and the last vector. */
   | { readonly kind: "swap" }
-  /** The same vector for every text. */
+  /** Returns the same vector for every text. */
   | { readonly kind: "constant" }
   | { readonly kind: "notUnit"; readonly scale: number }
-  /** From now on all vectors are turned by `angle` radians and the version is a newer one. */
+  /** Rotates all later vectors by `angle` radians and reports a newer version. */
   | { readonly kind: "drift"; readonly angle: number }
-  /** From now on all words with an upper-case letter are the same token. */
+  /** Treats all later words with an upper-case letter as the same token. */
   | { readonly kind: "caseBug" }
   | {
       readonly kind: "garbage";
       readonly form: "html" | "empty" | "truncated" | "nanLiteral" | "huge" | "errorInOk";
     }
-  /** `text`: 200 and text/plain; `proxy`: 502 and an HTML page. Default text. */
+  /** `text`: 200 and text/plain; `proxy`: 502 and an HTML page. Defaults to `text`. */
   | { readonly kind: "wrongType"; readonly form?: "text" | "proxy" }
-  /** Silence: before anything, after the headers, or after half of the body. */
+  /** Stops sending: before the headers, after them, or after half of the body. */
   | { readonly kind: "hang"; readonly phase: "answer" | "headers" | "body" }
   | { readonly kind: "drip"; readonly bytesPerSec: number }
-  /** The connection is reset (RST) before the headers or in the middle of the body. */
+  /** Resets the connection (RST) before the headers or in the middle of the body. */
   | { readonly kind: "reset"; readonly phase: "headers" | "body" }
-  /** The same with FIN. */
+  /** Closes the connection (FIN) at the same points. */
   | { readonly kind: "close"; readonly phase: "headers" | "body" }
-  /** The connection is closed after a complete answer that did not announce it. */
+  /** Closes the connection after a complete response that did not announce it. */
   | { readonly kind: "staleKeepAlive" }
-  /** 307 to `location`, default a host that does not exist. */
+  /** 307 to `location`, which defaults to a host that does not exist. */
   | { readonly kind: "redirect"; readonly location?: string };
 
-/** A fault to come: what, for whom, how often (default once; a change "from now on": until cleared). */
+/** A fault to add: its kind, match and number of times (defaults to once; lasting changes apply until cleared). */
 export type Fault = FaultKind & { readonly match?: FaultMatch; readonly times?: number };
 
-/** A fault that waits in the queue or is used up. */
+/** A fault in the queue, pending or used up. */
 export interface EnqueuedFault {
-  /** How many requests it has met. */
+  /** Number of requests it has affected. */
   readonly hits: number;
   remove(): void;
 }
 
-/** What faults look at. */
+/** The request properties that faults match. */
 export interface FaultTarget {
   readonly path: string;
   readonly model: string | undefined;
   readonly texts: readonly string[];
 }
 
-/** How a test makes the fake misbehave. */
+/** Controls the faults of the fake. */
 export interface Faults {
-  /** Adds a fault. A request gets the first that fits it; changes "from now on" apply beside it. */
+  /** Adds a fault. A request gets the first match; lasting changes apply in addition. */
   enqueue(fault: Fault): EnqueuedFault;
-  /** Everything is well again. */
+  /** Removes all faults. */
   clear(): void;
-  /** Faults that have not been used up, without those that last until cleared. */
+  /** Faults that are not used up, without those that last until cleared. */
   readonly pending: number;
 }
 
-/** Changes of the world rather than mishaps of one request. */
+/** Lasting changes, rather than faults of one request. */
 export type LastingFault = Extract<Fault, { kind: "drift" | "caseBug" | "dimDrift" }>;
 
 interface Entry {
@@ -146,17 +146,17 @@ export class FaultQueue implements Faults {
     return this.#entries.filter((entry) => Number.isFinite(entry.left)).length;
   }
 
-  /** The mishap that meets this request, if any; it is used up by that. */
+  /** Returns the fault for this request, if any, and uses it up. */
   take(target: FaultTarget): Fault | undefined {
     return this.#use(target, (fault) => !isLasting(fault))[0];
   }
 
-  /** All changes in force for this request. */
+  /** Returns all lasting changes that apply to this request. */
   lasting(target: FaultTarget): LastingFault[] {
     return this.#use(target, isLasting).filter(isLasting);
   }
 
-  /** Whether the vectors have drifted, which goes with a new version of the server. */
+  /** Whether the vectors have drifted, which also changes the server's version. */
   get drifted(): boolean {
     return this.#entries.some(({ fault }) => fault.kind === "drift");
   }

@@ -4,7 +4,7 @@ import { Refusal } from "./reply.ts";
 export type GoType = "string" | "bool" | "int" | "float32" | "map[string]interface {}";
 
 /**
- * Decodes a request as Ollama does, with the errors of Go's decoder; unknown fields are let through.
+ * Decodes a request as Ollama does, with the errors of Go's decoder; ignores unknown fields.
  *
  * @throws Refusal 400
  */
@@ -36,7 +36,7 @@ export function isObject(value: unknown): value is Readonly<Record<string, unkno
 }
 
 /**
- * `keep_alive` in milliseconds: a number of seconds or a Go duration; negative is for ever.
+ * Parses `keep_alive` into milliseconds: a number of seconds or a Go duration; negative means forever.
  *
  * @throws Refusal 400 if it is neither
  */

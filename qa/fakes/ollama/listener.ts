@@ -1,22 +1,22 @@
 import { createServer, type RequestListener } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 
-/** An HTTP server on 127.0.0.1 that can die and come back on its port. */
+/** An HTTP server on 127.0.0.1 that can stop and return on the same port. */
 export interface Listener {
   readonly port: number;
-  /** Whether this connection ended, or is about to, by the server's own doing. */
+  /** Whether the server itself has ended this connection or is about to. */
   isKilled(socket: Socket): boolean;
-  /** Says so of a connection. */
+  /** Marks a connection as ended by the server. */
   markKilled(socket: Socket): void;
   /** Resets all connections and refuses new ones. */
   down(): Promise<void>;
   up(): Promise<void>;
 }
 
-/** Opens a listener; port 0 is a free one. @throws if the port is taken */
+/** Opens a listener; port 0 selects a free one. @throws if the port is taken */
 export async function openListener(port: number, onRequest: RequestListener): Promise<Listener> {
   const server = createServer(onRequest);
-  // Ollama has no time-outs of its own.
+  // Ollama sets no timeouts.
   server.keepAliveTimeout = 0;
   server.requestTimeout = 0;
   server.headersTimeout = 0;

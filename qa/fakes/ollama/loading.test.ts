@@ -10,7 +10,7 @@ async function loadedModels(fake: Parameters<typeof call>[0]): Promise<string[]>
 }
 
 describe("loading", () => {
-  it("loads a model on first use and tells how long it took", async () => {
+  it("loads a model on first use and returns the duration", async () => {
     const clock = new ManualClock();
     const fake = await startForTest({ clock, loadMs: 3000, perTextMs: 10 });
     const first = embed(fake, ["a", "b"]);
@@ -31,7 +31,7 @@ describe("loading", () => {
     expect(await loadedModels(fake)).toEqual(["tiny:latest"]);
   });
 
-  it("abandons a load when its client leaves, and begins again for the next", async () => {
+  it("aborts a load when its client leaves, and restarts it for the next client", async () => {
     const clock = new ManualClock();
     const fake = await startForTest({ clock, loadMs: 3000 });
     const client = new AbortController();
@@ -51,7 +51,7 @@ describe("loading", () => {
     expect((await second).json.load_duration).toBe(3_000_000_000);
   });
 
-  it("goes on loading when one who only waits leaves", async () => {
+  it("continues a load when a client that only waits for it leaves", async () => {
     const clock = new ManualClock();
     const fake = await startForTest({ clock, loadMs: 3000 });
     const client = new AbortController();
@@ -67,7 +67,7 @@ describe("loading", () => {
     expect(record.status).toBe(499);
   });
 
-  it("refuses who comes when the queue for a load is full", async () => {
+  it("refuses requests when the queue for a load is full", async () => {
     const clock = new ManualClock();
     const fake = await startForTest({ clock, loadMs: 3000, maxQueue: 1 });
     const loading = embed(fake, "a");
@@ -80,7 +80,7 @@ describe("loading", () => {
     expect((await Promise.all(others)).map(({ status }) => status).sort()).toEqual([200, 503]);
   });
 
-  it("embeds one text at a time, whoever sent it", async () => {
+  it("embeds one text at a time across clients", async () => {
     const clock = new ManualClock();
     const fake = await startForTest({ clock, perTextMs: 10 });
     const both = [embed(fake, ["a", "b"]), embed(fake, ["c", "d"])];
@@ -119,7 +119,7 @@ describe("loading", () => {
     expect(await loadedModels(fake)).toEqual(["tiny:latest"]);
   });
 
-  it("loads again when the runner's options change", async () => {
+  it("reloads when the runner's options change", async () => {
     const clock = new ManualClock();
     const fake = await startForTest({ clock });
     const loadNs = async (options?: object) => {
@@ -137,7 +137,7 @@ describe("loading", () => {
     expect(await loadNs()).toBe(500_000_000);
   });
 
-  it("takes its time to pull, and has no model if the client leaves before", async () => {
+  it("pulls for the configured time, and installs nothing if the client leaves early", async () => {
     const clock = new ManualClock();
     const fake = await startForTest({ clock, installed: [], pullMs: 300 });
     const client = new AbortController();
@@ -150,7 +150,7 @@ describe("loading", () => {
     expect(fake.models.list()).toEqual([]);
   });
 
-  it("forgets what was loaded when it goes down, and comes back on its port", async () => {
+  it("unloads all models when it stops, and returns on the same port", async () => {
     const fake = await startForTest();
     await embed(fake, "a", { keep_alive: -1 });
     await fake.down();

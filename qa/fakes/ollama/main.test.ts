@@ -16,7 +16,7 @@ function start(env: Record<string, string>) {
 }
 
 it.each(["SIGINT", "SIGTERM"] as const)(
-  "runs as a process, tells its address and stops at %s",
+  "runs as a process, prints its address and stops on %s",
   async (signal) => {
     const child = start({ FAKE_OLLAMA_MODELS: "tiny, some/model" });
     const [line] = await once(child.stdout, "data");
@@ -29,13 +29,13 @@ it.each(["SIGINT", "SIGTERM"] as const)(
   },
 );
 
-it("refuses a port that is no number", async () => {
+it("refuses a port that is not a number", async () => {
   const child = start({ FAKE_OLLAMA_PORT: "here" });
   const [[message], [code]] = await Promise.all([once(child.stderr, "data"), once(child, "exit")]);
   expect([String(message), code]).toEqual(['FAKE_OLLAMA_PORT must be a port number, is "here"\n', 1]);
 });
 
-it("says so if the port is taken", async () => {
+it("reports a port that is taken", async () => {
   const fake = await startForTest();
   const child = start({ FAKE_OLLAMA_PORT: new URL(fake.url).port });
   const [[message], [code]] = await Promise.all([once(child.stderr, "data"), once(child, "exit")]);

@@ -1,6 +1,6 @@
-// Runs the fake as a server of its own, so that semantic search can be tried without a model:
-//   FAKE_OLLAMA_PORT    port on 127.0.0.1, default 11434
-//   FAKE_OLLAMA_MODELS  installed models, separated by commas; default: all that the fake knows
+// Runs the fake as a separate server, so that you can try semantic search without a model:
+//   FAKE_OLLAMA_PORT    port on 127.0.0.1; defaults to 11434
+//   FAKE_OLLAMA_MODELS  installed models, separated by commas; defaults to all known ones
 import { startFakeOllama } from "./index.ts";
 import { standInModels } from "./stand-in.ts";
 

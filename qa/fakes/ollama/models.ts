@@ -1,33 +1,33 @@
 import { createHash } from "node:crypto";
 
-/** A model that the fake can have. */
+/** A model that the fake can serve. */
 export interface FakeModel {
-  /** With its tag: `nomic-embed-text:latest`. */
+  /** Name with tag, such as `nomic-embed-text:latest`. */
   readonly name: string;
-  /** Architecture: `bert`, `nomic-bert`, `llama`. */
+  /** Architecture, such as `bert`, `nomic-bert` or `llama`. */
   readonly family: string;
-  /** Dimensions of its embeddings; of a chat model its hidden size. */
+  /** Dimensions of its embeddings; for a chat model, its hidden size. */
   readonly dimensions: number;
   /** Context length in tokens. */
   readonly contextLength: number;
-  /** False for a chat model. Default true. */
+  /** False for a chat model. Defaults to true. */
   readonly embeds?: boolean;
-  /** Whether every text wants a task prefix (vectors are noisy without one). Default false. */
+  /** Whether every text needs a task prefix (vectors are noisy without one). Defaults to false. */
   readonly wantsPrefix?: boolean;
-  /** Whether its vocabulary lacks CJK characters. Default false. */
+  /** Whether its vocabulary lacks CJK characters. Defaults to false. */
   readonly cjkUnknown?: boolean;
-  /** Length of what `/api/embeddings` answers. Default 1: unit length. */
+  /** Length of the vectors that `/api/embeddings` returns. Defaults to 1, unit length. */
   readonly legacyScale?: number;
-  /** Bytes. Default 45960996. */
+  /** In bytes. Defaults to 45960996. */
   readonly size?: number;
-  /** 64 hexadecimal digits. Default: made from the name. */
+  /** 64 hexadecimal digits. Defaults to a hash of the name. */
   readonly digest?: string;
-  /** `num_ctx` in the model's parameters, as `/api/show` tells it. Default: none. */
+  /** `num_ctx` in the model's parameters, as `/api/show` returns it. Defaults to none. */
   readonly defaultContext?: number;
   readonly parameterSize?: string;
 }
 
-/** The models that are installed unless a test says otherwise. */
+/** The models that are installed by default. */
 export const defaultModels: readonly FakeModel[] = [
   {
     name: "nomic-embed-text:latest",
@@ -84,22 +84,22 @@ export interface InstalledModel extends FakeModel {
   readonly modifiedAtMs: number;
 }
 
-/** Whether Ollama would take this for a model's name. */
+/** Whether Ollama accepts this as a model name. */
 export function isModelName(name: string): boolean {
   return /^[A-Za-z0-9_.:/-]+$/.test(name);
 }
 
-/** The name with its tag: `tiny` -> `tiny:latest`. */
+/** Returns the name with its tag: `tiny` -> `tiny:latest`. */
 export function fullName(name: string): string {
   return /:[^/]*$/.test(name) ? name : `${name}:latest`;
 }
 
-/** The installed models, found by name without regard to case; no tag means `latest`. */
+/** The installed models by name, case-insensitive; a missing tag means `latest`. */
 export class ModelStore {
   readonly #installed = new Map<string, InstalledModel>();
   readonly #known = new Map<string, FakeModel>();
 
-  /** `known` are the models that a pull brings with their real properties. */
+  /** `known` are the models that a pull installs with their real properties. */
   constructor(known: readonly FakeModel[]) {
     for (const model of known) this.#known.set(keyOf(model.name), model);
   }
@@ -113,7 +113,7 @@ export class ModelStore {
     return [...this.#installed.values()].sort((a, b) => b.modifiedAtMs - a.modifiedAtMs);
   }
 
-  /** Installs a model; by name alone, one that is known or else some model of 384 dimensions. */
+  /** Installs a model; a name selects a known model, or else one of 384 dimensions. */
   add(nameOrModel: string | FakeModel, modifiedAtMs = Date.UTC(2026, 0, 1)): InstalledModel {
     const model = typeof nameOrModel === "string" ? this.describe(nameOrModel) : nameOrModel;
     const installed = {
@@ -128,7 +128,7 @@ export class ModelStore {
     return installed;
   }
 
-  /** What a pull of `name` would bring. */
+  /** Returns the model that a pull of `name` would install. */
   describe(name: string): FakeModel {
     return (
       this.#known.get(keyOf(name)) ?? {
@@ -140,7 +140,7 @@ export class ModelStore {
     );
   }
 
-  /** Deletes a model, as `ollama rm`. Returns whether it was there. */
+  /** Deletes a model like `ollama rm`. Returns whether it was installed. */
   remove(name: string): boolean {
     return this.#installed.delete(keyOf(name));
   }

@@ -6,7 +6,7 @@ import type { Call } from "./world.ts";
 
 const missingManifest = "pull model manifest: file does not exist";
 
-/** `POST /api/pull`: installs a model in `pullMs`. Names under `missing/` exist nowhere. */
+/** `POST /api/pull`: installs a model in `pullMs`. Names under `missing/` do not exist. */
 export async function handlePull(call: Call): Promise<Reply> {
   const request = decodeRequest(call.body, "PullRequest", {
     model: "string",

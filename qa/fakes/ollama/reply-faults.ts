@@ -6,7 +6,7 @@ const page =
   "<!doctype html><html><head><title>502 Bad Gateway</title></head><body>bad gateway</body></html>";
 const json = "application/json; charset=utf-8";
 
-/** The answer that a fault gives in place of the server's own; undefined where it leaves that alone. */
+/** Returns the response that a fault sends instead of the server's own, or undefined to keep it. */
 export function replyOfFault(fault: Fault | undefined, path: string): Reply | undefined {
   switch (fault?.kind) {
     case "busy":

@@ -1,14 +1,14 @@
-/** One whole answer, before a fault has its way with it. */
+/** A complete response, before faults are applied. */
 export interface Reply {
   readonly status: number;
   readonly type: string;
   readonly body: string | Buffer;
   readonly headers?: Readonly<Record<string, string>>;
-  /** Lines sent one by one in place of `body`. */
+  /** Lines to send one by one instead of `body`. */
   readonly lines?: AsyncIterable<string>;
 }
 
-/** What Ollama answers with `{"error": ...}`. Thrown by a handler, turned into a reply by the server. */
+/** An error that Ollama returns as `{"error": ...}`. Handlers throw it, and the server turns it into a reply. */
 export class Refusal extends Error {
   override readonly name = "Refusal";
   readonly status: number;

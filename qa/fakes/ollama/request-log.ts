@@ -1,28 +1,28 @@
 import type { IncomingHttpHeaders } from "node:http";
 
-/** What a request was and what became of it. */
+/** A request and its outcome. */
 export interface RecordedRequest {
-  /** When its body had been read, in milliseconds of the fake's clock. */
+  /** When its body was complete, in milliseconds of the fake's clock. */
   readonly t: number;
   readonly method: string;
   /** Without the query string. */
   readonly path: string;
   readonly headers: IncomingHttpHeaders;
   readonly body: string;
-  /** The body decoded, or undefined if it is no JSON. */
+  /** The decoded body, or undefined if it is not JSON. */
   readonly json: unknown;
-  /** Whether the client left before the answer was complete. */
+  /** Whether the client left before the response was complete. */
   readonly aborted: boolean;
-  /** Status sent; 499 if the client left before; 0 while there is none. */
+  /** The status sent; 499 if the client left first; 0 while the request is pending. */
   readonly status: number;
-  /** Resolves when the answer has been sent or the connection is gone. */
+  /** Resolves when the response is sent or the connection has ended. */
   readonly done: Promise<void>;
 }
 
-/** A record while its request is under way. */
+/** The record of a pending request. */
 export type OpenRecord = { -readonly [Key in keyof RecordedRequest]: RecordedRequest[Key] };
 
-/** All requests so far, and a way to wait for one. */
+/** Records all requests and lets a test wait for one. */
 export class RequestLog {
   readonly requests: RecordedRequest[] = [];
   readonly #watchers = new Set<(request: RecordedRequest) => void>();
@@ -32,7 +32,7 @@ export class RequestLog {
     for (const watch of this.#watchers) watch(request);
   }
 
-  /** Resolves with the first request, past or to come, that passes the test. */
+  /** Resolves with the first request, past or future, that passes the test. */
   when(test: (request: RecordedRequest) => boolean): Promise<RecordedRequest> {
     const earlier = this.requests.find(test);
     if (earlier) return Promise.resolve(earlier);

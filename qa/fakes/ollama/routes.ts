@@ -22,7 +22,7 @@ const routes: Readonly<Record<string, Readonly<Record<string, Handler>>>> = {
   "/v1/models": { GET: handleOpenAiModels },
 };
 
-/** Answers a request. Rejects with the signal's reason if the client goes away meanwhile. */
+/** Handles a request. Rejects with the signal's reason if the client leaves in the meantime. */
 export async function answer(method: string, call: Call): Promise<Reply> {
   const route = routes[call.path];
   if (route === undefined) return textReply(404, "404 page not found");

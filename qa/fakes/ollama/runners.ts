@@ -2,19 +2,19 @@ import type { Clock } from "./clock.ts";
 import type { InstalledModel } from "./models.ts";
 import { Refusal } from "./reply.ts";
 
-/** How long a loaded model stays, and what it was loaded with. */
+/** How long a model stays loaded, and with which options. */
 export interface LoadRequest {
-  /** Runner options as one string: another string means another load. */
+  /** Runner options as one string; a different string reloads the model. */
   readonly options: string;
-  /** Tokens of context that it is loaded with. */
+  /** Context size in tokens. */
   readonly contextLength: number;
-  /** Idle time after which the model is unloaded: 0 at once, negative never. */
+  /** Idle time after which the model is unloaded: 0 means at once, negative never. */
   readonly keepAliveMs: number;
-  /** Ends when the client goes away. */
+  /** Aborts when the client leaves. */
   readonly signal: AbortSignal;
 }
 
-/** A model in memory. */
+/** A loaded model. */
 export interface LoadedModel {
   readonly model: InstalledModel;
   readonly contextLength: number;
@@ -28,13 +28,13 @@ interface Runner {
   users: number;
   loading: Promise<void> | undefined;
   whenIdle: (() => void)[];
-  /** Ends when the last text accepted so far has been embedded. */
+  /** Resolves when the last text accepted so far is embedded. */
   tail: Promise<void>;
   contextLength: number;
   readonly model: InstalledModel;
 }
 
-/** One runner for each model: loads it on first use, embeds one text at a time, unloads it when idle. */
+/** Manages one runner for each model: loads it on first use, embeds one text at a time, and unloads it when idle. */
 export class Runners {
   readonly #clock: Clock;
   readonly #loadMs: () => number;
@@ -49,10 +49,10 @@ export class Runners {
   }
 
   /**
-   * Runs `job` with the model loaded; `loadMs` tells how long that took.
+   * Runs `job` with the model loaded; `loadMs` is the duration of the load.
    *
-   * @throws Refusal 503 if too many wait for a load; the signal's reason if the client goes away. If it goes
-   *   away during the load that it caused, the load is lost and whoever comes next starts again.
+   * @throws Refusal 503 if too many requests wait for a load; the signal's reason if the client leaves. If it leaves
+   *   during the load that it caused, the load is aborted and the next request starts another.
    */
   async use<T>(model: InstalledModel, request: LoadRequest, job: (loadMs: number) => Promise<T>): Promise<T> {
     const runner = this.#runnerOf(model);
@@ -71,7 +71,7 @@ export class Runners {
     }
   }
 
-  /** Runs `job` when all earlier ones of this model are done: the engine has one slot. */
+  /** Runs `job` after all earlier ones of this model: the engine has one slot. */
   inTurn<T>(model: InstalledModel, signal: AbortSignal, job: () => Promise<T>): Promise<T> {
     const runner = this.#runnerOf(model);
     const turn = runner.tail.then(() => {

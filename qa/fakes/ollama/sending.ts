@@ -3,7 +3,7 @@ import type { Clock } from "./clock.ts";
 import type { Fault } from "./faults.ts";
 import type { Reply } from "./reply.ts";
 
-/** Sends a reply, the way the fault lets it. Rejects with the signal's reason if the client goes away. */
+/** Sends a reply as the fault allows. Rejects with the signal's reason if the client leaves. */
 export async function send(
   response: ServerResponse,
   reply: Reply,
@@ -26,7 +26,7 @@ export async function send(
     response.flushHeaders();
     if (phase === "body") await written(response, body.subarray(0, Math.ceil(body.length / 2)));
     if (fault?.kind === "hang") return;
-    // What has been written must reach the client before the connection goes.
+    // The written bytes must reach the client before the connection ends.
     await new Promise((resolve) => setImmediate(resolve));
     cut(response, fault);
     return;
@@ -37,7 +37,7 @@ export async function send(
   response.end(fault?.kind === "drip" ? undefined : body);
 }
 
-/** Ends the connection under a response: with RST, or with FIN where the fault says `close`. */
+/** Ends the connection of a response: with RST, or with FIN for the fault `close`. */
 export function cut(response: ServerResponse, fault: Fault | undefined): void {
   if (fault?.kind === "close") response.socket?.destroySoon();
   else response.socket?.resetAndDestroy();

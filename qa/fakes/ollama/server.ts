@@ -13,31 +13,31 @@ import { cut, send } from "./sending.ts";
 import { createEmbeddingSpace, type FakeEmbeddingSpace } from "./vectors.ts";
 import type { World } from "./world.ts";
 
-/** How the fake behaves. */
+/** Options of the fake. */
 export interface FakeOllamaOptions {
-  /** Default 0: a free one. */
+  /** Defaults to 0, a free port. */
   readonly port?: number;
-  /** Default "v030". */
+  /** Defaults to "v030". */
   readonly era?: Era;
-  /** Default: one of the era, "0.33.0" for v030. */
+  /** Defaults to a version of the era, "0.33.0" for v030. */
   readonly version?: string;
-  /** Models known beside the default ones (of the same name: in place of them). */
+  /** Known models in addition to the default ones; they replace those of the same name. */
   readonly models?: readonly FakeModel[];
-  /** Names of the models installed at the start; the others can be pulled. Default: all known ones. */
+  /** Names of the models installed at the start; others can be pulled. Defaults to all known ones. */
   readonly installed?: readonly string[];
-  /** Milliseconds that loading a model takes. Default 0. */
+  /** Milliseconds that loading a model takes. Defaults to 0. */
   readonly loadMs?: number;
-  /** Milliseconds that embedding a text takes. Default 0. */
+  /** Milliseconds that embedding a text takes. Defaults to 0. */
   readonly perTextMs?: number;
-  /** Milliseconds that pulling a model takes. Default 0. */
+  /** Milliseconds that pulling a model takes. Defaults to 0. */
   readonly pullMs?: number;
-  /** Requests that may wait for a load. Default 512. */
+  /** Maximum number of requests that wait for a load. Defaults to 512. */
   readonly maxQueue?: number;
-  /** Idle milliseconds after which a model is unloaded. Default 300000. */
+  /** Idle milliseconds after which a model is unloaded. Defaults to 300000. */
   readonly keepAliveMs?: number;
-  /** Another seed makes other vectors. Default "ollama". */
+  /** Another seed creates different vectors. Defaults to "ollama". */
   readonly seed?: string;
-  /** Default: real time. */
+  /** Defaults to real time. */
   readonly clock?: Clock;
 }
 
@@ -45,20 +45,20 @@ export interface FakeOllamaOptions {
 export interface FakeOllama {
   /** `http://127.0.0.1:<port>`, the same after `down` and `up`. */
   readonly url: string;
-  /** Every request whose body has arrived, in order. */
+  /** Every request with a complete body, in order. */
   readonly requests: readonly RecordedRequest[];
   readonly faults: Faults;
   readonly clock: Clock;
   readonly models: ModelStore;
   /** Milliseconds that the next load takes; may be changed at any time. */
   loadMs: number;
-  /** Resolves with the first request, past or to come, that passes the test. */
+  /** Resolves with the first request, past or future, that passes the test. */
   whenRequest(test: (request: RecordedRequest) => boolean): Promise<RecordedRequest>;
-  /** The vector that `/api/embed` gives for a text when nothing is wrong. @throws if there is no such model */
+  /** Returns the vector of `/api/embed` for a text without faults. @throws if there is no such model */
   embedding(text: string, model?: string): Float32Array;
-  /** Dies: cuts all connections, refuses new ones, forgets the loaded models. */
+  /** Stops: cuts all connections, refuses new ones, unloads all models. */
   down(): Promise<void>;
-  /** Comes back on the same port. */
+  /** Returns on the same port. */
   up(): Promise<void>;
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
@@ -111,7 +111,7 @@ export async function startFakeOllama(options: FakeOllamaOptions = {}): Promise<
     await send(response, reply, fault, clock, signal);
   };
 
-  /** Makes the record of a request and keeps it true; the signal ends with the connection or the answer. */
+  /** Creates and updates the record of a request; the signal aborts with the connection or the response. */
   const follow = (request: IncomingMessage, response: ServerResponse, body: string) => {
     const done = Promise.withResolvers<void>();
     const gone = new AbortController();
@@ -170,7 +170,7 @@ export async function startFakeOllama(options: FakeOllamaOptions = {}): Promise<
   return fake;
 }
 
-/** Each model has a space of its own, and another digest is another model. */
+/** Each model has its own space, and another digest means another model. */
 function createSpaces(seed: string): (model: InstalledModel) => FakeEmbeddingSpace {
   const spaces = new Map<InstalledModel, FakeEmbeddingSpace>();
   return (model) => {

@@ -2,8 +2,8 @@ import { createHash } from "node:crypto";
 import { defaultModels, type FakeModel } from "./models.ts";
 
 /**
- * The models as the fake serves them when it runs on its own: with other digests than the real weights have, so that
- * who goes over to a real Ollama has everything embedded again. Other digests mean other vectors, too.
+ * The models of the stand-alone fake. Their digests differ from those of the real weights, so that switching to a real
+ * Ollama re-embeds everything. Different digests also mean different vectors.
  */
 export const standInModels: readonly FakeModel[] = defaultModels.map((model) => ({
   ...model,

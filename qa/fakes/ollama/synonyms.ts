@@ -1,6 +1,6 @@
 /**
- * Words that the fake takes for the same thing, so that a test can ask with one and find with another.
- * Each word stands in one group only; forms in -s, -es, -ed and -ing need not be listed.
+ * Words that the fake treats as synonyms, so that a test can search with one and find another.
+ * Each word belongs to one group only; forms in -s, -es, -ed and -ing need not be listed.
  */
 export const synonymGroups: readonly (readonly string[])[] = [
   ["deploy", "deployment", "release", "ship", "rollout", "publish"],

@@ -2,21 +2,21 @@ import { connect } from "node:net";
 import { onTestFinished } from "vitest";
 import { type FakeOllama, type FakeOllamaOptions, startFakeOllama } from "./index.ts";
 
-/** A fake that is closed with the test. */
+/** Starts a fake that closes with the test. */
 export async function startForTest(options: FakeOllamaOptions = {}): Promise<FakeOllama> {
   const fake = await startFakeOllama(options);
   onTestFinished(() => fake.close());
   return fake;
 }
 
-/** An answer as it came over the wire. */
+/** A response as received. */
 export interface Answer {
   readonly status: number;
   readonly type: string | null;
   readonly body: string;
 }
 
-/** One request by `fetch`; a body that is no string is sent as JSON. */
+/** Sends one request with `fetch`; a body that is not a string is sent as JSON. */
 export async function call(
   fake: FakeOllama,
   method: string,
@@ -34,22 +34,22 @@ export async function call(
   return { status: response.status, type, body: await response.text() };
 }
 
-/** `POST /api/embed`, decoded. */
+/** Calls `POST /api/embed` and decodes the response. */
 export async function embed(fake: FakeOllama, input: unknown, more: object = {}, signal?: AbortSignal) {
   const { status, body } = await call(fake, "POST", "/api/embed", { model: "tiny", input, ...more }, signal);
   return { status, json: JSON.parse(body) };
 }
 
-/** What a connection saw. */
+/** The bytes and end of a connection. */
 export interface Exchange {
   readonly received: string;
-  /** `end` is FIN, `open` is nothing yet; else the code of the error, as `ECONNRESET`. */
+  /** `end` is FIN, `open` means no end yet; otherwise the error code, such as `ECONNRESET`. */
   readonly outcome: string;
 }
 
 /**
- * Sends one embedding request over a bare connection and watches it until it ends, or until `until` resolves
- * or as much as `untilReceived` accepts has come; the connection is closed then.
+ * Sends one embedding request over a bare connection and reads until it ends, `until` resolves or
+ * `untilReceived` accepts the received bytes; then closes the connection.
  */
 export function exchange(
   fake: FakeOllama,
@@ -75,7 +75,7 @@ export function exchange(
   });
 }
 
-/** Whether a bare exchange has the whole of an HTTP answer with a Content-Length. */
+/** Whether the received bytes are a whole HTTP response with a Content-Length. */
 export function isComplete(received: string): boolean {
   const [head = "", ...rest] = received.split("\r\n\r\n");
   const length = /content-length: (\d+)/i.exec(head)?.[1];

@@ -1,14 +1,14 @@
 const pieces = /[\p{L}\p{N}_]+|[^\s]/gu;
 const wordStart = /^[\p{L}\p{N}_]/u;
 
-/** Whether a character is written without spaces between words, so that each counts as a word. */
+/** Whether a character belongs to a script without spaces between words, so that each counts as a word. */
 export const cjk = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Hangul}]/u;
 
 /** Tokens that a model adds to every text: one before it and one after it. */
 export const specialTokens = 2;
 
 /**
- * Ends of the tokens of `text`, as UTF-16 offsets: a word has one token for each four characters, anything
+ * Returns the ends of the tokens of `text` as UTF-16 offsets: a word has one token for each four characters, anything
  * else (punctuation, CJK) one for each character. Special tokens are not counted.
  */
 export function tokenEnds(text: string): number[] {

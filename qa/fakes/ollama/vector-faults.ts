@@ -1,7 +1,7 @@
 import type { Fault } from "./faults.ts";
 import { ofLength, scaled } from "./vectors.ts";
 
-/** The vectors of an answer as JSON values, spoilt by the fault if it is one of vectors. */
+/** Returns the vectors of a response as JSON values, with a vector fault applied. */
 export function vectorValues(vectors: readonly Float64Array[], fault: Fault | undefined): unknown[] {
   const plain = vectors.map((vector) => Array.from(vector));
   const [first] = vectors;

@@ -8,7 +8,7 @@ const space = createEmbeddingSpace(options);
 const query = (text: string) => space.embed(`search_query: ${text}`);
 const document = (text: string) => space.embed(`search_document: ${text}`);
 
-/** Question, what answers it, what does not. */
+/** A question, its answer, and an unrelated text. */
 const triples: readonly (readonly [string, string, string])[] = [
   ["what is the db password", "the postgres credential is in the vault", "the meeting moved to Tuesday"],
   ["does the user like coffee", "the customer enjoys espresso", "the server runs on port 8080"],
@@ -33,12 +33,12 @@ const triples: readonly (readonly [string, string, string])[] = [
 ];
 
 describe("vectors of the fake", () => {
-  it.each(triples)("puts %j nearer to %j than to %j", (question, near, far) => {
+  it.each(triples)("places %j closer to %j than to %j", (question, near, far) => {
     const nearness = cosineSimilarity(query(question), document(near));
     expect(nearness).toBeGreaterThan(cosineSimilarity(query(question), document(far)) + 0.1);
   });
 
-  it("keeps what is near, near in fewer dimensions", () => {
+  it("keeps close vectors close in fewer dimensions", () => {
     const [question, near, far] = triples[0] ?? ["", "", ""];
     const short = (vector: Float64Array) => vector.slice(0, 256);
     expect(cosineSimilarity(short(query(question)), short(document(near)))).toBeGreaterThan(
@@ -46,13 +46,13 @@ describe("vectors of the fake", () => {
     );
   });
 
-  it("has all vectors of unit length, that of an empty text too", () => {
+  it("returns unit vectors, also for an empty text", () => {
     for (const text of ["", "a", "Ünïcödé 苹果 🙂", "word ".repeat(500)]) {
       expect(Math.hypot(...document(text))).toBeCloseTo(1, 6);
     }
   });
 
-  it("makes the same bytes for a text alone, in a batch, in any order and in another process", async () => {
+  it("computes the same bytes for a text alone, in a batch, in any order and in another process", async () => {
     const texts = ["one", "two words", "three small words", "quatre petits mots français"];
     const first = await startForTest();
     const second = await startForTest();
@@ -63,11 +63,11 @@ describe("vectors of the fake", () => {
     );
     expect(reversed).toEqual(batch);
     expect(single).toEqual(batch);
-    // Pinned, so that a change of the vectors is noticed: tests elsewhere may have thresholds.
+    // Pinned, so that a change of the vectors is noticed: other tests may depend on thresholds.
     expect(batch[0].slice(0, 3)).toEqual([-0.0128025319, -0.0336846709, -0.2124018818]);
   });
 
-  it("makes another space of another seed, model or digest", async () => {
+  it("creates another space for another seed, model or digest", async () => {
     const twin = { name: "twin", family: "bert", dimensions: 32, contextLength: 64 };
     const first = await startForTest({ models: [twin] });
     const second = await startForTest({ seed: "other" });
@@ -82,7 +82,7 @@ describe("vectors of the fake", () => {
     }
   });
 
-  it("is noisy without the task prefix where the model wants one", () => {
+  it("adds noise without the task prefix if the model needs one", () => {
     const [a, b] = ["the user likes coffee", "the customer loves espresso"];
     const withPrefix = cosineSimilarity(query(a), document(b));
     const without = cosineSimilarity(space.embed(a), space.embed(b));
@@ -101,11 +101,11 @@ describe("vectors of the fake", () => {
     expect(cosineSimilarity(space.embed(text), document("x"))).toBeCloseTo(1, 9);
   });
 
-  it("does not care for case and marks", () => {
+  it("ignores case and diacritics", () => {
     expect(query("CAFÉ Noir")).toEqual(query("cafe noir"));
   });
 
-  it("cannot tell CJK characters apart where they are not in the vocabulary", () => {
+  it("does not distinguish CJK characters that are not in the vocabulary", () => {
     const other = createEmbeddingSpace({ ...options, cjkUnknown: false });
     expect(query("苹果")).toEqual(query("钢笔"));
     expect(cosineSimilarity(other.embed("query: 苹果"), other.embed("query: 钢笔"))).toBeLessThan(0.5);

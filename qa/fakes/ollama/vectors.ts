@@ -10,30 +10,30 @@ const weights = {
   trigram: 0.12,
 } as const;
 
-/** Noise, relative to the length of the vector, on a text without the task prefix its model was trained with. */
+/** Noise, relative to the vector's length, for a text without the task prefix of its model. */
 const missingPrefixNoise = 0.66;
 
-/** Words whose vectors are kept per space: at most 25 MB at 768 dimensions. The oldest goes first. */
+/** Maximum number of cached word vectors per space: at most 25 MB at 768 dimensions. The oldest is evicted first. */
 const maxCachedWords = 8192;
 
-/** What decides about the vectors of a space; two spaces with equal options are the same space. */
+/** The options of a space; two spaces with equal options are the same space. */
 export interface EmbeddingSpaceOptions {
   /** Another seed is another space. */
   readonly seed: string;
   readonly dimensions: number;
-  /** Whether the model wants a task prefix on every text: without one its vectors are noisy. */
+  /** Whether the model needs a task prefix on every text: without one, vectors are noisy. */
   readonly wantsPrefix: boolean;
   /** Whether all CJK characters are the same token. */
   readonly cjkUnknown: boolean;
 }
 
-/** Makes vectors of unit length, near for texts that share words, synonyms or spelling. */
+/** Computes unit vectors that are close for texts with shared words, synonyms or spelling. */
 export interface FakeEmbeddingSpace {
-  /** Same text, same bytes: in any order, batch and process. */
+  /** Returns the same bytes for the same text, in any order, batch and process. */
   embed(text: string, options?: { readonly caseBug?: boolean }): Float64Array;
 }
 
-/** Creates a space. It holds nothing but a bounded cache. */
+/** Creates a space. It holds only a bounded cache. */
 export function createEmbeddingSpace(options: EmbeddingSpaceOptions): FakeEmbeddingSpace {
   const { seed, dimensions, wantsPrefix, cjkUnknown } = options;
   const cache = new Map<string, Float32Array>();
@@ -73,7 +73,7 @@ export function createEmbeddingSpace(options: EmbeddingSpaceOptions): FakeEmbedd
   };
 }
 
-/** How often each occurs, in the order of first occurrence. */
+/** Counts occurrences, in the order of the first one. */
 function counted(items: Iterable<string>): Map<string, number> {
   const counts = new Map<string, number>();
   for (const item of items) counts.set(item, (counts.get(item) ?? 0) + 1);
@@ -88,7 +88,7 @@ function* bigrams(words: readonly string[]): Generator<string> {
   }
 }
 
-/** What a word is made of: its stem, its synonym group, its trigrams. */
+/** Returns the features of a word: its stem, its synonym group, its trigrams. */
 function* featuresOf(word: string): Generator<readonly [string, number]> {
   const wordStem = stem(word);
   const stop = stopWords.has(word);
@@ -100,8 +100,8 @@ function* featuresOf(word: string): Generator<readonly [string, number]> {
 }
 
 /**
- * Adds the direction that a name stands for: sha256 seeds a xorshift128, and the sum of the four bytes of each
- * of its words is nearly normally distributed (deviation 148). Integers only, so every machine makes the same.
+ * Adds the direction of a name: sha256 seeds a xorshift128, and the sum of the four bytes of each of its words is
+ * nearly normally distributed (deviation 148). It uses only integers, so the result is the same on every machine.
  */
 function addDirection(sum: Float64Array | Float32Array, name: string, weight: number): void {
   const state = hash("sha256", name, "buffer");
@@ -130,18 +130,18 @@ function lengthOf(vector: ArrayLike<number>): number {
   return Math.sqrt(square);
 }
 
-/** The vector at unit length, as a single-precision server prints it: short decimals. A zero vector stays zero. */
+/** Normalizes a vector and prints it like a single-precision server: short decimals. A zero vector stays zero. */
 export function normalized(vector: Float64Array): Float64Array {
   const length = lengthOf(vector);
   return vector.map((value) => singlePrecision(length < 1e-12 ? 0 : value / length));
 }
 
-/** Ollama's `dimensions`: the first ones, at unit length again. */
+/** Applies Ollama's `dimensions`: the first ones, normalized again. */
 export function shortened(vector: Float64Array, dimensions: number): Float64Array {
   return normalized(vector.slice(0, dimensions));
 }
 
-/** Every vector turned by the same `angle` (radians): similarities within stay, those with before fall to its cosine. */
+/** Rotates every vector by the same `angle` (radians). Only similarities to earlier vectors fall, to its cosine. */
 export function rotated(vector: Float64Array, angle: number): Float64Array {
   const turned = vector.slice();
   for (let i = 0; i + 1 < vector.length; i += 2) {
@@ -152,23 +152,23 @@ export function rotated(vector: Float64Array, angle: number): Float64Array {
   return turned;
 }
 
-/** A vector of another length but of the same norm, as another model would make. */
+/** Returns a vector of other dimensions but the same norm, as another model would. */
 export function ofLength(vector: Float64Array, length: number): Float64Array {
   const other = Float64Array.from({ length }, (_, index) => vector[index % vector.length] ?? 0);
   return shortened(other, length);
 }
 
-/** Numbers of a vector times `scale`, printed as single precision. */
+/** Scales a vector and prints it in single precision. */
 export function scaled(vector: Float64Array, scale: number): Float64Array {
   return vector.map((value) => singlePrecision(value * scale));
 }
 
-/** Ten decimals of a single-precision number: near enough to what Go prints, and half as long as a double's digits. */
+/** Prints ten decimals of a single-precision number: close to Go's output, and half as long as a double's digits. */
 function singlePrecision(value: number): number {
   return Math.round(Math.fround(value) * 1e10) / 1e10;
 }
 
-/** Cosine similarity, for tests of closeness. */
+/** Returns the cosine similarity, for tests of closeness. */
 export function cosineSimilarity(a: ArrayLike<number>, b: ArrayLike<number>): number {
   let dot = 0;
   for (let i = 0; i < a.length; i++) dot += (a[i] ?? 0) * (b[i] ?? 0);

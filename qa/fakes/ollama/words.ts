@@ -1,7 +1,7 @@
 import { synonymGroups } from "./synonyms.ts";
 import { cjk } from "./tokens.ts";
 
-/** What a text says it is by its task prefix. */
+/** The role that a text's task prefix states. */
 export type TaskRole = "query" | "document" | "none";
 
 const taskPrefixes: readonly (readonly [RegExp, TaskRole])[] = [
@@ -14,7 +14,7 @@ const taskPrefixes: readonly (readonly [RegExp, TaskRole])[] = [
   [/^Instruct: [^\n]*\nQuery: ?/, "query"],
 ];
 
-/** Takes the task prefix off a text and tells the role it names. */
+/** Removes the task prefix of a text and returns its role. */
 export function roleAndText(text: string): { readonly role: TaskRole; readonly text: string } {
   for (const [prefix, role] of taskPrefixes) {
     const found = prefix.exec(text);
@@ -28,13 +28,13 @@ const wordPattern = /[\p{L}\p{N}_]+/gu;
 
 /** Peculiarities of a tokenizer. */
 export interface WordOptions {
-  /** CJK characters are not in the vocabulary: all of them become one and the same token. */
+  /** CJK characters are not in the vocabulary: all become the same token. */
   readonly cjkUnknown: boolean;
   /** Every word with an upper-case letter becomes that token too (Ollama 0.13.1 to 0.24). */
   readonly caseBug: boolean;
 }
 
-/** Words of a text: marks off, lower case, each CJK character on its own. */
+/** Splits a text into words: without diacritics, lower case, each CJK character separate. */
 export function wordsOf(text: string, options: WordOptions): string[] {
   const words: string[] = [];
   const bare = text.normalize("NFD").replace(/\p{M}+/gu, "");
@@ -60,7 +60,7 @@ function* cjkWords(mixed: string, unknown: boolean): Generator<string> {
   if (rest !== "") yield rest;
 }
 
-/** Cuts -ing, -ed, -es, -s and a last -e off a word, leaving at least three letters: deploying, deployed -> deploy. */
+/** Removes -ing, -ed, -es, -s and a final -e but leaves at least three letters: deploying, deployed -> deploy. */
 export function stem(word: string): string {
   let cut = word;
   if (word.endsWith("ies") && word.length > 5) return `${word.slice(0, -3)}y`;
@@ -73,7 +73,7 @@ export function stem(word: string): string {
   return cut.length > 3 && cut.endsWith("e") ? cut.slice(0, -1) : cut;
 }
 
-/** Words that say little about what a text is about. */
+/** Words that say little about the topic of a text. */
 export const stopWords: ReadonlySet<string> = new Set(
   (
     "a about after all also am an and any are as at be been before but by can could did do does each for from " +
@@ -87,7 +87,7 @@ const groupByStem = new Map<string, number>(
   synonymGroups.flatMap((group, index) => group.map((word) => [stem(word), index] as const)),
 );
 
-/** Number of the synonym group that a stem belongs to. */
+/** Returns the number of a stem's synonym group. */
 export function synonymGroupOf(wordStem: string): number | undefined {
   return groupByStem.get(wordStem);
 }

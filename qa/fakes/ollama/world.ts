@@ -5,7 +5,7 @@ import type { InstalledModel, ModelStore } from "./models.ts";
 import type { Runners } from "./runners.ts";
 import type { FakeEmbeddingSpace } from "./vectors.ts";
 
-/** What the handlers share. */
+/** The state that the handlers share. */
 export interface World {
   readonly clock: Clock;
   readonly era: EraTraits;
@@ -18,14 +18,14 @@ export interface World {
   spaceOf(model: InstalledModel): FakeEmbeddingSpace;
 }
 
-/** One request on its way through a handler. */
+/** A request in a handler. */
 export interface Call {
   readonly world: World;
   readonly path: string;
   readonly body: string;
-  /** The mishap that meets it, if any. */
+  /** The fault that affects it, if any. */
   readonly fault: Fault | undefined;
   readonly changes: readonly LastingFault[];
-  /** Ends when the client goes away. */
+  /** Aborts when the client leaves. */
   readonly signal: AbortSignal;
 }
