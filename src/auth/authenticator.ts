@@ -1,4 +1,3 @@
-import type { Config } from "../app/config.ts";
 import { ServiceError } from "../memory/model/errors.ts";
 import type { Logger } from "../util/logger.ts";
 import { isLoopbackHost } from "../util/loopback.ts";
@@ -6,7 +5,7 @@ import { StartupError } from "../util/startup-error.ts";
 import { apiKeysFrom, findApiKey } from "./api-keys.ts";
 import type { Caller } from "./caller.ts";
 import { createJwtVerifier, type JwtVerifier, type KeyFinder, keysFrom, remoteKeys } from "./jwt.ts";
-import { needsCredentials } from "./settings.ts";
+import { type AuthSettings, needsCredentials } from "./settings.ts";
 import { watchFiles } from "./watched-files.ts";
 
 /** Identifies the caller of a call. */
@@ -28,7 +27,7 @@ export interface Authenticator {
  * @throws StartupError if the keys are unreadable or invalid.
  */
 export async function createAuthenticator(
-  settings: Config["settings"],
+  settings: AuthSettings,
   logger: Logger,
 ): Promise<Authenticator | undefined> {
   if (!needsCredentials(settings)) return undefined;
@@ -53,7 +52,7 @@ export async function createAuthenticator(
   };
 }
 
-async function readApiKeys(settings: Config["settings"], logger: Logger, closers: (() => void)[]) {
+async function readApiKeys(settings: AuthSettings, logger: Logger, closers: (() => void)[]) {
   const { MEMORY_API_KEYS: text = "", MEMORY_API_KEYS_FILE: path } = settings;
   const what = "the API keys";
   if (path === undefined) {
@@ -76,7 +75,7 @@ async function readApiKeys(settings: Config["settings"], logger: Logger, closers
 }
 
 async function readJwt(
-  settings: Config["settings"],
+  settings: AuthSettings,
   logger: Logger,
   closers: (() => void)[],
 ): Promise<JwtVerifier | undefined> {

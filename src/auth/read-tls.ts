@@ -1,5 +1,5 @@
-import type { SettingValues } from "../app/config.ts";
 import type { Logger } from "../util/logger.ts";
+import type { AuthSettings } from "./settings.ts";
 import { assertUsable, type TlsCredentials } from "./tls.ts";
 import { type WatchedFiles, watchFiles } from "./watched-files.ts";
 
@@ -9,7 +9,7 @@ import { type WatchedFiles, watchFiles } from "./watched-files.ts";
  * @throws StartupError if a file is unreadable or invalid.
  */
 export async function readTls(
-  settings: SettingValues,
+  settings: AuthSettings,
   onChange: (credentials: TlsCredentials) => void,
   logger: Logger,
 ): Promise<WatchedFiles<TlsCredentials> | undefined> {

@@ -12,10 +12,10 @@ import { createSearch, type Search } from "./search/search.ts";
 import { type BatchStore, createBatchStore } from "./write/batch-store.ts";
 import { createDelete, type Delete } from "./write/delete.ts";
 import { createDeleteMatching, type DeleteMatching } from "./write/delete-matching.ts";
-import { createImport, type Import } from "./write/import.ts";
+import { createImport, type Import } from "./write/import/import.ts";
+import { createStoreRecords } from "./write/import/store-records.ts";
 import { createStore, type Store } from "./write/store.ts";
 import { createStorePipeline } from "./write/store-pipeline.ts";
-import { createStoreRecords } from "./write/store-records.ts";
 import { createUpdate, type Update } from "./write/update.ts";
 
 /** The use cases of memories. */

@@ -5,8 +5,8 @@ import {
   IfExists,
   ImportRequest_Options_OnError as OnError,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
-import { timestampFromMicroseconds } from "../../rpc/messages/fields/time.ts";
 import type { Queryable } from "../../storage/database/database.ts";
+import { timestampFromMicroseconds } from "../../util/proto-time.ts";
 import { quoteIdentifier } from "../quote-identifier.ts";
 import type { PlannedTable } from "./adoption-plan.ts";
 import { normalizedMetadata } from "./legacy-tables.ts";

@@ -1,6 +1,6 @@
 import type { Memory } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import type { JsonObject } from "../../memory/model/memory.ts";
-import { microsecondsFromTimestamp } from "../../rpc/messages/fields/time.ts";
+import { microsecondsFromTimestamp } from "../../util/proto-time.ts";
 import type { ConvertedRow } from "../convert/convert-row.ts";
 import { type LegacyRecord, readLegacyRecord, withoutRecord } from "../convert/legacy-record.ts";
 import { renamedId } from "../convert/row-ids.ts";

@@ -6,7 +6,7 @@ import {
   type MemoryRecord,
   MemoryRecordSchema,
 } from "memory-service-client/memoryservice/v1/memory_pb.js";
-import { timestampFromMicroseconds } from "../../rpc/messages/fields/time.ts";
+import { timestampFromMicroseconds } from "../../util/proto-time.ts";
 import { type ConvertedRow, withId } from "../convert/convert-row.ts";
 import { withRecord } from "../convert/legacy-record.ts";
 import type { LegacyRow } from "../readers/read-database.ts";

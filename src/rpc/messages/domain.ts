@@ -14,8 +14,8 @@ import type { DomainReport } from "../../memory/domains/domain-report.ts";
 import type { DomainChanges, DomainFigures } from "../../memory/model/domain.ts";
 import { assertNoViolations, type FieldViolation } from "../../memory/model/errors.ts";
 import { DEFAULT_DOMAIN_PAGE_SIZE, LIMITS } from "../../memory/model/limits.ts";
+import { timestampFromMicroseconds } from "../../util/proto-time.ts";
 import { messageFromEmbeddingVersion } from "./fields/embedding-version.ts";
-import { timestampFromMicroseconds } from "./fields/time.ts";
 import {
   all,
   charactersAtMost,

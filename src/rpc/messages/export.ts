@@ -11,10 +11,10 @@ import {
 import type { EmbeddedChunk } from "../../memory/model/draft.ts";
 import { assertNoViolations } from "../../memory/model/errors.ts";
 import type { ExportCommand, ExportedRecord, RunningExport } from "../../memory/read/export.ts";
+import { timestampFromMicroseconds } from "../../util/proto-time.ts";
 import { messageFromEmbeddingVersion } from "./fields/embedding-version.ts";
 import { filterFromMessage } from "./fields/filter.ts";
 import { messageFromMemory } from "./fields/memory.ts";
-import { timestampFromMicroseconds } from "./fields/time.ts";
 import { domainName, type Rules, violationsOf } from "./validate.ts";
 
 const rules: Rules<ExportRequest> = { domain: domainName };

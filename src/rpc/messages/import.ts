@@ -20,12 +20,12 @@ import {
 import type { EmbeddedChunk } from "../../memory/model/draft.ts";
 import { assertNoViolations, type FieldViolation, ServiceError } from "../../memory/model/errors.ts";
 import { LIMITS, MAX_RESPONSE_BYTES } from "../../memory/model/limits.ts";
-import type { ImportCommand, ImportReport, Rejection } from "../../memory/write/import.ts";
-import type { BadRecord, ImportedRecord } from "../../memory/write/import-record.ts";
+import type { ImportCommand, ImportReport, Rejection } from "../../memory/write/import/import.ts";
+import type { BadRecord, ImportedRecord } from "../../memory/write/import/import-record.ts";
+import { isTimestamp, microsecondsFromTimestamp } from "../../util/proto-time.ts";
 import { truncateText } from "../../util/truncate-text.ts";
 import type { Denial } from "../interceptors/authorize.ts";
 import { itemErrorFrom } from "./batch-store.ts";
-import { isTimestamp, microsecondsFromTimestamp } from "./fields/time.ts";
 import { ifExistsOf } from "./store.ts";
 import {
   all,

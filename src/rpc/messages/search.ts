@@ -25,15 +25,15 @@ import { DEFAULT_FUSION } from "../../memory/search/fuse-scores.ts";
 import type { SearchHit as Hit } from "../../memory/search/read-hits.ts";
 import type { SearchInfo as Info } from "../../memory/search/search.ts";
 import type { DegradedReason, SearchCommand } from "../../memory/search/search-command.ts";
-import { embeddingFromMessage } from "./fields/embedding.ts";
-import { hasValidNanos } from "./fields/expiry.ts";
-import { filterFromMessage } from "./fields/filter.ts";
-import { messageFromMemory } from "./fields/memory.ts";
 import {
   durationFromMicroseconds,
   durationFromMilliseconds,
   microsecondsFromDuration,
-} from "./fields/time.ts";
+} from "../../util/proto-time.ts";
+import { embeddingFromMessage } from "./fields/embedding.ts";
+import { hasValidNanos } from "./fields/expiry.ts";
+import { filterFromMessage } from "./fields/filter.ts";
+import { messageFromMemory } from "./fields/memory.ts";
 import {
   all,
   bytesAtMost,

@@ -11,7 +11,6 @@ import type { ContentEmbedder } from "../../memory/embed/content-embedder.ts";
 import type { Embedder } from "../../memory/model/embedder.ts";
 import { LIMITS } from "../../memory/model/limits.ts";
 import type { TextRanker } from "../../memory/model/search-index.ts";
-import type { Database } from "../../storage/database/database.ts";
 import { within } from "../../util/wait.ts";
 import { callerOf } from "../caller.ts";
 import { messageFromEmbeddingVersion } from "../messages/fields/embedding-version.ts";
@@ -21,7 +20,7 @@ import { messageOfTextRanker } from "../messages/search.ts";
 export interface ServerServiceDependencies {
   /** Of the program, as `1.4.0`. */
   readonly version: string;
-  readonly engine: Database["engine"];
+  readonly engine: keyof typeof engines;
   /** Of PostgreSQL, as `18.1`; "" if it is not known. */
   readonly engineVersion: string;
   readonly defaultDomain: string;
@@ -44,7 +43,7 @@ const VERSION_WAIT_MS = 200;
 const engines = {
   embedded: Engine.EMBEDDED,
   postgres: Engine.POSTGRES,
-} as const satisfies Record<Database["engine"], Engine>;
+} as const satisfies Record<"embedded" | "postgres", Engine>;
 
 const limits = {
   contentBytes: LIMITS.contentBytes,

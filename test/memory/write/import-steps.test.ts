@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import type { ImportedRecord } from "../../../src/memory/write/import-record.ts";
+import type { ImportedRecord } from "../../../src/memory/write/import/import-record.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
 import { createUseCases, type UseCases } from "../../support/in-process/use-cases.ts";
 import { databaseEngines } from "../../support/postgres/databases.ts";

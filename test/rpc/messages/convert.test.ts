@@ -12,13 +12,13 @@ import { describe, expect, test } from "vitest";
 import { ServiceError } from "../../../src/memory/model/errors.ts";
 import type { Memory } from "../../../src/memory/model/memory.ts";
 import { messageFromMemory } from "../../../src/rpc/messages/fields/memory.ts";
+import { searchCommandFromRequest } from "../../../src/rpc/messages/search.ts";
+import { storeCommandFromRequest } from "../../../src/rpc/messages/store.ts";
 import {
   microsecondsFromDuration,
   microsecondsFromTimestamp,
   timestampFromMicroseconds,
-} from "../../../src/rpc/messages/fields/time.ts";
-import { searchCommandFromRequest } from "../../../src/rpc/messages/search.ts";
-import { storeCommandFromRequest } from "../../../src/rpc/messages/store.ts";
+} from "../../../src/util/proto-time.ts";
 
 describe("times", () => {
   test.each([

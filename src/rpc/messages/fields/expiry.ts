@@ -2,7 +2,7 @@ import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import type { FieldViolation } from "../../../memory/model/errors.ts";
 import { LIMITS } from "../../../memory/model/limits.ts";
 import type { Expiry, Microseconds } from "../../../memory/model/memory.ts";
-import { microsecondsFromDuration, microsecondsFromTimestamp } from "./time.ts";
+import { microsecondsFromDuration, microsecondsFromTimestamp } from "../../../util/proto-time.ts";
 
 /** The expiry of a memory, as in StoreRequest. */
 export type ExpiryMessage =

@@ -5,8 +5,8 @@ import type {
 } from "memory-service-client/memoryservice/v1/filter_pb.js";
 import type { NumberRange, TimeRange } from "../../../memory/model/filter.ts";
 import type { Microseconds } from "../../../memory/model/memory.ts";
+import { isTimestamp, microsecondsFromTimestamp } from "../../../util/proto-time.ts";
 import type { FilterReader } from "./filter-reader.ts";
-import { isTimestamp, microsecondsFromTimestamp } from "./time.ts";
 
 /** Converts a range of numbers. */
 export function readNumberRange(

@@ -5,7 +5,7 @@ import {
   MemorySchema,
 } from "memory-service-client/memoryservice/v1/memory_pb.js";
 import type { EmbeddingStatus, JsonObject, Memory } from "../../../memory/model/memory.ts";
-import { timestampFromMicroseconds } from "./time.ts";
+import { timestampFromMicroseconds } from "../../../util/proto-time.ts";
 
 const stateOf = {
   pending: Memory_Embedding_State.PENDING,

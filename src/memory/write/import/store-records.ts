@@ -1,15 +1,15 @@
-import type { DomainResolver, ResolvedDomains } from "../domains/domain-resolver.ts";
-import type { ContentEmbedder } from "../embed/content-embedder.ts";
-import type { DomainRecord, EmbeddingVersionRecord } from "../model/domain.ts";
-import type { EmbeddingVersionStore } from "../model/domain-store.ts";
-import type { MemoryDraft, StoreEntry, StoreResult } from "../model/draft.ts";
-import { ServiceError } from "../model/errors.ts";
-import type { MemoryStore } from "../model/memory-store.ts";
-import { resolveImportConflict } from "./conflict-resolution.ts";
+import type { DomainResolver, ResolvedDomains } from "../../domains/domain-resolver.ts";
+import type { ContentEmbedder } from "../../embed/content-embedder.ts";
+import type { DomainRecord, EmbeddingVersionRecord } from "../../model/domain.ts";
+import type { EmbeddingVersionStore } from "../../model/domain-store.ts";
+import type { MemoryDraft, StoreEntry, StoreResult } from "../../model/draft.ts";
+import { ServiceError } from "../../model/errors.ts";
+import type { MemoryStore } from "../../model/memory-store.ts";
+import { resolveImportConflict } from "../conflict-resolution.ts";
+import type { IfExists } from "../store-command.ts";
+import { writeEntries } from "../write-entries.ts";
 import type { ImportedRecord } from "./import-record.ts";
 import { type ImportItem, isRecordItem, type RecordItem } from "./import-step.ts";
-import type { IfExists } from "./store-command.ts";
-import { writeEntries } from "./write-entries.ts";
 
 export interface RecordOptions {
   readonly ifExists: IfExists;

@@ -1,6 +1,6 @@
-import type { EmbeddedChunk, PreservedFields } from "../model/draft.ts";
-import type { ServiceError } from "../model/errors.ts";
-import type { MemoryFields } from "../model/memory.ts";
+import type { EmbeddedChunk, PreservedFields } from "../../model/draft.ts";
+import type { ServiceError } from "../../model/errors.ts";
+import type { MemoryFields } from "../../model/memory.ts";
 
 /** An exported memory. It expires at a fixed time or never. */
 export interface ImportedRecord extends MemoryFields {

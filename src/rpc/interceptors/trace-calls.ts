@@ -20,9 +20,9 @@ import {
   type Tracer,
   trace,
 } from "@opentelemetry/api";
-import { kCall } from "../rpc/call-log.ts";
-import { connectErrorFrom } from "../rpc/interceptors/errors.ts";
-import { failSpan } from "./spans.ts";
+import { failSpan } from "../../observability/spans.ts";
+import { kCall } from "../call-log.ts";
+import { connectErrorFrom } from "./errors.ts";
 
 /** Codes of server errors. Other codes are client errors and do not mark the span as failed. */
 const serverFaults: ReadonlySet<Code> = new Set([

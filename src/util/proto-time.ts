@@ -1,6 +1,8 @@
 import { create } from "@bufbuild/protobuf";
 import { type Duration, DurationSchema, type Timestamp, TimestampSchema } from "@bufbuild/protobuf/wkt";
-import type { Microseconds } from "../../../memory/model/memory.ts";
+
+/** Microseconds since 1970, or a span of microseconds. */
+type Microseconds = bigint;
 
 const MICROSECONDS = 1_000_000n;
 

@@ -1,11 +1,11 @@
-import type { CallContext } from "../model/call-context.ts";
-import type { EmbeddingVersionRecord } from "../model/domain.ts";
-import type { StoreResult } from "../model/draft.ts";
-import { ServiceError } from "../model/errors.ts";
-import { LIMITS } from "../model/limits.ts";
+import type { CallContext } from "../../model/call-context.ts";
+import type { EmbeddingVersionRecord } from "../../model/domain.ts";
+import type { StoreResult } from "../../model/draft.ts";
+import { ServiceError } from "../../model/errors.ts";
+import { LIMITS } from "../../model/limits.ts";
+import type { IfExists } from "../store-command.ts";
 import type { BadRecord, ImportedRecord } from "./import-record.ts";
 import { createImportStep, type ImportItem, itemFromRecord } from "./import-step.ts";
-import type { IfExists } from "./store-command.ts";
 import type { StoreRecords } from "./store-records.ts";
 
 export interface ImportCommand {

@@ -1,5 +1,5 @@
-import { ServiceError } from "../model/errors.ts";
-import { structBytes, textBytes } from "../read/message-size.ts";
+import { ServiceError } from "../../model/errors.ts";
+import { structBytes, textBytes } from "../../read/message-size.ts";
 import type { BadRecord, ImportedRecord } from "./import-record.ts";
 
 /** Limits of one transaction. It takes at most about a second, because the embedded engine has a single connection. */
