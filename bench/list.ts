@@ -2,8 +2,8 @@ import { parseArgs } from "node:util";
 import { createList } from "../src/memory/read/list.ts";
 import { createPageTokens } from "../src/memory/read/page-token.ts";
 import type { Database } from "../src/storage/database/database.ts";
-import { openEmbeddedDatabase } from "../src/storage/database/embedded-database.ts";
-import { openPostgresDatabase } from "../src/storage/database/postgres-database.ts";
+import { openEmbeddedDatabase } from "../src/storage/database/embedded/embedded-database.ts";
+import { openPostgresDatabase } from "../src/storage/database/server/postgres-database.ts";
 import { migrate, sqlDirectory } from "../src/storage/migrations/migrations.ts";
 import { createPostgresRepository } from "../src/storage/postgres/create-repository.ts";
 

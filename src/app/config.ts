@@ -1,6 +1,6 @@
 import { needsCredentials, securityProblems } from "../auth/settings.ts";
 import { readConfiguredProfiles } from "../embedding/configured-profiles.ts";
-import type { PostgresAddress } from "../storage/database/postgres-database.ts";
+import type { PostgresAddress } from "../storage/database/server/postgres-database.ts";
 import { isLoopbackHost } from "../util/loopback.ts";
 import { StartupError } from "../util/startup-error.ts";
 import { SETTINGS, type Setting, type SettingName } from "./settings.ts";

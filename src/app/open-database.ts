@@ -1,7 +1,7 @@
-import { checkServer } from "../storage/database/check-server.ts";
 import type { Database } from "../storage/database/database.ts";
-import { openEmbeddedDatabase } from "../storage/database/embedded-database.ts";
-import { openPostgresDatabase } from "../storage/database/postgres-database.ts";
+import { openEmbeddedDatabase } from "../storage/database/embedded/embedded-database.ts";
+import { checkServer } from "../storage/database/server/check-server.ts";
+import { openPostgresDatabase } from "../storage/database/server/postgres-database.ts";
 import type { Logger } from "../util/logger.ts";
 import type { Config } from "./config.ts";
 

@@ -1,7 +1,7 @@
 import { type Config, readConfig } from "../app/config.ts";
 import { openDatabase } from "../app/open-database.ts";
 import type { Database } from "../storage/database/database.ts";
-import { hasCluster } from "../storage/database/directory-lock.ts";
+import { hasCluster } from "../storage/database/embedded/directory-lock.ts";
 import * as migrations from "../storage/migrations/migrations.ts";
 import { type Migration, readMigrations } from "../storage/migrations/read-migrations.ts";
 import { warningLogger } from "./output/log.ts";

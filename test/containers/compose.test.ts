@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { parseDockerfile } from "../../scripts/check-dockerfile/parse-dockerfile.ts";
 import { readConfig } from "../../src/app/config.ts";
 import { SETTINGS } from "../../src/app/settings.ts";
-import { RECOMMENDED_PGVECTOR } from "../../src/storage/database/check-server.ts";
+import { RECOMMENDED_PGVECTOR } from "../../src/storage/database/server/check-server.ts";
 import { type ComposeMap, type ComposeValue, readCompose } from "./read-compose.ts";
 
 const compose = readCompose(readFileSync(new URL("../../compose.yaml", import.meta.url), "utf8"));

@@ -5,7 +5,7 @@ import { Client } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { type FakeOllama, startFakeOllama } from "../../qa/fakes/ollama/index.ts";
-import { openPostgresDatabase } from "../../src/storage/database/postgres-database.ts";
+import { openPostgresDatabase } from "../../src/storage/database/server/postgres-database.ts";
 import { writeLegacyDirectory } from "../legacy/write-directory.ts";
 import { blockOf, blocksOf, readPage, root, runShell } from "../support/documents.ts";
 import { makeOldDomains } from "../support/postgres/old-postgres.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { openEmbeddedDatabase } from "../../src/storage/database/embedded-database.ts";
+import { openEmbeddedDatabase } from "../../src/storage/database/embedded/embedded-database.ts";
 import { createDataDirectory } from "../support/postgres/data-directory.ts";
 import { openGrpcClient, startServerProcess } from "../support/server/server-process.ts";
 import { silentLogger } from "../support/silent-logger.ts";

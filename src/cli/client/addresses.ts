@@ -1,5 +1,5 @@
 import type { Config } from "../../app/config.ts";
-import type { PostgresAddress } from "../../storage/database/postgres-database.ts";
+import type { PostgresAddress } from "../../storage/database/server/postgres-database.ts";
 import { isLoopbackHost } from "../../util/loopback.ts";
 
 /** Joins a host and a port as in a URL, with IPv6 addresses in brackets. */

@@ -1,5 +1,9 @@
-import { checkServer, compareVersions, RECOMMENDED_PGVECTOR } from "../../storage/database/check-server.ts";
 import type { Database } from "../../storage/database/database.ts";
+import {
+  checkServer,
+  compareVersions,
+  RECOMMENDED_PGVECTOR,
+} from "../../storage/database/server/check-server.ts";
 import { silentLogger } from "../../util/logger.ts";
 import { type Check, ok, warning } from "./check.ts";
 import { formatBytes } from "./check-disk.ts";

@@ -5,10 +5,13 @@ import type { Config, SettingValues } from "../../app/config.ts";
 import { ServiceError } from "../../memory/model/errors.ts";
 import type { Database } from "../../storage/database/database.ts";
 import { DatabaseError } from "../../storage/database/database.ts";
-import { DirectoryInUseError, hasCluster } from "../../storage/database/directory-lock.ts";
-import { openEmbeddedDatabase } from "../../storage/database/embedded-database.ts";
+import { DirectoryInUseError, hasCluster } from "../../storage/database/embedded/directory-lock.ts";
+import { openEmbeddedDatabase } from "../../storage/database/embedded/embedded-database.ts";
 import { SQLSTATE, sqlstateOf } from "../../storage/database/errors.ts";
-import { openPostgresDatabase, type PostgresAddress } from "../../storage/database/postgres-database.ts";
+import {
+  openPostgresDatabase,
+  type PostgresAddress,
+} from "../../storage/database/server/postgres-database.ts";
 import { silentLogger } from "../../util/logger.ts";
 import { StartupError } from "../../util/startup-error.ts";
 import { databaseName, postgresEndpoint } from "../client/addresses.ts";

@@ -5,7 +5,7 @@ import { warningLogger } from "../../cli/output/log.ts";
 import { createProgress } from "../../cli/output/progress.ts";
 import { UsageError } from "../../cli/usage-error.ts";
 import type { Database } from "../../storage/database/database.ts";
-import { openPostgresDatabase } from "../../storage/database/postgres-database.ts";
+import { openPostgresDatabase } from "../../storage/database/server/postgres-database.ts";
 import { type AdoptionPlan, planAdoption } from "../adoption/adoption-plan.ts";
 import { type CopiedTable, copyTable } from "../adoption/copy-table.ts";
 import type { TargetDomain } from "../import/target-domain.ts";

@@ -7,7 +7,7 @@ import { databaseName } from "../../cli/client/addresses.ts";
 import { probeServer } from "../../cli/client/probe-server.ts";
 import { serverUrl, toCliError, withClient } from "../../cli/client/server-client.ts";
 import { warningLogger } from "../../cli/output/log.ts";
-import { hasCluster } from "../../storage/database/directory-lock.ts";
+import { hasCluster } from "../../storage/database/embedded/directory-lock.ts";
 import { findPendingWork, sqlDirectory } from "../../storage/migrations/migrations.ts";
 import type { TargetDomain } from "../import/target-domain.ts";
 

@@ -8,7 +8,7 @@ import { findLegacyTables, registeredDomains } from "../../../src/legacy/adoptio
 import { chunkText } from "../../../src/memory/embed/chunk.ts";
 import { parseTextQuery } from "../../../src/memory/model/text-query.ts";
 import type { Database } from "../../../src/storage/database/database.ts";
-import { openPostgresDatabase } from "../../../src/storage/database/postgres-database.ts";
+import { openPostgresDatabase } from "../../../src/storage/database/server/postgres-database.ts";
 import { createPostgresRepository } from "../../../src/storage/postgres/create-repository.ts";
 import { createDataDirectory } from "../../support/postgres/data-directory.ts";
 import { databaseEngines, empty } from "../../support/postgres/databases.ts";

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { openEmbeddedDatabase } from "../../../src/storage/database/embedded-database.ts";
+import { openEmbeddedDatabase } from "../../../src/storage/database/embedded/embedded-database.ts";
 import { migrate, sqlDirectory } from "../../../src/storage/migrations/migrations.ts";
 import { silentLogger } from "../silent-logger.ts";
 import { keptState } from "./kept-state.ts";

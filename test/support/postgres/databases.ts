@@ -5,9 +5,9 @@ import type { Database } from "../../../src/storage/database/database.ts";
 import {
   type EmbeddedDatabase,
   openEmbeddedDatabase,
-} from "../../../src/storage/database/embedded-database.ts";
+} from "../../../src/storage/database/embedded/embedded-database.ts";
 import { databaseUnavailable } from "../../../src/storage/database/errors.ts";
-import { openPostgresDatabase } from "../../../src/storage/database/postgres-database.ts";
+import { openPostgresDatabase } from "../../../src/storage/database/server/postgres-database.ts";
 import { migrate, sqlDirectory } from "../../../src/storage/migrations/migrations.ts";
 import { silentLogger } from "../silent-logger.ts";
 import { administer, databaseUrl } from "./administer.ts";

@@ -1,15 +1,15 @@
 import pg from "pg";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import type { Database } from "../../../src/storage/database/database.ts";
+import type { Database } from "../../../../src/storage/database/database.ts";
+import { MAX_PREPARED_STATEMENTS } from "../../../../src/storage/database/prepared-statements.ts";
 import {
   openPostgresDatabase,
   type PostgresOptions,
-} from "../../../src/storage/database/postgres-database.ts";
-import { MAX_PREPARED_STATEMENTS } from "../../../src/storage/database/prepared-statements.ts";
-import { databaseEngines, empty, urlOf } from "../../support/postgres/databases.ts";
-import { testDatabaseUrl } from "../../support/postgres/postgres-server.ts";
-import { openTcpProxy, type TcpProxy } from "../../support/server/tcp-proxy.ts";
-import { silentLogger } from "../../support/silent-logger.ts";
+} from "../../../../src/storage/database/server/postgres-database.ts";
+import { databaseEngines, empty, urlOf } from "../../../support/postgres/databases.ts";
+import { testDatabaseUrl } from "../../../support/postgres/postgres-server.ts";
+import { openTcpProxy, type TcpProxy } from "../../../support/server/tcp-proxy.ts";
+import { silentLogger } from "../../../support/silent-logger.ts";
 
 async function rejection(promise: Promise<unknown>): Promise<unknown> {
   return promise.then(

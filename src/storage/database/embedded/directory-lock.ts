@@ -1,7 +1,7 @@
 import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { makeDirectory } from "../../util/make-directory.ts";
-import { StartupError } from "../../util/startup-error.ts";
+import { makeDirectory } from "../../../util/make-directory.ts";
+import { StartupError } from "../../../util/startup-error.ts";
 
 /** Major version of PostgreSQL in PGlite. Only the same major version can open a data directory. */
 export const EMBEDDED_POSTGRES_MAJOR = 18;

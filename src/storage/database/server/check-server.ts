@@ -1,8 +1,8 @@
-import { ServiceError } from "../../memory/model/errors.ts";
-import type { Logger } from "../../util/logger.ts";
-import { StartupError } from "../../util/startup-error.ts";
-import type { Database } from "./database.ts";
-import { SQLSTATE, sqlstateOf } from "./errors.ts";
+import { ServiceError } from "../../../memory/model/errors.ts";
+import type { Logger } from "../../../util/logger.ts";
+import { StartupError } from "../../../util/startup-error.ts";
+import type { Database } from "../database.ts";
+import { SQLSTATE, sqlstateOf } from "../errors.ts";
 
 /** Minimum major version of PostgreSQL. */
 const MIN_POSTGRES_MAJOR = 15;

@@ -2,9 +2,9 @@ import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
-import type { Logger } from "../../util/logger.ts";
-import { StartupError } from "../../util/startup-error.ts";
-import { untilAborted } from "../../util/wait.ts";
+import type { Logger } from "../../../util/logger.ts";
+import { StartupError } from "../../../util/startup-error.ts";
+import { untilAborted } from "../../../util/wait.ts";
 import type {
   ConnectionCounts,
   Database,
@@ -14,7 +14,12 @@ import type {
   QueryOptions,
   Row,
   Statement,
-} from "./database.ts";
+} from "../database.ts";
+import { databaseUnavailable, EngineLostError, mapDatabaseError, mapSentError, SQLSTATE } from "../errors.ts";
+import { assertStatementName } from "../prepared-statements.ts";
+import { type Connection, runTransaction, scope } from "../transaction.ts";
+import { VectorTypes } from "../vector-types.ts";
+import { wireValueFrom } from "../wire-values.ts";
 import { assertUsableCluster, clusterOf, type DirectoryLock, lockDirectory } from "./directory-lock.ts";
 import { type DiskWatch, freeBytesOf, watchDiskSpace } from "./disk-space.ts";
 import type {
@@ -26,12 +31,7 @@ import type {
   EmbeddedWorkerData,
   TextRows,
 } from "./embedded-messages.ts";
-import { databaseUnavailable, EngineLostError, mapDatabaseError, mapSentError, SQLSTATE } from "./errors.ts";
 import { ExclusiveQueue } from "./exclusive-queue.ts";
-import { assertStatementName } from "./prepared-statements.ts";
-import { type Connection, runTransaction, scope } from "./transaction.ts";
-import { VectorTypes } from "./vector-types.ts";
-import { wireValueFrom } from "./wire-values.ts";
 
 export interface EmbeddedOptions {
   /**

@@ -4,7 +4,10 @@ import { parentPort, workerData } from "node:worker_threads";
 import { messages, PGlite, protocol } from "@electric-sql/pglite";
 import { pg_textsearch } from "@electric-sql/pglite-pg_textsearch";
 import { vector } from "@electric-sql/pglite-pgvector";
-import { connectionSettings } from "./connection-settings.ts";
+import { SQLSTATE } from "../errors.ts";
+import { MAX_PREPARED_STATEMENTS } from "../prepared-statements.ts";
+import { connectionSettings } from "../server/connection-settings.ts";
+import type { WireValue } from "../wire-values.ts";
 import type {
   EmbeddedCommand,
   EmbeddedFailure,
@@ -14,9 +17,6 @@ import type {
   EmbeddedWorkerData,
   TextRows,
 } from "./embedded-messages.ts";
-import { SQLSTATE } from "./errors.ts";
-import { MAX_PREPARED_STATEMENTS } from "./prepared-statements.ts";
-import type { WireValue } from "./wire-values.ts";
 
 /**
  * Worker thread of the embedded engine. PGlite blocks the thread that calls it, so it has its own. The worker sends

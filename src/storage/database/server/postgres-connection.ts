@@ -1,11 +1,11 @@
 import pg from "pg";
-import { untilAborted } from "../../util/wait.ts";
-import type { Parameter, Row, Statement } from "./database.ts";
-import { SQLSTATE, sqlstateOf } from "./errors.ts";
+import { untilAborted } from "../../../util/wait.ts";
+import type { Parameter, Row, Statement } from "../database.ts";
+import { SQLSTATE, sqlstateOf } from "../errors.ts";
+import { assertStatementName, MAX_PREPARED_STATEMENTS } from "../prepared-statements.ts";
+import type { Connection } from "../transaction.ts";
+import { wireValueFrom } from "../wire-values.ts";
 import { sendCancelRequest } from "./postgres-cancel.ts";
-import { assertStatementName, MAX_PREPARED_STATEMENTS } from "./prepared-statements.ts";
-import type { Connection } from "./transaction.ts";
-import { wireValueFrom } from "./wire-values.ts";
 
 /** Time after which the connection is closed if a cancelled statement still runs. */
 const cancelGraceMs = 5_000;

@@ -1,11 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { checkServer, compareVersions } from "../../../src/storage/database/check-server.ts";
-import type { Database } from "../../../src/storage/database/database.ts";
-import { mapDatabaseError } from "../../../src/storage/database/errors.ts";
-import { openPostgresDatabase } from "../../../src/storage/database/postgres-database.ts";
-import { databaseUrl } from "../../support/postgres/administer.ts";
-import { testDatabaseUrl } from "../../support/postgres/postgres-server.ts";
-import { silentLogger } from "../../support/silent-logger.ts";
+import type { Database } from "../../../../src/storage/database/database.ts";
+import { mapDatabaseError } from "../../../../src/storage/database/errors.ts";
+import { checkServer, compareVersions } from "../../../../src/storage/database/server/check-server.ts";
+import { openPostgresDatabase } from "../../../../src/storage/database/server/postgres-database.ts";
+import { databaseUrl } from "../../../support/postgres/administer.ts";
+import { testDatabaseUrl } from "../../../support/postgres/postgres-server.ts";
+import { silentLogger } from "../../../support/silent-logger.ts";
 
 /** A server that answers the check's question with these facts. */
 function serverWith(facts: { version?: string; number?: number; pgvector?: string | null }): Database {

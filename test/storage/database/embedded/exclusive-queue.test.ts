@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { ExclusiveQueue } from "../../../src/storage/database/exclusive-queue.ts";
+import { ExclusiveQueue } from "../../../../src/storage/database/embedded/exclusive-queue.ts";
 
 describe("an exclusive queue", () => {
   it("lets one in at a time, in the order of asking", async () => {

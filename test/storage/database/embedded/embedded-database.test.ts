@@ -7,17 +7,20 @@ import { createInterface } from "node:readline";
 import type { Worker } from "node:worker_threads";
 import { pino } from "pino";
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import type { Statement } from "../../../src/storage/database/database.ts";
-import { EMBEDDED_POSTGRES_MAJOR, lockDirectory } from "../../../src/storage/database/directory-lock.ts";
-import { RESERVED_BYTES } from "../../../src/storage/database/disk-space.ts";
+import type { Statement } from "../../../../src/storage/database/database.ts";
+import {
+  EMBEDDED_POSTGRES_MAJOR,
+  lockDirectory,
+} from "../../../../src/storage/database/embedded/directory-lock.ts";
+import { RESERVED_BYTES } from "../../../../src/storage/database/embedded/disk-space.ts";
 import {
   type EmbeddedDatabase,
   openEmbeddedDatabase,
-} from "../../../src/storage/database/embedded-database.ts";
-import { createDataDirectory } from "../../support/postgres/data-directory.ts";
-import { silentLogger } from "../../support/silent-logger.ts";
+} from "../../../../src/storage/database/embedded/embedded-database.ts";
+import { createDataDirectory } from "../../../support/postgres/data-directory.ts";
+import { silentLogger } from "../../../support/silent-logger.ts";
 
-const source = new URL("../../../src/storage/database/", import.meta.url);
+const source = new URL("../../../../src/storage/database/embedded/", import.meta.url);
 
 /** Runs a script in a process of its own; resolves when it has printed a line. */
 async function runUntilLine(directory: string, script: string) {

@@ -1,6 +1,5 @@
 import pg from "pg";
-import type { Logger } from "../../util/logger.ts";
-import { connectionSettings } from "./connection-settings.ts";
+import type { Logger } from "../../../util/logger.ts";
 import type {
   ConnectionCounts,
   Database,
@@ -10,11 +9,12 @@ import type {
   QueryOptions,
   Row,
   Statement,
-} from "./database.ts";
-import { databaseOverloaded, databaseUnavailable, mapDatabaseError, mapSentError } from "./errors.ts";
+} from "../database.ts";
+import { databaseOverloaded, databaseUnavailable, mapDatabaseError, mapSentError } from "../errors.ts";
+import { runTransaction, scope } from "../transaction.ts";
+import { VectorTypes } from "../vector-types.ts";
+import { connectionSettings } from "./connection-settings.ts";
 import { PostgresConnection } from "./postgres-connection.ts";
-import { runTransaction, scope } from "./transaction.ts";
-import { VectorTypes } from "./vector-types.ts";
 
 /**
  * Address of the server. A connection string may contain `sslmode`, `options` and all else that node-postgres supports.

@@ -1,4 +1,4 @@
-import type { WireValue } from "./wire-values.ts";
+import type { WireValue } from "../wire-values.ts";
 
 /** Messages between the main thread and the worker of the embedded engine. */
 
