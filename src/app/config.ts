@@ -38,7 +38,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     if (text !== undefined && value === undefined) {
       // An invalid URL may still contain a password.
       const secret = setting.kind === "secret" || (setting.kind === "url" && text.includes("@"));
-      problems.push(`${name} must be ${setting.allowed}${secret ? "" : `, is ${JSON.stringify(text)}`}`);
+      problems.push(`${name} must be ${setting.allowed}${secret ? "" : `, got ${JSON.stringify(text)}`}`);
     }
     values[name] = value;
   }

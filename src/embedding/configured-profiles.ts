@@ -76,7 +76,7 @@ function parse(setting: string, problems: string[]): unknown {
     try {
       text = readFileSync(setting, "utf8");
     } catch {
-      problems.push(`must be JSON or the path of a readable file, is ${JSON.stringify(setting)}`);
+      problems.push(`must be JSON or the path of a readable file, got ${JSON.stringify(setting)}`);
       return {};
     }
   }
@@ -109,7 +109,7 @@ function profileOf(
   const read = <T>(name: Entry, isRight: (value: unknown) => value is T): T | undefined => {
     const value = given[name];
     if (value === undefined || isRight(value)) return value;
-    complain(`${name} must be ${entries[name]}, is ${JSON.stringify(value)}`);
+    complain(`${name} must be ${entries[name]}, got ${JSON.stringify(value)}`);
     return undefined;
   };
 
@@ -148,7 +148,7 @@ function withDimensions(
   if (canShortenTo(lengths, dimensions)) return { ...parts, dimensions, shortenTo: dimensions };
   if (parts.dimensions !== undefined && parts.dimensions !== dimensions) {
     const own = parts.shortenTo === undefined ? parts.dimensions : undefined;
-    complain(`dimensions must be one of ${describeDimensions(lengths, own)}, is ${dimensions}`);
+    complain(`dimensions must be one of ${describeDimensions(lengths, own)}, got ${dimensions}`);
   }
   return { ...parts, dimensions };
 }

@@ -115,7 +115,7 @@ describe("every setting", () => {
       "Infinity",
     ]) {
       expect(problemsOf({ [name]: value })).toContain(
-        `${name} must be ${allowed}, is ${JSON.stringify(value)}`,
+        `${name} must be ${allowed}, got ${JSON.stringify(value)}`,
       );
     }
   });
@@ -126,7 +126,7 @@ describe("every setting", () => {
     expect(readConfig({ [name]: "false" }).settings).toMatchObject({ [name]: false });
     for (const value of ["1", "0", "yes", "TRUE", " true", "constructor", "__proto__", "toString"]) {
       expect(problemsOf({ [name]: value })).toEqual([
-        `${name} must be true or false, is ${JSON.stringify(value)}`,
+        `${name} must be true or false, got ${JSON.stringify(value)}`,
       ]);
     }
   });
@@ -149,7 +149,7 @@ describe("a value that is not allowed", () => {
   ])("of %s is reported with the allowed values: %s", (name, value) => {
     const { allowed } = SETTINGS[name as keyof typeof SETTINGS];
     expect(problemsOf({ [name]: value })).toEqual([
-      `${name} must be ${allowed}, is ${JSON.stringify(value)}`,
+      `${name} must be ${allowed}, got ${JSON.stringify(value)}`,
     ]);
   });
 
@@ -176,7 +176,7 @@ describe("a value that is not allowed", () => {
 
   test("is the whole message if it is the only problem; several are counted", () => {
     expect(() => readConfig({ MEMORY_PORT: "x" })).toThrow(
-      /^MEMORY_PORT must be a whole number from 0 to 65535, is "x"$/,
+      /^MEMORY_PORT must be a whole number from 0 to 65535, got "x"$/,
     );
     expect(() => readConfig({ MEMORY_PORT: "x", MEMORY_MIGRATE: "x" })).toThrow(
       /^2 settings are invalid:\n {2}- /,

@@ -26,8 +26,8 @@ describe("readConfig", () => {
   test.each([
     [{ MEMORY_HOST: "localhost:50051" }, "MEMORY_HOST must be a host name or an IP address, without a port"],
     [{ MEMORY_HOST: "0.0.0.0" }, "set MEMORY_ALLOW_UNAUTHENTICATED=true if the network is trusted"],
-    [{ MEMORY_PORT: "1e3" }, 'MEMORY_PORT must be a whole number from 0 to 65535, is "1e3"'],
-    [{ MEMORY_MIGRATE: "yes" }, 'MEMORY_MIGRATE must be true or false, is "yes"'],
+    [{ MEMORY_PORT: "1e3" }, 'MEMORY_PORT must be a whole number from 0 to 65535, got "1e3"'],
+    [{ MEMORY_MIGRATE: "yes" }, 'MEMORY_MIGRATE must be true or false, got "yes"'],
     [{ MEMORY_LOG_LEVEL: "loud" }, "MEMORY_LOG_LEVEL must be one of debug, info, warn, error, silent"],
     [{ DEFAULT_MEMORY_DOMAIN: "Work" }, "DEFAULT_MEMORY_DOMAIN must be a lower-case letter, then at most 39"],
     [{ DATABASE_URL: "mysql://host/db" }, "DATABASE_URL must be a postgres:// or postgresql:// URL"],
@@ -35,7 +35,7 @@ describe("readConfig", () => {
     [{ DATABASE_URL: "postgres://u:50%hidden@host/db" }, "% as %25"],
     [
       { OLLAMA_API_URL: "localhost:11434" },
-      'OLLAMA_API_URL must be an http:// or https:// URL, is "localhost',
+      'OLLAMA_API_URL must be an http:// or https:// URL, got "localhost',
     ],
     [{ OLLAMA_API_URL: "ftp://u:hidden@host" }, "OLLAMA_API_URL must be an http:// or https:// URL"],
     [{ OLLAMA_API_URL: "http://u:50%hidden@host" }, "OLLAMA_API_URL must be an http:// or https:// URL"],

@@ -57,7 +57,7 @@ const mistakes: readonly [
     '--expires must be a date such as 2030-01-31, got "soon"',
   ],
   [["serve", "now"], {}, 'serve takes no arguments, got "now"'],
-  [["serve"], { MEMORY_PORT: "65536" }, 'MEMORY_PORT must be a whole number from 0 to 65535, is "65536"'],
+  [["serve"], { MEMORY_PORT: "65536" }, 'MEMORY_PORT must be a whole number from 0 to 65535, got "65536"'],
   [["healthcheck"], {}, "MEMORY_PORT must be the port of the server, got 0"],
 ];
 
@@ -77,7 +77,7 @@ test("lists all invalid and contradictory settings at once", async () => {
   expect(code).toBe(2);
   expect(stderr.split("\n")).toEqual([
     "memory-service: 2 settings are invalid:",
-    '  - MEMORY_POOL_SIZE must be a whole number from 2 to 1000, is "1"',
+    '  - MEMORY_POOL_SIZE must be a whole number from 2 to 1000, got "1"',
     "  - DATABASE_URL and POSTGRES_HOST are both set: set only one of them",
     "",
   ]);

@@ -85,7 +85,7 @@ describe("a configured profile", () => {
   });
 
   it.each([
-    ["an unknown profile", { m: { profile: "nomc" } }, `of "m": profile must be one of ${KNOWN}, is "nomc"`],
+    ["an unknown profile", { m: { profile: "nomc" } }, `of "m": profile must be one of ${KNOWN}, got "nomc"`],
     [
       "an unknown entry",
       { m: { prefix: "x" } },
@@ -94,32 +94,32 @@ describe("a configured profile", () => {
     [
       "dimensions that the model cannot produce",
       { "nomic-embed-text": { dimensions: 300 } },
-      'of "nomic-embed-text": dimensions must be one of 768, 512, 256, 128, 64, is 300',
+      'of "nomic-embed-text": dimensions must be one of 768, 512, 256, 128, 64, got 300',
     ],
     [
       "dimensions outside the allowed range",
       { "qwen3-embedding:4b": { dimensions: 3000 } },
-      'of "qwen3-embedding:4b": dimensions must be one of 32 to 2560, is 3000',
+      'of "qwen3-embedding:4b": dimensions must be one of 32 to 2560, got 3000',
     ],
     [
       "no dimensions",
       { m: { dimensions: 0 } },
-      'of "m": dimensions must be a whole number from 1 to 16000, is 0',
+      'of "m": dimensions must be a whole number from 1 to 16000, got 0',
     ],
     [
       "dimensions that are a string",
       { m: { dimensions: "768" } },
-      'of "m": dimensions must be a whole number from 1 to 16000, is "768"',
+      'of "m": dimensions must be a whole number from 1 to 16000, got "768"',
     ],
     [
       "invalid shorter dimensions",
       { m: { shorter_dimensions: [256, 1.5] } },
-      'of "m": shorter_dimensions must be a list of whole numbers from 1 to 16000, is [256,1.5]',
+      'of "m": shorter_dimensions must be a list of whole numbers from 1 to 16000, got [256,1.5]',
     ],
     [
       "an empty context",
       { m: { context_tokens: 8 } },
-      'of "m": context_tokens must be a whole number from 64 to 1000000, is 8',
+      'of "m": context_tokens must be a whole number from 64 to 1000000, got 8',
     ],
     [
       "a prefix that fills the context",
@@ -129,17 +129,17 @@ describe("a configured profile", () => {
     [
       "a prefix that is a number",
       { m: { query_prefix: 1 } },
-      'of "m": query_prefix must be text of at most 2000 characters, is 1',
+      'of "m": query_prefix must be text of at most 2000 characters, got 1',
     ],
     [
       "another clean-up",
       { m: { clean_up: "lower" } },
-      'of "m": clean_up must be none or uncased, is "lower"',
+      'of "m": clean_up must be none or uncased, got "lower"',
     ],
     [
       "null",
       { m: { dimensions: null } },
-      'of "m": dimensions must be a whole number from 1 to 16000, is null',
+      'of "m": dimensions must be a whole number from 1 to 16000, got null',
     ],
     ["an entry that is no object", { m: "nomic" }, `of "m": must be an object of ${ENTRIES}`],
     ["an empty model name", { "": {} }, 'of "": must be the name of a model'],
@@ -193,11 +193,11 @@ describe("MEMORY_MODEL_PROFILES", () => {
       "MEMORY_MODEL_PROFILES must be an object with an entry for each model",
     );
     expect(() => finder("/no/such/file")).toThrow(
-      'MEMORY_MODEL_PROFILES must be JSON or the path of a readable file, is "/no/such/file"',
+      'MEMORY_MODEL_PROFILES must be JSON or the path of a readable file, got "/no/such/file"',
     );
     expect(() => finder("{")).toThrow(/^MEMORY_MODEL_PROFILES is not JSON: /);
     expect(() => finder('{"m": {"profile": "x"}}')).toThrow(
-      `MEMORY_MODEL_PROFILES of "m": profile must be one of ${KNOWN}, is "x"`,
+      `MEMORY_MODEL_PROFILES of "m": profile must be one of ${KNOWN}, got "x"`,
     );
     // Reported together with all other problems.
     expect(() => readConfig({ MEMORY_MODEL_PROFILES: "{", MEMORY_PORT: "x" })).toThrow(

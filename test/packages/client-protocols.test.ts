@@ -40,8 +40,8 @@ async function startServer(expectNoConnections = true): Promise<string> {
     router.service(MemoryService, {
       store: ({ id }) => ({ memory: { id } }),
       search: () => {
-        const violations = [{ field: "limit", description: "must be from 1 to 1,000, is 0" }];
-        throw new ServiceError("INVALID_ARGUMENT", "limit: must be from 1 to 1,000, is 0", { violations });
+        const violations = [{ field: "limit", description: "must be from 1 to 1,000, got 0" }];
+        throw new ServiceError("INVALID_ARGUMENT", "limit: must be from 1 to 1,000, got 0", { violations });
       },
       async *streamSearch() {
         yield* [info, hit, summary];
@@ -92,7 +92,7 @@ describe.each(runtimes)("%s", (_, { createMemoryClient, MemoryServiceError }, pr
     expect(error).toBeInstanceOf(MemoryServiceError);
     expect(error).toMatchObject({
       reason: "INVALID_ARGUMENT",
-      violations: [{ field: "limit", description: "must be from 1 to 1,000, is 0" }],
+      violations: [{ field: "limit", description: "must be from 1 to 1,000, got 0" }],
       requestId: expect.stringMatching(/./),
     });
   });

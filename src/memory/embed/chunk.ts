@@ -38,7 +38,7 @@ const graphemes = new Intl.Segmenter(LOCALE, { granularity: "grapheme" });
  */
 export function chunkText(content: string, maxLength: number): Chunk[] {
   if (!Number.isSafeInteger(maxLength) || maxLength < 2) {
-    throw new RangeError(`maxLength must be an integer of at least 2, is ${maxLength}`);
+    throw new RangeError(`maxLength must be an integer of at least 2, got ${maxLength}`);
   }
   const chunks: Chunk[] = [];
   let start = 0;

@@ -73,7 +73,7 @@ const memoryRules: Rules<MemoryMessage> = {
   updateTime: time,
   expireTime: time,
   version: (value) =>
-    value >= 0n && value <= MAX_VERSION ? undefined : `must be from 0 to ${MAX_VERSION}, is ${value}`,
+    value >= 0n && value <= MAX_VERSION ? undefined : `must be from 0 to ${MAX_VERSION}, got ${value}`,
 };
 
 /** Maximum length of an id in a rejection, because a rejected id can have any length. */
@@ -231,11 +231,12 @@ function chunkProblem(
 ): FieldViolation | undefined {
   const bytes = dimensions * Float32Array.BYTES_PER_ELEMENT;
   if (chunkIndex !== index) {
-    return { field: "chunk_index", description: `must be ${index}, its position, is ${chunkIndex}` };
+    return { field: "chunk_index", description: `must be ${index}, its position, got ${chunkIndex}` };
   }
-  if (startOffset < 0) return { field: "start_offset", description: `must be at least 0, is ${startOffset}` };
+  if (startOffset < 0)
+    return { field: "start_offset", description: `must be at least 0, got ${startOffset}` };
   if (endOffset <= startOffset) {
-    return { field: "end_offset", description: `must be above start_offset, is ${endOffset}` };
+    return { field: "end_offset", description: `must be above start_offset, got ${endOffset}` };
   }
   if (embedding.length !== bytes) {
     return {

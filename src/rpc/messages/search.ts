@@ -117,7 +117,7 @@ function domainViolations({ domain, domains, allDomains }: AnySearchRequest): Fi
       const description =
         mustBeSet(name) ??
         domainName(name) ??
-        (domains.indexOf(name) < index ? `must not be named twice, is "${name}"` : undefined);
+        (domains.indexOf(name) < index ? `must not be named twice, got "${name}"` : undefined);
       if (description !== undefined) violations.push({ field: `domains[${index}]`, description });
     }
   }

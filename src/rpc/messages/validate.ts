@@ -65,38 +65,39 @@ export const meaningfulText: Rule<string> = (value) =>
 export const domainName: Rule<string> = (value) =>
   value === "" || DOMAIN_NAME.test(value)
     ? undefined
-    : `must be a lower-case letter, then at most 39 of a-z, 0-9, _ and -, is ${quote(value)}`;
+    : `must be a lower-case letter, then at most 39 of a-z, 0-9, _ and -, got ${quote(value)}`;
 
 /** Allows the empty string, for which the server generates an id. */
 export const memoryId: Rule<string> = (value) =>
   value === "" || MEMORY_ID.test(value)
     ? undefined
-    : `must have 1 to ${LIMITS.idLength} characters of A-Z, a-z, 0-9, ., _, : and -, is ${quote(value)}`;
+    : `must have 1 to ${LIMITS.idLength} characters of A-Z, a-z, 0-9, ., _, : and -, got ${quote(value)}`;
 
 /** Rejects the empty string, for fields without a default. */
 export const mustBeSet: Rule<string> = (value) => (value === "" ? "must not be empty" : undefined);
 
 /** Rejects versions below 1, the first version. */
 export const versionNumber: Rule<bigint> = (value) =>
-  value >= 1n ? undefined : `must be at least 1, is ${value}`;
+  value >= 1n ? undefined : `must be at least 1, got ${value}`;
 
 export function integerBetween(min: number, max: number): Rule<number> {
   return (value) =>
     Number.isInteger(value) && value >= min && value <= max
       ? undefined
-      : `must be from ${min} to ${max}, is ${value}`;
+      : `must be from ${min} to ${max}, got ${value}`;
 }
 
 export function numberBetween(min: number, max: number): Rule<number> {
-  return (value) => (value >= min && value <= max ? undefined : `must be from ${min} to ${max}, is ${value}`);
+  return (value) =>
+    value >= min && value <= max ? undefined : `must be from ${min} to ${max}, got ${value}`;
 }
 
 export const finiteNumber: Rule<number> = (value) =>
-  Number.isFinite(value) ? undefined : `must be a finite number, is ${value}`;
+  Number.isFinite(value) ? undefined : `must be a finite number, got ${value}`;
 
 export function numberAtLeast(min: number): Rule<number> {
   return (value) =>
-    Number.isFinite(value) && value >= min ? undefined : `must be at least ${min}, is ${value}`;
+    Number.isFinite(value) && value >= min ? undefined : `must be at least ${min}, got ${value}`;
 }
 
 /** Rejects unknown enum values, because proto3 enums are open and decode any number. */
@@ -105,7 +106,7 @@ export function knownEnum(values: Readonly<Record<string, string | number>>): Ru
   return (value) =>
     known.has(value)
       ? undefined
-      : `must be one of ${[...known].sort((a, b) => a - b).join(", ")}, is ${value}`;
+      : `must be one of ${[...known].sort((a, b) => a - b).join(", ")}, got ${value}`;
 }
 
 export const tags: Rule<readonly string[]> = (value) => {

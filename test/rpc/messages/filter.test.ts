@@ -185,7 +185,7 @@ describe("a filter", () => {
       "importance from 2 to 1",
       { case: "importance", value: { gt: 2, lte: 1 } },
       ".importance",
-      "must not begin above its end, is from 2 to 1",
+      "must not start above its end, got 2 to 1",
     ],
     [
       "two lower bounds",
@@ -223,12 +223,12 @@ describe("a filter", () => {
       ".update_time.start_time",
       "must be a time in the years 1 to 9999",
     ],
-    ["no state", { case: "embeddingState", value: 0 }, ".embedding_state", "must be one of 1, 2, 3, is 0"],
+    ["no state", { case: "embeddingState", value: 0 }, ".embedding_state", "must be one of 1, 2, 3, got 0"],
     [
       "an unknown state",
       { case: "embeddingState", value: 4 as number },
       ".embedding_state",
-      "must be one of 1, 2, 3, is 4",
+      "must be one of 1, 2, 3, got 4",
     ],
     [
       "no path",
@@ -270,13 +270,13 @@ describe("a filter", () => {
       "equals infinity",
       metadata({ case: "equals", value: number(Number.POSITIVE_INFINITY) }),
       ".metadata.equals",
-      "must be a finite number, is Infinity",
+      "must be a finite number, got Infinity",
     ],
     [
       "equals NaN in a list",
       metadata({ case: "equals", value: list(number(Number.NaN)) }),
       ".metadata.equals",
-      "must be a finite number, is NaN",
+      "must be a finite number, got NaN",
     ],
     [
       "equals of 17 levels",
@@ -306,7 +306,7 @@ describe("a filter", () => {
       "contains a list",
       metadata({ case: "contains", value: list(number(1)) }),
       ".metadata.contains",
-      "must be a string, number, bool or null, is a list or an object",
+      "must be a string, number, bool or null, got a list or an object",
     ],
     ["an empty prefix", metadata({ case: "prefix", value: "" }), ".metadata.prefix", "must not be empty"],
     [

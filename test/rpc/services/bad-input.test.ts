@@ -54,7 +54,7 @@ function nested(levels: number): JsonObject {
   return value;
 }
 
-const domainRule = /^must be a lower-case letter, then at most 39 of a-z, 0-9, _ and -, is /;
+const domainRule = /^must be a lower-case letter, then at most 39 of a-z, 0-9, _ and -, got /;
 const badDomains = [
   "A",
   "Work",
@@ -106,7 +106,7 @@ const badStores: readonly BadRow<Store>[] = [
   ["content with NUL", { content: "a\0b" }, "content", "must not contain the NUL character"],
   ["a blank id", { id: " " }, "id", /^must have 1 to 50 characters of /],
   ["an id of 51 characters", { id: "i".repeat(51) }, "id", /^must have 1 to 50 characters of /],
-  ["an id with a slash", { id: "a/b" }, "id", /is "a\/b"$/],
+  ["an id with a slash", { id: "a/b" }, "id", /got "a\/b"$/],
   ["an id with a quote", { id: "a'b" }, "id", /^must have 1 to 50 characters of /],
   ["an id with a line end", { id: "a\n" }, "id", /^must have 1 to 50 characters of /],
   ["an id with NUL", { id: "a\0" }, "id", /^must have 1 to 50 characters of /],
@@ -125,20 +125,20 @@ const badStores: readonly BadRow<Store>[] = [
     "must have at most 256 characters, has 257",
   ],
   ["a source with NUL", { source: "\0" }, "source", "must not contain the NUL character"],
-  ["importance -0.1", { importance: -0.1 }, "importance", "must be from 0 to 1, is -0.1"],
-  ["importance 1.1", { importance: 1.1 }, "importance", "must be from 0 to 1, is 1.1"],
-  ["importance NaN", { importance: Number.NaN }, "importance", "must be from 0 to 1, is NaN"],
+  ["importance -0.1", { importance: -0.1 }, "importance", "must be from 0 to 1, got -0.1"],
+  ["importance 1.1", { importance: 1.1 }, "importance", "must be from 0 to 1, got 1.1"],
+  ["importance NaN", { importance: Number.NaN }, "importance", "must be from 0 to 1, got NaN"],
   [
     "importance Infinity",
     { importance: Number.POSITIVE_INFINITY },
     "importance",
-    "must be from 0 to 1, is Infinity",
+    "must be from 0 to 1, got Infinity",
   ],
   [
     "importance -Infinity",
     { importance: Number.NEGATIVE_INFINITY },
     "importance",
-    "must be from 0 to 1, is -Infinity",
+    "must be from 0 to 1, got -Infinity",
   ],
   [
     "65 tags",
@@ -206,13 +206,13 @@ const badStores: readonly BadRow<Store>[] = [
     "metadata",
     /^must contain finite numbers only/,
   ],
-  ["an unknown if_exists", { ifExists: unknownNumber }, "if_exists", "must be one of 0, 1, 2, 3, is 99"],
-  ["a negative if_exists", { ifExists: negativeNumber }, "if_exists", "must be one of 0, 1, 2, 3, is -1"],
+  ["an unknown if_exists", { ifExists: unknownNumber }, "if_exists", "must be one of 0, 1, 2, 3, got 99"],
+  ["a negative if_exists", { ifExists: negativeNumber }, "if_exists", "must be one of 0, 1, 2, 3, got -1"],
   [
     "an unknown embedding_mode",
     { embeddingMode: unknownNumber },
     "embedding_mode",
-    "must be one of 0, 1, 2, is 99",
+    "must be one of 0, 1, 2, got 99",
   ],
   ...(
     [
@@ -275,15 +275,15 @@ const badVectors: readonly BadVector[] = [
     "NaN",
     { values: [1, Number.NaN, 0], embeddingVersion: 1 },
     "values[1]",
-    "must be a finite number, is NaN",
+    "must be a finite number, got NaN",
   ],
   [
     "infinity",
     { values: [Number.NEGATIVE_INFINITY, 0, 0], embeddingVersion: 1 },
     "values[0]",
-    "must be a finite number, is -Infinity",
+    "must be a finite number, got -Infinity",
   ],
-  ["no version", { values: [1, 0, 0] }, "embedding_version", "must be at least 1, is 0"],
+  ["no version", { values: [1, 0, 0] }, "embedding_version", "must be at least 1, got 0"],
 ];
 
 const badSearches: readonly BadRow<Search & Stream>[] = [
@@ -308,25 +308,25 @@ const badSearches: readonly BadRow<Search & Stream>[] = [
     /^must have at most 8192 bytes of UTF-8/,
   ],
   ["a query with NUL", { query: "a\0b" }, "query", "must not contain the NUL character"],
-  ["an unknown mode", { mode: unknownNumber }, "mode", "must be one of 0, 1, 2, 3, is 99"],
-  ["an unknown view", { view: unknownNumber }, "view", "must be one of 0, 1, 2, is 99"],
-  ["min_similarity -1.1", { minSimilarity: -1.1 }, "min_similarity", "must be from -1 to 1, is -1.1"],
-  ["min_similarity 1.1", { minSimilarity: 1.1 }, "min_similarity", "must be from -1 to 1, is 1.1"],
-  ["min_similarity NaN", { minSimilarity: Number.NaN }, "min_similarity", "must be from -1 to 1, is NaN"],
-  ["min_text_score -0.1", { minTextScore: -0.1 }, "min_text_score", /^must be at least 0, is -0.1$/],
-  ["min_text_score NaN", { minTextScore: Number.NaN }, "min_text_score", /^must be at least 0, is NaN$/],
+  ["an unknown mode", { mode: unknownNumber }, "mode", "must be one of 0, 1, 2, 3, got 99"],
+  ["an unknown view", { view: unknownNumber }, "view", "must be one of 0, 1, 2, got 99"],
+  ["min_similarity -1.1", { minSimilarity: -1.1 }, "min_similarity", "must be from -1 to 1, got -1.1"],
+  ["min_similarity 1.1", { minSimilarity: 1.1 }, "min_similarity", "must be from -1 to 1, got 1.1"],
+  ["min_similarity NaN", { minSimilarity: Number.NaN }, "min_similarity", "must be from -1 to 1, got NaN"],
+  ["min_text_score -0.1", { minTextScore: -0.1 }, "min_text_score", /^must be at least 0, got -0.1$/],
+  ["min_text_score NaN", { minTextScore: Number.NaN }, "min_text_score", /^must be at least 0, got NaN$/],
   [
     "min_text_score Infinity",
     { minTextScore: Number.POSITIVE_INFINITY },
     "min_text_score",
-    /^must be at least 0, is Infinity$/,
+    /^must be at least 0, got Infinity$/,
   ],
-  ["text_weight -1", { ranking: { textWeight: -1 } }, "ranking.text_weight", "must be from 0 to 100, is -1"],
+  ["text_weight -1", { ranking: { textWeight: -1 } }, "ranking.text_weight", "must be from 0 to 100, got -1"],
   [
     "semantic_weight NaN",
     { ranking: { semanticWeight: Number.NaN } },
     "ranking.semantic_weight",
-    "must be from 0 to 100, is NaN",
+    "must be from 0 to 100, got NaN",
   ],
   [
     "no weight at all",
@@ -334,8 +334,8 @@ const badSearches: readonly BadRow<Search & Stream>[] = [
     "ranking.text_weight",
     "must not be 0 together with semantic_weight",
   ],
-  ["k 0", { ranking: { k: 0 } }, "ranking.k", "must be from 1 to 1000, is 0"],
-  ["k 1,001", { ranking: { k: 1_001 } }, "ranking.k", "must be from 1 to 1000, is 1001"],
+  ["k 0", { ranking: { k: 0 } }, "ranking.k", "must be from 1 to 1000, got 0"],
+  ["k 1,001", { ranking: { k: 1_001 } }, "ranking.k", "must be from 1 to 1000, got 1001"],
   ...(
     [
       ["0", { seconds: 0n }],
@@ -357,7 +357,7 @@ const badSearches: readonly BadRow<Search & Stream>[] = [
       `importance_weight ${importanceWeight}`,
       { ranking: { importanceWeight } },
       "ranking.importance_weight",
-      `must be from 0 to 10, is ${importanceWeight}`,
+      `must be from 0 to 10, got ${importanceWeight}`,
     ],
   ),
   ...[-0.1, 1.1, Number.NaN].map(
@@ -365,10 +365,10 @@ const badSearches: readonly BadRow<Search & Stream>[] = [
       `diversity ${diversity}`,
       { ranking: { diversity } },
       "ranking.diversity",
-      `must be from 0 to 1, is ${diversity}`,
+      `must be from 0 to 1, got ${diversity}`,
     ],
   ),
-  ["a domain twice", { domains: ["a", "b", "a"] }, "domains[2]", 'must not be named twice, is "a"'],
+  ["a domain twice", { domains: ["a", "b", "a"] }, "domains[2]", 'must not be named twice, got "a"'],
   ["an empty name", { domains: ["a", ""] }, "domains[1]", "must not be empty"],
   ["a wrong name", { domains: ["A"] }, "domains[0]", domainRule],
   [
@@ -424,11 +424,11 @@ const badSearches: readonly BadRow<Search & Stream>[] = [
     "filter.metadata.path",
     "must have 1 to 16 entries, has 0",
   ],
-  ["limit 0", { limit: 0 }, "limit", /^must be from 1 to 10{3,4}, is 0$/],
-  ["limit -1", { limit: -1 }, "limit", /^must be from 1 to 10{3,4}, is -1$/],
-  ["limit -2^31", { limit: -2_147_483_648 }, "limit", /^must be from 1 to 10{3,4}, is -2147483648$/],
-  ["limit 2^31-1", { limit: 2_147_483_647 }, "limit", /^must be from 1 to 10{3,4}, is 2147483647$/],
-  ["limit 10,001", { limit: 10_001 }, "limit", /^must be from 1 to 10{3,4}, is 10001$/],
+  ["limit 0", { limit: 0 }, "limit", /^must be from 1 to 10{3,4}, got 0$/],
+  ["limit -1", { limit: -1 }, "limit", /^must be from 1 to 10{3,4}, got -1$/],
+  ["limit -2^31", { limit: -2_147_483_648 }, "limit", /^must be from 1 to 10{3,4}, got -2147483648$/],
+  ["limit 2^31-1", { limit: 2_147_483_647 }, "limit", /^must be from 1 to 10{3,4}, got 2147483647$/],
+  ["limit 10,001", { limit: 10_001 }, "limit", /^must be from 1 to 10{3,4}, got 10001$/],
   ...badDomains,
 ];
 
@@ -442,11 +442,11 @@ const badKeys: readonly BadRow<{ domain?: string; id?: string }>[] = [
 
 const badLists: readonly BadRow<List>[] = [
   ...badDomains,
-  ["page_size 0", { pageSize: 0 }, "page_size", "must be from 1 to 1000, is 0"],
-  ["page_size -1", { pageSize: -1 }, "page_size", "must be from 1 to 1000, is -1"],
-  ["page_size 1,001", { pageSize: 1_001 }, "page_size", "must be from 1 to 1000, is 1001"],
-  ["an unknown order", { orderBy: unknownNumber }, "order_by", "must be one of 0, 1, 2, 3, 4, is 99"],
-  ["an unknown view", { view: unknownNumber }, "view", "must be one of 0, 1, 2, is 99"],
+  ["page_size 0", { pageSize: 0 }, "page_size", "must be from 1 to 1000, got 0"],
+  ["page_size -1", { pageSize: -1 }, "page_size", "must be from 1 to 1000, got -1"],
+  ["page_size 1,001", { pageSize: 1_001 }, "page_size", "must be from 1 to 1000, got 1001"],
+  ["an unknown order", { orderBy: unknownNumber }, "order_by", "must be one of 0, 1, 2, 3, 4, got 99"],
+  ["an unknown view", { view: unknownNumber }, "view", "must be one of 0, 1, 2, got 99"],
   ["a filter without a condition", { filter: {} }, "filter", /condition/],
   [
     "a filter of an empty list",
@@ -502,13 +502,13 @@ const badUpdates: readonly BadRow<Update>[] = [
     "an unknown metadata_mode",
     { updateMask: { paths: ["tags"] }, metadataMode: unknownNumber },
     "metadata_mode",
-    "must be one of 0, 1, 2, is 99",
+    "must be one of 0, 1, 2, got 99",
   ],
   [
     "an unknown embedding_mode",
     { updateMask: { paths: ["tags"] }, embeddingMode: unknownNumber },
     "embedding_mode",
-    "must be one of 0, 1, 2, is 99",
+    "must be one of 0, 1, 2, got 99",
   ],
   [
     "ttl and expire_time",
@@ -536,7 +536,12 @@ const badUpdates: readonly BadRow<Update>[] = [
     "memory.content",
     /at most 1048576 bytes/,
   ],
-  ["importance 2", inMask("importance", { importance: 2 }), "memory.importance", "must be from 0 to 1, is 2"],
+  [
+    "importance 2",
+    inMask("importance", { importance: 2 }),
+    "memory.importance",
+    "must be from 0 to 1, got 2",
+  ],
   [
     "a reserved key",
     inMask("metadata", { metadata: { tags: [] } }),
@@ -624,7 +629,7 @@ describe.each(databaseEngines())("bad input on $name", ({ open }) => {
     await expectRefusal(
       client.search({ query: "good", limit: 1_001 }),
       "limit",
-      "must be from 1 to 1000, is 1001",
+      "must be from 1 to 1000, got 1001",
     );
   });
 
@@ -649,7 +654,7 @@ describe.each(databaseEngines())("bad input on $name", ({ open }) => {
   });
 
   test.each([0n, -1n, -9_223_372_036_854_775_808n])("expected_version %d", async (expectedVersion) => {
-    const description = `must be at least 1, is ${expectedVersion}`;
+    const description = `must be at least 1, got ${expectedVersion}`;
     await expectRefusal(client.delete({ id: "m", expectedVersion }), "expected_version", description);
     await expectRefusal(
       client.update({ memory: { id: "m" }, updateMask: { paths: ["tags"] }, expectedVersion }),
@@ -811,14 +816,14 @@ describe.each(databaseEngines())("bad input on $name", ({ open }) => {
         "Store",
         '{"content":"good","importance":"NaN"}',
         "importance",
-        "must be from 0 to 1, is NaN",
+        "must be from 0 to 1, got NaN",
       ],
       [
         "importance Infinity",
         "Store",
         '{"content":"good","importance":"Infinity"}',
         "importance",
-        "must be from 0 to 1, is Infinity",
+        "must be from 0 to 1, got Infinity",
       ],
       ["NUL in content", "Store", '{"content":"a\\u0000"}', "content", "must not contain the NUL character"],
       [
@@ -840,7 +845,7 @@ describe.each(databaseEngines())("bad input on $name", ({ open }) => {
         "Store",
         '{"content":"good","ifExists":77}',
         "if_exists",
-        "must be one of 0, 1, 2, 3, is 77",
+        "must be one of 0, 1, 2, 3, got 77",
       ],
       [
         "metadata of 17 levels",
@@ -849,8 +854,8 @@ describe.each(databaseEngines())("bad input on $name", ({ open }) => {
         "metadata",
         "must have at most 16 levels, has more",
       ],
-      ["limit 0", "Search", '{"query":"good","limit":0}', "limit", "must be from 1 to 1000, is 0"],
-      ["limit 1001", "Search", '{"query":"good","limit":1001}', "limit", "must be from 1 to 1000, is 1001"],
+      ["limit 0", "Search", '{"query":"good","limit":0}', "limit", "must be from 1 to 1000, got 0"],
+      ["limit 1001", "Search", '{"query":"good","limit":1001}', "limit", "must be from 1 to 1000, got 1001"],
     ];
 
     test.each(namedRows)("%s", async (_name, method, body, field, description) => {

@@ -171,8 +171,8 @@ describe.each(databaseEngines())("DomainService on $name", ({ open }) => {
         /^must be a text search/,
       ],
       ["NUL in the configuration", { textSearchConfig: "a\0" }, "text_search_config", /NUL/],
-      ["no dimensions", { dimensions: 0 }, "dimensions", "must be from 1 to 2000, is 0"],
-      ["too many dimensions", { dimensions: 2_001 }, "dimensions", "must be from 1 to 2000, is 2001"],
+      ["no dimensions", { dimensions: 0 }, "dimensions", "must be from 1 to 2000, got 0"],
+      ["too many dimensions", { dimensions: 2_001 }, "dimensions", "must be from 1 to 2000, got 2001"],
       ["a long model name", { embeddingModel: "m".repeat(257) }, "embedding_model", /^must have at most 256/],
     ])("refuses %s", async (_, request, field, description) => {
       const error = await errorOf(client.createDomain({ name, ...request }));
@@ -288,7 +288,7 @@ describe.each(databaseEngines())("DomainService on $name", ({ open }) => {
     test.each([0, -1, 1_001])("refuses the page size %d", async (pageSize) => {
       expect(await errorOf(client.listDomains({ pageSize }))).toMatchObject({
         code: Code.InvalidArgument,
-        violations: [{ field: "page_size", description: `must be from 1 to 1000, is ${pageSize}` }],
+        violations: [{ field: "page_size", description: `must be from 1 to 1000, got ${pageSize}` }],
       });
     });
 

@@ -191,7 +191,7 @@ describe.each(databaseEngines())("MemoryService on $name", ({ open }) => {
           reason: ErrorReason.INVALID_ARGUMENT,
           fieldViolations: [
             { field: "items[2].content", description: "must not be empty" },
-            { field: "items[2].importance", description: "must be from 0 to 1, is 2" },
+            { field: "items[2].importance", description: "must be from 0 to 1, got 2" },
             { field: "items[2].id" },
           ],
         },

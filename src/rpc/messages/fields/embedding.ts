@@ -21,10 +21,10 @@ export function embeddingFromMessage(
   if (values.length < 1 || values.length > LIMITS.dimensions) {
     report("values", `must have 1 to ${LIMITS.dimensions} numbers, has ${values.length}`);
   } else if (invalidIndex >= 0) {
-    report(`values[${invalidIndex}]`, `must be a finite number, is ${values[invalidIndex]}`);
+    report(`values[${invalidIndex}]`, `must be a finite number, got ${values[invalidIndex]}`);
   } else if (length === 0) {
     report("values", "must not be all 0");
   }
-  if (embeddingVersion < 1) report("embedding_version", `must be at least 1, is ${embeddingVersion}`);
+  if (embeddingVersion < 1) report("embedding_version", `must be at least 1, got ${embeddingVersion}`);
   return { vector: Float32Array.from(values, (value) => value / length), version: embeddingVersion };
 }

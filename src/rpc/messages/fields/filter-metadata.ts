@@ -45,7 +45,7 @@ function readTest(
     case "contains": {
       const element = readValue(reader, test.value, `${path}.contains`, 0);
       if (typeof element !== "object" || element === null) return { kind: "contains", element };
-      reader.report(`${path}.contains`, "must be a string, number, bool or null, is a list or an object");
+      reader.report(`${path}.contains`, "must be a string, number, bool or null, got a list or an object");
       return undefined;
     }
     case "prefix":
@@ -63,7 +63,7 @@ function readValue(reader: FilterReader, { kind }: Value, path: string, level: n
     case "boolValue":
       return kind.value;
     case "numberValue":
-      if (!Number.isFinite(kind.value)) reader.report(path, `must be a finite number, is ${kind.value}`);
+      if (!Number.isFinite(kind.value)) reader.report(path, `must be a finite number, got ${kind.value}`);
       return kind.value;
     case "stringValue":
       reader.report(path, stringProblem(kind.value));

@@ -26,7 +26,7 @@ export function readNumberRange(
   } else if (lte !== undefined && lt !== undefined) {
     reader.report(path, "must not have both lte and lt");
   } else if (lower !== undefined && upper !== undefined && lower > upper) {
-    reader.report(path, `must not begin above its end, is from ${lower} to ${upper}`);
+    reader.report(path, `must not start above its end, got ${lower} to ${upper}`);
   }
   return { gte, gt, lte, lt };
 }

@@ -67,7 +67,7 @@ function readFilter(
     case "embeddingState": {
       const state = stateOf[condition.value];
       if (state === undefined) {
-        reader.report(`${path}.embedding_state`, `must be one of 1, 2, 3, is ${condition.value}`);
+        reader.report(`${path}.embedding_state`, `must be one of 1, 2, 3, got ${condition.value}`);
       }
       return state && { kind: "embedding_state", state };
     }
