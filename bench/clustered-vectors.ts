@@ -1,27 +1,27 @@
 import { createRandom } from "./texts.ts";
 
-/** Embeddings without texts. */
+/** Generates embeddings without texts. */
 export interface RowVectors {
   readonly dimensions: number;
   document(n: number): Float32Array;
-  /** Near the document `about`, as a question is to its answer. */
+  /** Returns a vector near the document `about`, like a question near its answer. */
   query(n: number, about: number): Float32Array;
 }
 
 const DIMENSIONS = 768;
-/** Directions in which the vectors really differ: embeddings of texts have a few dozen. */
+/** Number of directions in which the vectors differ: a few dozen for embeddings of texts. */
 const LATENT = 32;
 const CLUSTERS = 200;
-/** Of members around their centre, against the distance of the centres. */
+/** Spread of members around their centre, relative to the distance of the centres. */
 const SPREAD = 0.7;
-/** Of questions around what they ask for. */
+/** Spread of questions around their document. */
 const QUERY_SPREAD = 0.4;
-/** Length of what is noise in all dimensions, against 1 for what is not. */
+/** Length of the noise in all dimensions, relative to 1 for the signal. */
 const NOISE = 0.2;
 
 /**
- * Vectors in clusters within a space of few dimensions, as embeddings of real texts are. Those that the fake Ollama makes
- * from words are nearly orthogonal to each other, which is the hardest case for a vector index and not the usual one.
+ * Generates clustered vectors in a space of few dimensions, like embeddings of real texts. The fake Ollama's vectors
+ * are nearly orthogonal to each other, which is the hardest case for a vector index and not the usual one.
  */
 export function createClusteredVectors(seed: number): RowVectors {
   const projection = gaussians(createRandom(seed, 0), DIMENSIONS * LATENT);
@@ -60,7 +60,7 @@ export function createClusteredVectors(seed: number): RowVectors {
   };
 }
 
-/** Normally distributed, by Box and Muller. */
+/** Returns normally distributed numbers (Box-Muller). */
 function gaussians(random: () => number, count: number): Float32Array {
   return Float32Array.from(
     { length: count },

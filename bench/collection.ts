@@ -14,11 +14,11 @@ export interface CollectionLine {
 export interface CollectionQuery extends CollectionLine {
   /** Ids of the right documents, all of equal grade. */
   readonly relevant: readonly string[];
-  /** Kind of question, where the collection has kinds. */
+  /** Kind of question, if the collection has kinds. */
   readonly category: string | undefined;
 }
 
-/** Documents and queries with the answers to be found. A scope is searched by itself. */
+/** Documents and queries with their expected answers. Each scope is searched separately. */
 export interface Collection {
   /** Name of its directory. */
   readonly name: string;
@@ -29,10 +29,10 @@ export interface Collection {
 }
 
 /**
- * Reads the collection in a directory, or those in the directories in it: `documents.jsonl` with `scope`, `id` and
- * `text`, `queries.jsonl` with `relevant` and possibly `category` besides.
+ * Reads the collection in a directory, or in each of its subdirectories: `documents.jsonl` with `scope`, `id` and
+ * `text`, and `queries.jsonl`, which adds `relevant` and optionally `category`.
  *
- * @throws StartupError if there is none, or a line is not of that form.
+ * @throws StartupError if there is no collection, or a line does not have that form.
  */
 export async function readCollections(directory: string): Promise<Collection[]> {
   const candidates = existsSync(join(directory, DOCUMENTS)) ? [directory] : await directoriesIn(directory);
@@ -41,17 +41,17 @@ export async function readCollections(directory: string): Promise<Collection[]> 
   return await Promise.all(found.map(readCollection));
 }
 
-/** A domain for each scope: `cranfield` and `0` are `cranfield-0`. What may not be in a name becomes `-`. */
+/** Returns the domain of a scope: `cranfield` and `0` become `cranfield-0`, and invalid characters `-`. */
 export function domainName(collection: string, scope: string): string {
   const full = `${collection}-${scope}`;
   const plain = full.toLowerCase().replace(/[^a-z0-9_-]/g, "-");
   const name = /^[a-z]/.test(plain) ? plain : `c${plain}`;
   if (name === full && name.length <= 40) return name;
-  // Two scopes that only differ in what was changed must not meet in one domain.
+  // Two scopes that differ only in replaced characters must not share a domain.
   return `${name.slice(0, 31)}-${createHash("sha256").update(full).digest("hex").slice(0, 8)}`;
 }
 
-/** What may not be in an id becomes `_`. */
+/** Replaces characters that an id must not contain with `_`. */
 export function memoryId(id: string): string {
   const plain = id.replace(/[^A-Za-z0-9._:-]/g, "_");
   return plain.length <= 50 ? plain : createHash("sha256").update(id).digest("hex").slice(0, 50);

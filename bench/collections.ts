@@ -11,7 +11,7 @@ import { formatNumber, formatTable } from "./table.ts";
 
 export interface CollectionsOptions {
   readonly engines: readonly (() => Promise<Engine>)[];
-  /** Holds a directory for each collection, with documents.jsonl and queries.jsonl. */
+  /** Contains a directory for each collection, with documents.jsonl and queries.jsonl. */
   readonly directory: string;
   readonly progress: (line: string) => void;
 }
@@ -20,16 +20,16 @@ export interface CollectionFigures {
   readonly collection: string;
   readonly domains: number;
   readonly documents: number;
-  /** Documents that the server did not take, with its reason and how often. */
+  /** Documents that the server refused, with the reason and their number. */
   readonly refused: Readonly<Record<string, number>>;
-  /** Rows in the tables at the end, counted without the server. */
+  /** Rows in the tables at the end, counted directly in the database. */
   readonly stored: number;
   /** Rows with an embedding. */
   readonly embedded: number;
   readonly store: LoadResult;
   readonly search: LoadResult;
   readonly emptyAnswers: number;
-  /** Answered without embeddings. */
+  /** Searches answered without embeddings. */
   readonly degradedAnswers: number;
 }
 
@@ -43,9 +43,9 @@ export interface CollectionsResult {
 const SEARCH_CALLERS = 8;
 
 /**
- * Stores every document of every collection and asks every query, on each engine.
+ * Stores every document of every collection and runs every query, on each engine.
  *
- * @throws StartupError if the directory holds no collection.
+ * @throws StartupError if the directory contains no collection.
  */
 export async function benchmarkCollections(options: CollectionsOptions): Promise<CollectionsResult[]> {
   const collections = await readCollections(options.directory);
@@ -144,7 +144,7 @@ function lineAt(lines: readonly CollectionLine[], index: number): CollectionLine
   return line;
 }
 
-/** The result as a person reads it. */
+/** Formats the result for people. */
 export function formatCollectionsResult({
   engine,
   version,

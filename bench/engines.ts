@@ -11,22 +11,22 @@ import { silentLogger } from "../test/support/silent-logger.ts";
 
 export type EngineName = "embedded" | "postgres";
 
-/** An empty database of its own for one run. */
+/** An empty database for one run. */
 export interface Engine {
   readonly name: EngineName;
-  /** The settings that make a server use it. */
+  /** The settings that make a server use this database. */
   readonly environment: Readonly<Record<string, string>>;
   /** URL of the database; undefined for the embedded engine. */
   readonly url: string | undefined;
-  /** Opens it in this process. The embedded engine allows that only while no server runs. */
+  /** Opens the database in this process. The embedded engine allows that only while no server runs. */
   open(): Promise<Database>;
   remove(): Promise<void>;
 }
 
 /**
- * The engines to measure: by default embedded, and PostgreSQL where a server is known.
+ * Returns the engines to measure: by default embedded, and PostgreSQL if a server is known.
  *
- * @throws StartupError if PostgreSQL is asked for and no server is known.
+ * @throws StartupError if PostgreSQL is requested but no server is known.
  */
 export function chooseEngines(
   choice: EngineName | "both" | undefined,
@@ -44,7 +44,7 @@ export function chooseEngines(
   return engines;
 }
 
-/** Measures on one engine after the other; each is removed afterwards, unless it is to be kept. */
+/** Measures one engine after another and removes each database afterwards, unless it is to be kept. */
 export async function onEachEngine<T>(
   options: {
     readonly engines: readonly (() => Promise<Engine>)[];
@@ -92,7 +92,7 @@ async function createOnServer(serverUrl: string): Promise<Engine> {
   };
 }
 
-/** `PostgreSQL 18.6, pgvector 0.8.7` */
+/** Returns the versions, for example `PostgreSQL 18.6, pgvector 0.8.7`. */
 export async function versionOf(database: Database): Promise<string> {
   const [row] = await database.query<{ server: string; vector: string }>({
     text: `select split_part(current_setting('server_version'), ' ', 1) as server, extversion as vector

@@ -1,11 +1,11 @@
-/** Vectors of unit length, side by side. */
+/** Unit vectors, stored side by side. */
 export interface VectorTable {
   readonly dimensions: number;
   readonly count: number;
   readonly values: Float32Array;
 }
 
-/** Collects the vectors that `vectorOf` gives for 0 to `count` - 1. */
+/** Collects the vectors that `vectorOf` returns for 0 to `count` - 1. */
 export function collectVectors(
   count: number,
   dimensions: number,
@@ -20,7 +20,7 @@ export function rowOf({ values, dimensions }: VectorTable, n: number): Float32Ar
   return values.subarray(n * dimensions, (n + 1) * dimensions);
 }
 
-/** The rows nearest to `query` by cosine similarity, found by comparing with every one that passes. */
+/** Returns the rows nearest to `query` by cosine similarity, by exact search over every matching row. */
 export function nearestRows(
   table: VectorTable,
   query: Float32Array,

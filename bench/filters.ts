@@ -23,19 +23,19 @@ export interface FilterBenchmarkOptions {
   readonly queries: number;
   readonly vectors: VectorKind;
   readonly seed: number;
-  /** The database is left behind, and its place told. */
+  /** Keeps the database and reports its location. */
   readonly keep: boolean;
   readonly progress: (line: string) => void;
 }
 
-/** How semantic search did with one filter. */
+/** The results of semantic search with one filter. */
 export interface FilterFigures {
   readonly label: string;
-  /** Of all rows, how many pass: 0 to 1. */
+  /** Share of rows that match: 0 to 1. */
   readonly share: number;
-  /** Of the ten nearest that pass, found by comparing with all, how many it returned: 0 to 1. */
+  /** Share of the ten nearest matching rows by exact search that the search returned: 0 to 1. */
   readonly recallAt10: number;
-  /** Of the queries, how many gave ten hits or all there are: 0 to 1. */
+  /** Share of queries that returned ten hits, or all matching rows: 0 to 1. */
   readonly filled: number;
   readonly p50Ms: number;
   readonly p95Ms: number;
@@ -61,7 +61,7 @@ interface Case {
   passes(row: number, about: number): boolean;
 }
 
-/** Measures the search for the nearest under filters of several selectivities, without a server around it. */
+/** Measures nearest-neighbour search with filters of several selectivities, directly on the database. */
 export async function benchmarkFilters(options: FilterBenchmarkOptions): Promise<FilterBenchmarkResult[]> {
   return await onEachEngine(options, (engine) => measureEngine(engine, options));
 }
@@ -111,7 +111,7 @@ async function measureEngine(
       callers: 1,
       calls: 2 * queries,
       call: async (call) => {
-        // The first half warms up.
+        // The first half is a warm-up.
         const n = call % queries;
         const { about, embedding } = asked[n] ?? { about: 0, embedding: new Float32Array() };
         const start = performance.now();
@@ -152,7 +152,7 @@ async function measureEngine(
   };
 }
 
-/** Slots say nothing of the content; a range of them is nothing that an index finds, a list of them is. */
+/** Slots are independent of the content; no index supports a range of them, but one supports a list. */
 function cases(texts: TextSource): Case[] {
   const path = ["slot"];
   const bounds = { gte: undefined, gt: undefined, lte: undefined };
@@ -201,7 +201,7 @@ function formatShare(share: number): string {
   return `${Number((share * 100).toFixed(2))} %`;
 }
 
-/** The result as a person reads it. */
+/** Formats the result for people. */
 export function formatFilterResult(result: FilterBenchmarkResult): string {
   const { machine } = result;
   const rows = result.figures.map((figure) => [

@@ -7,8 +7,8 @@ import { openPostgresDatabase } from "../src/storage/database/server/postgres-da
 import { migrate, sqlDirectory } from "../src/storage/migrations/migrations.ts";
 import { createPostgresRepository } from "../src/storage/postgres/create-repository.ts";
 
-// Lists a domain page by page while others insert and delete, and says whether a memory that stayed was missed or
-// listed twice. `--url` names an empty database; without it, the embedded engine.
+// Lists a domain page by page during inserts and deletes, and reports whether a memory that stayed was missed or listed
+// twice. `--url` names an empty database; it defaults to the embedded engine.
 
 const { values: options } = parseArgs({
   options: {
@@ -31,7 +31,7 @@ const repository = createPostgresRepository(database);
 await repository.createDomain(domain, 768);
 const list = createList({ repository, tokens: createPageTokens(() => repository.pageTokenKey()) });
 
-/** Three in four stay, the others are deleted meanwhile; 130 microseconds apart. */
+/** Three in four stay, and the others are deleted during the listing; they are 130 microseconds apart. */
 await database.query(
   {
     text: `insert into ${domain}_memories (id, content, metadata, created_at, updated_at)
@@ -107,7 +107,7 @@ for (const descending of [true, false]) {
   const at = (share: number) => latencies[Math.floor(share * (latencies.length - 1))]?.toFixed(1);
   console.log(
     `${database.engine}, ${descending ? "newest" : "oldest"} first: ${seen.size} listed in ${latencies.length} pages of`,
-    `${pageSize}, ${inserted} inserted and ${deleted} deleted meanwhile; stayed ${stayed} of`,
+    `${pageSize}, ${inserted} inserted and ${deleted} deleted concurrently; stayed ${stayed} of`,
     `${count - Math.floor(count / 4)}, listed twice ${repeated}; a page p50 ${at(0.5)} ms, p99 ${at(0.99)} ms`,
   );
 }

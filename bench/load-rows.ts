@@ -11,10 +11,10 @@ export interface Rows {
   readonly texts: TextSource;
 }
 
-/** Stored side by side, so that the server can join their texts into batches for the embedder. */
+/** Number of concurrent stores, so that the server can batch their texts for the embedder. */
 export const STORE_CALLERS = 32;
 
-/** Stores one row through the server; its id is `m` and its number. Returns whether it has its embedding. */
+/** Stores one row through the server with the id `m` and its number. Returns whether it has an embedding. */
 export async function storeRow(client: MemoryClient, { domain, texts }: Rows, n: number): Promise<boolean> {
   const { memory } = await client.store({
     domain,
@@ -25,7 +25,7 @@ export async function storeRow(client: MemoryClient, { domain, texts }: Rows, n:
   return memory?.embedding?.state === Memory_Embedding_State.READY;
 }
 
-/** Stores the rows from `first` on through the server. `pending`: stored without an embedding for now. */
+/** Stores the rows from `first` on through the server. `pending` stores them without an embedding for now. */
 export async function storeRows(
   client: MemoryClient,
   rows: Rows,
@@ -43,8 +43,8 @@ export async function storeRows(
 }
 
 /**
- * Writes the rows from `first` on into an existing domain without a server, vectors included, and builds the vector index afterwards:
- * for more rows than one wants to wait for.
+ * Writes the rows from `first` on, with their vectors, directly into an existing domain and then builds the vector
+ * index. Intended for large numbers of rows, which take a server long to store.
  */
 export async function insertRows(
   database: Database,
@@ -85,7 +85,7 @@ export async function insertRows(
   return { load, indexSeconds: (performance.now() - start) / 1_000 };
 }
 
-/** Even shares of the rows, which have nothing to do with what the rows say. */
+/** Equal shares of the rows, independent of their content. */
 export const SLOTS = 1_000;
 
 export function slotOf(n: number): number {

@@ -1,12 +1,12 @@
 import { cpus, loadavg, totalmem } from "node:os";
 
-/** Where the figures come from. */
+/** The machine that produced the figures. */
 export interface Machine {
   readonly cores: number;
   readonly processor: string;
   readonly memoryGb: number;
   readonly node: string;
-  /** Mean number of runnable processes in the minute before: above 0.5 something else was running. */
+  /** Mean number of runnable processes in the minute before; above 0.5, something else was running. */
   readonly loadBefore: number;
 }
 

@@ -34,25 +34,23 @@ interface FilterOptions extends CommonOptions {
 const MODES = ["hybrid", "semantic", "text"] as const;
 
 const program = new Command("bench")
-  .description(
-    "Measures a server of its own over gRPC, with fake embeddings. It never fails because of a time.",
-  )
+  .description("Measure a server over gRPC with fake embeddings. No measured time makes the benchmark fail.")
   .exitOverride();
 
 withCommonOptions(program.command("search"))
-  .description("search times, throughput and recall on generated memories")
-  .option("--rows <number>", "memories in the domain", positive, 10_000)
-  .option("--callers <numbers>", "callers at once, separated by commas", positives, [1, 8])
-  .option("--mode <modes>", "hybrid, semantic or text; several separated by commas", modes, ["hybrid"])
-  .option("--seconds <number>", "how long to measure each number of callers", positive, 5)
-  .option("--limit <number>", "hits of each search", positive, 10)
-  .option("--seed <number>", "of the generated texts", positive, 1)
-  .option("--fresh-queries", "a new text for each search, so that every one has to be embedded")
+  .description("Measure search times, throughput and recall on generated memories.")
+  .option("--rows <number>", "Number of memories in the domain.", positive, 10_000)
+  .option("--callers <numbers>", "Numbers of concurrent callers, separated by commas.", positives, [1, 8])
+  .option("--mode <modes>", "Search modes, separated by commas: hybrid, semantic or text.", modes, ["hybrid"])
+  .option("--seconds <number>", "Duration of the measurement for each number of callers.", positive, 5)
+  .option("--limit <number>", "Number of hits of each search.", positive, 10)
+  .option("--seed <number>", "Seed of the generated texts.", positive, 1)
+  .option("--fresh-queries", "Use a new text for each search, so that each has to be embedded.")
   .option(
     "--cpu-prof <directory>",
-    "leave the servers' CPU profiles here, one of storing and one of searching",
+    "Directory for the servers' CPU profiles, one of storing and one of searching.",
   )
-  .option("--keep", "leave the database behind")
+  .option("--keep", "Keep the database.")
   .action(async (options: SearchOptions) => {
     const results = await benchmarkSearch({
       ...options,
@@ -67,16 +65,19 @@ withCommonOptions(program.command("search"))
   });
 
 withCommonOptions(program.command("filters"))
-  .description("recall and times of filtered semantic search at several selectivities")
-  .option("--rows <number>", "memories in the domain", positive, 10_000)
-  .option("--queries <number>", "for each filter", positive, 100)
+  .description("Measure recall and times of filtered semantic search at several selectivities.")
+  .option("--rows <number>", "Number of memories in the domain.", positive, 10_000)
+  .option("--queries <number>", "Number of queries for each filter.", positive, 100)
   .addOption(
-    new Option("--vectors <kind>", "in clusters, as texts have them, or of words, nearly orthogonal")
+    new Option(
+      "--vectors <kind>",
+      "Vectors: clustered like those of texts, or from words and nearly orthogonal.",
+    )
       .choices(["clustered", "words"])
       .default("clustered"),
   )
-  .option("--seed <number>", "of the generated texts and vectors", positive, 1)
-  .option("--keep", "leave the database behind")
+  .option("--seed <number>", "Seed of the generated texts and vectors.", positive, 1)
+  .option("--keep", "Keep the database.")
   .action(async (options: FilterOptions) => {
     const results = await benchmarkFilters({
       ...options,
@@ -88,8 +89,11 @@ withCommonOptions(program.command("filters"))
   });
 
 withCommonOptions(program.command("collections"))
-  .description("stores all documents of labelled collections and asks all their queries")
-  .argument("<directory>", "holds a directory for each collection, with documents.jsonl and queries.jsonl")
+  .description("Store all documents of labelled collections and run all their queries.")
+  .argument(
+    "<directory>",
+    "Directory with a subdirectory (documents.jsonl, queries.jsonl) for each collection.",
+  )
   .action(async (directory: string, options: CommonOptions) => {
     const results = await benchmarkCollections({ engines: enginesFrom(options), directory, progress });
     print(options, "collections", results, formatCollectionsResult);
@@ -100,11 +104,11 @@ function withCommonOptions(command: Command): Command {
     .addOption(
       new Option(
         "--engine <engine>",
-        "what to measure; default: embedded, and postgres where a server is known",
+        "Engine to measure; defaults to embedded, and postgres if a server is known.",
       ).choices(["embedded", "postgres", "both"]),
     )
-    .option("--database <url>", "PostgreSQL server; default: TEST_DATABASE_URL or DATABASE_URL")
-    .option("--json", "print one JSON object instead of tables");
+    .option("--database <url>", "URL of a PostgreSQL server; defaults to TEST_DATABASE_URL or DATABASE_URL.")
+    .option("--json", "Print one JSON object instead of tables.");
 }
 
 function enginesFrom({ engine, database }: CommonOptions) {
@@ -122,7 +126,7 @@ function print<T>(
   else console.log(results.map(format).join("\n\n"));
 }
 
-/** To standard error, so that standard output holds nothing but the result. */
+/** Prints to standard error, so that standard output contains only the result. */
 function progress(line: string): void {
   console.error(line);
 }

@@ -1,4 +1,4 @@
-/** What some callers saw who asked one after the other for some time. */
+/** Results of callers that sent one request after another for some time. */
 export interface LoadResult {
   readonly callers: number;
   readonly calls: number;
@@ -12,17 +12,17 @@ export interface LoadResult {
 
 export interface LoadOptions {
   readonly callers: number;
-  /** Ends after this time ... */
+  /** Stops after this time ... */
   readonly seconds?: number;
   /** ... or after this number of calls. */
   readonly calls?: number;
-  /** Makes the n-th call, counted over all callers from 0. */
+  /** Sends the n-th call, counted over all callers from 0. */
   readonly call: (n: number) => Promise<unknown>;
-  /** Told of every failure; without it the first one ends the measurement. */
+  /** Receives every failure; without it, the first one ends the measurement. */
   readonly onFailure?: (error: unknown, n: number) => void;
 }
 
-/** Has `callers` ask side by side, each waiting for its answer before it asks again. */
+/** Runs `callers` concurrently, each with one call at a time. */
 export async function measureLoad(options: LoadOptions): Promise<LoadResult> {
   const { callers, seconds = Number.POSITIVE_INFINITY, calls = Number.POSITIVE_INFINITY } = options;
   const times: number[] = [];
@@ -61,7 +61,7 @@ export async function measureLoad(options: LoadOptions): Promise<LoadResult> {
   };
 }
 
-/** The smallest value that at least `percent` of the ascending values do not exceed; NaN of none. */
+/** Returns the smallest value that at least `percent` of the ascending values do not exceed; NaN without values. */
 export function percentile(ascending: readonly number[], percent: number): number {
   return ascending[Math.max(0, Math.ceil((ascending.length * percent) / 100) - 1)] ?? Number.NaN;
 }

@@ -5,12 +5,12 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { readStartFlags } from "../test/support/server/start-flags.ts";
 
-/** A program of this repository, running in a process of its own. */
+/** A program of this repository in a separate process. */
 export interface Program {
   readonly url: string;
-  /** Processor time used so far, in seconds, all threads together; undefined where the system does not tell. */
+  /** Processor time of all threads so far, in seconds; undefined if the system does not report it. */
   cpuSeconds(): number | undefined;
-  /** Ends it as an operator would, and waits for that. Idempotent. */
+  /** Stops the process as an operator would, and waits for its exit. Idempotent. */
   stop(): Promise<void>;
 }
 
@@ -20,8 +20,8 @@ const STOP_MS = 30_000;
 /**
  * Starts `src/main.ts serve` on a free port.
  *
- * @param profileDirectory Where the process leaves a CPU profile of itself when it ends.
- * @throws Error with the end of the log if it does not come up.
+ * @param profileDirectory Directory for a CPU profile, which the process writes when it exits.
+ * @throws Error with the end of the log if it does not start.
  */
 export async function startServer(
   environment: Readonly<Record<string, string>>,
@@ -38,7 +38,7 @@ export async function startServer(
   );
 }
 
-/** Starts the fake Ollama on a free port: its vectors are made from words, at a fraction of a model's cost. */
+/** Starts the fake Ollama on a free port: it computes vectors from words, at a fraction of a model's cost. */
 export async function startFakeOllamaProcess(): Promise<Program> {
   return await startProgram([pathOf("../qa/fakes/ollama/main.ts")], { FAKE_OLLAMA_PORT: "0" }, (line) => {
     return /^(http:\S+) is a fake Ollama/.exec(line)?.[1];
@@ -50,12 +50,12 @@ async function startProgram(
   environment: Readonly<Record<string, string>>,
   urlIn: (line: string) => string | undefined,
 ): Promise<Program> {
-  // Nothing of the caller's environment: a POSTGRES_HOST of the shell would change what is measured.
+  // Without the caller's environment: a POSTGRES_HOST of the shell would change what is measured.
   const child = spawn(process.execPath, argv, {
     env: { PATH: process.env.PATH ?? "", ...environment },
     stdio: ["ignore", "pipe", "pipe"],
   });
-  // Also when this process ends early, as a test runner ends its workers.
+  // Also if this process exits early, as a test runner's workers do.
   const killChild = () => void child.kill();
   process.once("exit", killChild);
   child.once("exit", () => process.off("exit", killChild));
@@ -72,7 +72,7 @@ async function startProgram(
   const failed = (why: string) => reject(new Error(`${argv.at(-1)} ${why}:\n${lastLines.join("\n")}`));
   child.once("error", (error) => failed(error.message));
   child.once("exit", (code) => failed(`ended with code ${code}`));
-  const timer = setTimeout(() => failed("did not come up"), START_MS);
+  const timer = setTimeout(() => failed("did not start"), START_MS);
   try {
     return {
       url: await url,
@@ -96,7 +96,7 @@ async function stop(child: ChildProcess): Promise<void> {
   clearTimeout(timer);
 }
 
-/** Linux counts it in hundredths of a second; its name, the second field, may contain spaces. */
+/** Reads the time that Linux counts in hundredths of a second; the process name, field two, may contain spaces. */
 function cpuSecondsOf(pid: number | undefined): number | undefined {
   try {
     const [, rest = ""] = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ");

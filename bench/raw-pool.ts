@@ -3,20 +3,20 @@ import { vectorBytes } from "../src/storage/database/wire-values.ts";
 import { domainTables } from "../src/storage/postgres/domains/domain-tables.ts";
 import { type LoadResult, measureLoad } from "./measure.ts";
 
-/** One way of asking the vector index without the server. */
+/** A way to query the vector index without the server. */
 export interface RawQuery {
   readonly label: string;
   readonly limit: number;
   readonly efSearch: number;
 }
 
-/** As deep as the server searches, and as shallow as a program that only wants ten (pgvector's default). */
+/** The search depth of the server, and that of a program that only wants ten hits (pgvector's default). */
 export const RAW_QUERIES: readonly RawQuery[] = [
   { label: "raw pool, 100 nearest", limit: 100, efSearch: 200 },
   { label: "raw pool, 10 nearest", limit: 10, efSearch: 40 },
 ];
 
-/** What a plain `pg` pool gets out of the same table: the measure for what the server adds. */
+/** Measures a plain `pg` pool on the same table, as the baseline for the overhead of the server. */
 export async function measureRawPool(
   url: string,
   domain: string,

@@ -21,24 +21,24 @@ export interface SearchBenchmarkOptions {
   readonly rows: number;
   readonly callers: readonly number[];
   readonly modes: readonly ModeName[];
-  /** For each number of callers. */
+  /** Measured for each number of callers. */
   readonly seconds: number;
   readonly limit: number;
   readonly seed: number;
-  /** Every search has a text of its own, so the server has to embed it; else 200 texts take turns and are cached. */
+  /** Gives each search its own text, so the server has to embed it; otherwise 200 texts alternate and are cached. */
   readonly freshQueries: boolean;
-  /** Where the servers leave their CPU profiles: one of storing, one of searching. */
+  /** Directory for the servers' CPU profiles: one of storing, one of searching. */
   readonly profileDirectory?: string | undefined;
-  /** The database is left behind, and its place told. */
+  /** Keeps the database and reports its location. */
   readonly keep: boolean;
-  /** Told what goes on, since some steps take minutes. */
+  /** Receives a line for each step, since some take minutes. */
   readonly progress: (line: string) => void;
 }
 
-/** One measured way of asking. */
+/** One measured kind of query. */
 export interface SearchFigures extends LoadResult {
   readonly label: string;
-  /** Processor time of the server process for one call, in milliseconds, all its threads together. */
+  /** Processor time of the server process per call, in milliseconds, over all threads. */
   readonly serverCpuMs: number | undefined;
 }
 
@@ -53,18 +53,18 @@ export interface SearchBenchmarkResult {
   readonly queryEmbeddings: "cached" | "fresh";
   readonly ingest: LoadResult & {
     readonly way: "Store over gRPC" | "insert without a server";
-    /** Stored without an embedding, and embedded afterwards. */
+    /** Stored without an embedding and embedded afterwards. */
     readonly pending: number;
-    /** Building the vector index after inserting without a server. */
+    /** Building the vector index after inserting directly into the database. */
     readonly indexSeconds: number | undefined;
     readonly serverCpuMs: number | undefined;
   };
-  /** Of the ten nearest, found by comparing with every row, how many SEMANTIC search returned: 0 to 1. */
+  /** Share of the ten nearest rows by exact search that SEMANTIC search returned: 0 to 1. */
   readonly recallAt10: number;
   readonly figures: readonly SearchFigures[];
 }
 
-/** Above this many rows the server would spend the time storing. */
+/** Above this number of rows, storing through the server would take too long. */
 const MAX_STORED_ROWS = 10_000;
 const DOMAIN = "bench";
 const QUERIES = 200;
@@ -77,7 +77,7 @@ const modes = {
   text: SearchMode.TEXT,
 } as const satisfies Record<ModeName, SearchMode>;
 
-/** Runs the benchmark on every engine, one after the other. */
+/** Runs the benchmark on each engine in turn. */
 export async function benchmarkSearch(options: SearchBenchmarkOptions): Promise<SearchBenchmarkResult[]> {
   return await onEachEngine(options, (engine) => measureEngine(engine, options));
 }
@@ -90,7 +90,7 @@ async function measureEngine(
   const machine = describeMachine();
   await using cleanup = new AsyncDisposableStack();
   const ollama = cleanup.adopt(await startFakeOllamaProcess(), (program) => program.stop());
-  // A second one in this process, for its vectors: the same text has the same vector in both.
+  // A second fake in this process computes the vectors: both return the same vector for the same text.
   const local = cleanup.use(await startFakeOllama({ models: standInModels }));
   const vectors = createVectorSource(local);
   const texts = createTextSource(seed);
@@ -158,7 +158,7 @@ async function loadRows(
   let stored: Awaited<ReturnType<typeof storeRows>> & { serverCpuMs: number | undefined };
   try {
     const client = createMemoryClient(server.url);
-    // The first memory makes the domain: it does not belong to the measurement.
+    // The first memory creates the domain, which is not part of the measurement.
     await storeRow(client, rows, 0);
     const before = server.cpuSeconds();
     const part = await storeRows(client, direct ? { ...rows, count: 1 } : rows, 1);
@@ -170,7 +170,7 @@ async function loadRows(
   const database = await engine.open();
   try {
     const inserted = direct ? await insertRows(database, rows, 1, (n) => rowOf(table, n)) : undefined;
-    // What autovacuum does within a minute; the embedded engine has none, so its users never see this.
+    // Autovacuum does this within a minute; the embedded engine has none, so its users never see the difference.
     if (database.engine === "postgres") await database.execute(`vacuum (analyze) "${DOMAIN}_memories"`);
     const { pending, serverCpuMs } = stored;
     return inserted === undefined
@@ -193,7 +193,7 @@ function searchCall(
   rows: Rows,
   { limit, freshQueries }: SearchBenchmarkOptions,
 ): (n: number) => Promise<void> {
-  // Numbers go on from one measurement to the next, or the second would find its texts cached.
+  // Numbers continue from one measurement to the next, or the second would find its texts cached.
   let fresh = QUERIES;
   return async (n) => {
     const query = queryText(rows.texts, freshQueries ? fresh++ : n % QUERIES, rows.count);
@@ -232,7 +232,7 @@ interface VectorSource {
   query(text: string): Float32Array;
 }
 
-/** The vectors that the server gets for a text. */
+/** Returns the vectors that the server gets for a text. */
 export function createVectorSource(fake: FakeOllama): VectorSource {
   const profile = profileForModel(MODEL);
   return {
@@ -242,7 +242,7 @@ export function createVectorSource(fake: FakeOllama): VectorSource {
   };
 }
 
-/** Every query asks about another row, spread over all of them. */
+/** Makes every query ask about another row, spread over all of them. */
 function queryText(texts: TextSource, n: number, rows: number): string {
   return texts.query(n, (n * 7_919) % rows);
 }
@@ -258,7 +258,7 @@ function perCall(before: number | undefined, after: number | undefined, calls: n
   return ((after - before) * 1_000) / calls;
 }
 
-/** The result as a person reads it. */
+/** Formats the result for people. */
 export function formatSearchResult(result: SearchBenchmarkResult): string {
   const { machine, ingest } = result;
   const rawRates = new Map(

@@ -1,4 +1,4 @@
-/** Lines of a table, the first column flush left and the others flush right, with a rule below the head. */
+/** Formats a table: the first column aligned left, the others right, with a rule below the head. */
 export function formatTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const widths = head.map((title, column) =>
     Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)),
@@ -13,7 +13,7 @@ export function formatTable(head: readonly string[], rows: readonly (readonly st
   return [line(head), widths.map((width) => "-".repeat(width)).join("  "), ...rows.map(line)].join("\n");
 }
 
-/** Three significant digits for small numbers, whole numbers for large ones. */
+/** Formats small numbers with three significant digits, and large ones as whole numbers. */
 export function formatNumber(value: number | undefined): string {
   if (value === undefined || Number.isNaN(value)) return "";
   if (value >= 100) return Math.round(value).toLocaleString("en-US");

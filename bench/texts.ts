@@ -1,15 +1,15 @@
 import { stopWords } from "../qa/fakes/ollama/words.ts";
 
-/** Memories and questions as a benchmark needs them: the same for the same seed and number, as many as wanted. */
+/** Generated memories and questions, the same for the same seed and number. */
 export interface TextSource {
-  /** 12 to 60 words about one topic. */
+  /** Returns 12 to 60 words about one topic. */
   memory(n: number): string;
   /**
-   * Ten words: four from the memory `about`, two from anywhere, four stop words. By one word or another they match four
-   * in ten of all memories (natural questions, six to eight). Another `n` asks otherwise about the same.
+   * Returns ten words: four from the memory `about`, two random ones, four stop words. By at least one word they match
+   * four in ten of all memories (natural questions match six to eight). Another `n` phrases the question differently.
    */
   query(n: number, about: number): string;
-  /** The topic of a memory, for its tag. */
+  /** Returns the topic of a memory, for its tag. */
   topic(n: number): string;
 }
 
@@ -18,13 +18,13 @@ const TOPICS = 50;
 const WORDS_PER_TOPIC = 150;
 /** The most frequent content words belong to every topic. */
 const COMMON_WORDS = 500;
-/** Of running English text; the rest is divided between the topic and the whole vocabulary. */
+/** The stop words' share of running English text; the rest is divided between topic and vocabulary. */
 const STOP_WORD_SHARE = 0.45;
 const TOPIC_SHARE = 0.2;
 
 /**
  * Word frequencies follow Zipf's law (the n-th most frequent word occurs 1/n times as often as the first), because
- * the cost of text search depends on them. The frequent words are English stop words, the others are made up.
+ * the cost of full-text search depends on them. The frequent words are English stop words, the others are invented.
  */
 export function createTextSource(seed: number): TextSource {
   const random = createRandom(seed, 0);
@@ -70,7 +70,7 @@ export function createTextSource(seed: number): TextSource {
   };
 }
 
-/** Numbers from 0 to below 1, always the same for a seed and a stream (mulberry32). */
+/** Returns numbers from 0 to below 1, the same for the same seed and stream (mulberry32). */
 export function createRandom(seed: number, stream: number): () => number {
   let state = (Math.imul(seed + 1, 0x9e3779b1) ^ Math.imul(stream + 1, 0x85ebca6b)) >>> 0;
   return () => {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The contract's baseline image may change only together with a line in CHANGELOG.md: every commit that changed it,
-# after the one that brought it, must have touched the changelog too.
+# The baseline image of the contract may change only together with a line in CHANGELOG.md: every commit that changes it,
+# except the one that adds it, must also change the changelog.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,7 +11,7 @@ if ! git ls-files --error-unmatch "$IMAGE" >/dev/null 2>&1; then
   exit 1
 fi
 if [[ "$(git rev-parse --is-shallow-repository)" == true ]]; then
-  echo "the history is cut short: only the commits that are here are checked"
+  echo "the history is shallow; only the available commits are checked"
 fi
 
 first=true

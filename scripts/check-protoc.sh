@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Shows that plain protoc, knowing nothing but proto/, makes Go, Python and Java of the contract: generates all
-# three into a temporary directory, builds the Go package, imports the Python modules, and parses the Java files.
+# Checks that plain protoc, with only proto/, generates Go, Python and Java from the contract: generates all three into
+# a temporary directory, builds the Go package, imports the Python modules, and parses the Java files.
 #
-# Two protocs, a new one and an old one: Go and Python are made by that of Python's grpcio-tools, Java (which it
-# leaves out) by the machine's or Debian's. All that is missing is brought into
-# ${XDG_CACHE_HOME:-$HOME/.cache}/memory-service/protoc, which may be deleted at any time; nothing else on the
-# machine changes. It has to have Python 3 with pip, and Go; javac is used if it is there. Exits 1 if anything fails.
+# It uses two versions of protoc, a new and an old one: grpcio-tools for Python generates Go and Python, and the
+# machine's or Debian's protoc generates Java, which grpcio-tools lacks. Missing tools are installed into
+# ${XDG_CACHE_HOME:-$HOME/.cache}/memory-service/protoc, which you may delete at any time; nothing else on the machine
+# changes. Requires Python 3 with pip, and Go; uses javac if it is available. Exits with 1 if anything fails.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -39,7 +39,7 @@ if command -v protoc >/dev/null; then
   java_protoc=(protoc)
 else
   if [[ ! -x "$CACHE/debian/usr/bin/protoc" ]]; then
-    command -v apt-get >/dev/null || fail "protoc is missing, and there is no apt-get to bring it"
+    command -v apt-get >/dev/null || fail "protoc is missing, and apt-get is not available to install it"
     say "fetching Debian's protoc"
     rm -rf "$CACHE/debian" && mkdir -p "$CACHE/debian/packages"
     # A fresh machine may have no package lists yet.
@@ -47,7 +47,7 @@ else
     packages="$(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces \
       --no-enhances protobuf-compiler 2>/dev/null | grep -E '^(protobuf-compiler|lib(protoc|protobuf)[0-9].*)$' || true)"
     [[ -n "$packages" ]] || fail "apt has no package protobuf-compiler"
-    # Unpacked and not installed: needs no root.
+    # Unpacking needs no root, unlike installing.
     (cd "$CACHE/debian/packages" && apt-get -qq download $packages 2>/dev/null) || fail "apt-get could not download $packages"
     for package in "$CACHE"/debian/packages/*.deb; do dpkg-deb -x "$package" "$CACHE/debian"; done
   fi
@@ -65,14 +65,14 @@ mapfile -t files < <(cd proto && find . -name '*.proto' | sed 's|^\./||' | sort)
 [[ ${#files[@]} -gt 0 ]] || fail "no .proto files"
 
 say "$(python3 -m grpc_tools.protoc --version) for Go and Python, ${#files[@]} files"
-# --fatal_warnings: an import that is not used is a warning of protoc's.
+# --fatal_warnings also fails on unused imports, which protoc only warns about.
 python3 -m grpc_tools.protoc -I proto --fatal_warnings \
   --python_out="$out/python" --pyi_out="$out/python" --grpc_python_out="$out/python" \
   --plugin="$GO_PLUGINS/protoc-gen-go" --go_out="$out/go" --go_opt="module=$GO_MODULE" \
   --plugin="$GO_PLUGINS/protoc-gen-go-grpc" --go-grpc_out="$out/go" --go-grpc_opt="module=$GO_MODULE" \
   "${files[@]}"
 say "$("${java_protoc[@]}" --version) for Java"
-# Its own copy of google/protobuf may be another package: that of grpcio-tools is always there.
+# Its own copy of google/protobuf may be in another package; grpcio-tools always has one.
 "${java_protoc[@]}" -I proto -I "$PYTHON_PACKAGES/grpc_tools/_proto" --fatal_warnings --java_out="$out/java" "${files[@]}"
 
 say "python: importing"
@@ -98,7 +98,7 @@ java_files="$(find "$out/java" -name '*.java' | wc -l)"
 [[ $java_files -gt 0 ]] || fail "no Java was generated"
 if command -v javac >/dev/null; then
   say "java: parsing $java_files files"
-  # Parsed only: types would need protobuf's jar.
+  # Only parse the files, because resolving types would need protobuf's jar.
   find "$out/java" -name '*.java' >"$out/java/files"
   javac -proc:only -implicit:none -d "$out/java" "@$out/java/files" >"$out/java/log" 2>&1 || true
   if grep -E 'error: (.*expected|illegal|unclosed|reached end|code too large|duplicate class)' "$out/java/log"; then

@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# Native PostgreSQL with pgvector for tests, on any Debian machine, as root and without Docker: debootstrap makes
-# one directory tree with the server in it, and servers run in that tree. Nothing else on the machine changes.
+# Runs native PostgreSQL with pgvector for tests, on any Debian machine, as root and without Docker: debootstrap creates
+# one directory tree with the server, and servers run in that tree. Nothing else on the machine changes.
 #
 #   native-postgres.sh start   [--variant plain|textsearch] [--name NAME]   a new empty server; prints its URL
-#   native-postgres.sh stop    [--name NAME] [--immediate]                  --immediate: as in a crash
+#   native-postgres.sh stop    [--name NAME] [--immediate]                  --immediate: stops like a crash
 #   native-postgres.sh restart [--name NAME] [--immediate]                  same data, same port; prints the URL
 #   native-postgres.sh url     [--name NAME]
 #   native-postgres.sh remove  [--name NAME]                                stops it and deletes its data
 #   native-postgres.sh versions [--variant plain|textsearch]                the packages of the tree
 #
-# NAME is the variant by default; servers of different names run side by side. `start` of a name in use replaces
-# that server. Only the result goes to standard output. Trees and servers are kept in
-# ${XDG_CACHE_HOME:-$HOME/.cache}/memory-service/postgres-18, which may be deleted once no server runs.
+# NAME defaults to the variant; servers with different names can run at the same time. `start` with a name in use
+# replaces that server. Standard output contains only the result. Trees and servers are kept in
+# ${XDG_CACHE_HOME:-$HOME/.cache}/memory-service/postgres-18, which you may delete when no server runs.
 set -euo pipefail
 
 readonly MAJOR=18
-# The first has new versions first; the second is for the days when it cannot be installed.
+# The first gets new versions earlier; the second is the fallback when the first cannot be installed.
 readonly SUITES="sid testing"
 readonly CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/memory-service/postgres-$MAJOR"
 readonly BIN="/usr/lib/postgresql/$MAJOR/bin"
@@ -26,7 +26,7 @@ fail() { say "$*"; exit 1; }
 packages_of() {
   case "$1" in
     plain) echo "postgresql-$MAJOR-pgvector" ;;
-    # A tree of its own, because an installed extension shows in pg_available_extensions.
+    # A separate tree, because an installed extension appears in pg_available_extensions.
     textsearch) echo "postgresql-$MAJOR-pgvector,postgresql-$MAJOR-pg-textsearch" ;;
     *) fail "variant must be plain or textsearch, is \"$1\"" ;;
   esac
@@ -46,7 +46,7 @@ install_debootstrap() {
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debootstrap debian-archive-keyring wget >&2
 }
 
-# The mirror that this machine's apt takes its own release from.
+# The mirror from which apt on this machine gets its own release.
 package_mirror() {
   local codename
   codename="$(. /etc/os-release && echo "${VERSION_CODENAME:-}")"
@@ -54,7 +54,7 @@ package_mirror() {
     awk -v codename="$codename" '$2 == codename { print $1; exit }'
 }
 
-# A tree is complete when it bears its final name: it is made under another one and renamed.
+# A tree is created under a temporary name and renamed when it is complete.
 ensure_tree() {
   local variant="$1" tree="$CACHE/$1" partial="$CACHE/$1.partial" mirror suite
   mkdir -p "$CACHE"
@@ -77,13 +77,13 @@ ensure_tree() {
       say "that failed; the last lines of its log:"
       tail -n 15 "$CACHE/$variant.log" | sed "s#$mirror#MIRROR#g" >&2
     done
-    [[ -x "$tree$BIN/postgres" ]] || fail "could not make a tree with PostgreSQL $MAJOR and pgvector"
+    [[ -x "$tree$BIN/postgres" ]] || fail "could not create a tree with PostgreSQL $MAJOR and pgvector"
   fi
-  # Closed, or the server would inherit the lock and hold it.
+  # Close the descriptor, or the server would inherit and hold the lock.
   exec 9>&-
 }
 
-# debootstrap mounts proc and sys inside while it works, and leaves them mounted when it is killed.
+# debootstrap mounts proc and sys in the tree while it works, and leaves them mounted if it is killed.
 remove_tree() {
   local mount
   [[ -e "$1" ]] || return 0
@@ -93,7 +93,7 @@ remove_tree() {
   rm -rf --one-file-system "$1"
 }
 
-# Runs a program of the tree as its user postgres, with nothing of the caller's environment.
+# Runs a program of the tree as its user postgres, without the caller's environment.
 inside() {
   local tree="$1"
   shift
@@ -101,7 +101,7 @@ inside() {
     chroot --userspec=postgres:postgres "$tree" "$@" </dev/null
 }
 
-# Below the range that outgoing connections take their ports from, so that a restart finds its port free.
+# Below the range of ports for outgoing connections, so that a restart finds its port free.
 free_port() {
   local port
   while true; do
@@ -128,7 +128,7 @@ find_server() {
 
 print_url() { echo "postgres://postgres@127.0.0.1:$(cat "$tree$home/port")/postgres"; }
 
-# Not by pg_ctl status: after a reboot the number in a left-over postmaster.pid may be some other program's.
+# Does not use pg_ctl status: after a reboot, the process id in a stale postmaster.pid may belong to another program.
 is_running() {
   local pid
   pid="$(head -n 1 "$tree$home/data/postmaster.pid" 2>/dev/null)" || return 1
@@ -182,7 +182,7 @@ command_stop() {
 
 command_restart() {
   command_stop
-  launch || fail "PostgreSQL did not start again: see $tree$home/log"
+  launch || fail "PostgreSQL did not restart; see $tree$home/log"
   print_url
 }
 

@@ -6,7 +6,7 @@ const head = `# Settings of Memory Service, all of them, at their defaults. Copy
 # Written by scripts/write-env-example.ts from src/app/settings.ts.
 `;
 
-/** The text of .env.example. */
+/** Returns the text of .env.example. */
 export function envExample(): string {
   const settings = Object.entries<Setting<unknown>>(SETTINGS).map(([name, setting]) => {
     const { description, allowed, unit } = setting;

@@ -32,12 +32,12 @@ export interface EvaluationOptions {
   readonly engine: Engine;
   readonly collection: Collection;
   readonly modes: readonly ModeName[];
-  /** Base URL of Ollama, or of what answers as it does. Not used if only words are searched. */
+  /** Base URL of Ollama or a compatible server. Not used for full-text search alone. */
   readonly embedderUrl: string;
   readonly model: string;
-  /** What is sent as `ranking` with every search. Undefined: the server's defaults. */
+  /** The `ranking` of every search; undefined uses the server's defaults. */
   readonly ranking: Partial<Pick<Ranking, "textWeight" | "semanticWeight" | "k">> | undefined;
-  /** True: all scopes in one domain, to see what keeping them apart is worth. */
+  /** Puts all scopes into one domain, to measure the effect of separating them. */
   readonly oneDomain: boolean;
   readonly progress: (line: string) => void;
 }
@@ -49,7 +49,7 @@ export interface Figures {
   readonly "mrr@10": number;
   /** Queries without a hit. */
   readonly empty: number;
-  /** Where ids tell sessions (`session:turn`): the share of queries with a turn of a right session among the hits. */
+  /** For ids with sessions (`session:turn`): share of queries with a hit from the session of a right document. */
   readonly "session@10"?: number;
 }
 
@@ -62,10 +62,10 @@ export type Evaluation = {
   readonly collection: string;
   readonly sha256: Collection["sha256"];
   readonly documents: number;
-  /** Documents that the service does not take (empty ones), by its reason. */
+  /** Documents that the service refused (empty ones), by its reason. */
   readonly refused: Readonly<Record<string, number>>;
   readonly domains: number;
-  /** Null if only words were searched. */
+  /** Null for full-text search alone. */
   readonly model: string | null;
   readonly engine: string;
   readonly settings: {
@@ -73,7 +73,7 @@ export type Evaluation = {
     readonly textRanker: string;
     readonly ranking: EvaluationOptions["ranking"] | null;
   };
-  /** How much better hybrid search is than each leg, with the 95 % interval of a paired bootstrap. */
+  /** Improvement of hybrid search over each leg, with the 95 % interval of a paired bootstrap. */
   readonly differences?: Readonly<Record<string, Readonly<Record<"ndcg@10" | "recall@10", Difference>>>>;
 } & { readonly [mode in ModeName]?: ModeFigures };
 
@@ -85,17 +85,17 @@ const modes = {
 
 const STORE_CALLERS = 16;
 const SEARCH_CALLERS = 2;
-/** A server counts a domain anew every few seconds. */
+/** A server recounts a domain every few seconds. */
 const POLL_MS = 2_000;
-/** An embedder that has made nothing for so long will not. */
+/** An embedder without progress for this long has failed. */
 const PATIENCE_MS = 120_000;
-/** The longest that a server waits for the embedding of a query: what is judged is what is found, not how soon. */
+/** Maximum wait of the server for a query's embedding: the evaluation judges results, not speed. */
 const EMBED_BUDGET_MS = "60000";
-/** Nobody listens there: words alone need no embedder. */
+/** Nothing listens on this address: full-text search alone needs no embedder. */
 const NO_EMBEDDER = "http://127.0.0.1:1";
 
 /**
- * Stores a collection through the public API of a server of its own, asks all its queries in each mode and judges the
+ * Stores a collection through the public API of a new server, runs all its queries in each mode and evaluates the
  * answers.
  *
  * @throws StartupError if the embedder is needed and does not embed.
@@ -125,7 +125,7 @@ export async function evaluate(options: EvaluationOptions): Promise<Evaluation> 
   const scores = new Map<ModeName, Score[]>();
   let info: SearchInfo | undefined;
   for (const mode of options.modes) {
-    progress(`${collection.name}: asking ${collection.queries.length} queries, ${mode}`);
+    progress(`${collection.name}: running ${collection.queries.length} queries, ${mode}`);
     const answers = await ask(client, options, domainOf, mode);
     info = answers.info ?? info;
     scores.set(
@@ -192,11 +192,11 @@ async function untilEmbedded(
     if (pending === 0) return;
     if (pending < last.pending) last = { pending, since: performance.now() };
     else if (performance.now() - last.since > PATIENCE_MS) {
-      throw new StartupError(`the embedder has made none of ${pending} embeddings for two minutes`, {
+      throw new StartupError(`the embedder has completed none of ${pending} embeddings for two minutes`, {
         remedy: "look whether it runs and has the model (--embedder, --model)",
       });
     }
-    progress(`${pending} embeddings are still to be made`);
+    progress(`${pending} embeddings are pending`);
     await sleep(POLL_MS);
   }
 }

@@ -20,27 +20,24 @@ interface Options {
 const MODES = ["text", "semantic", "hybrid"] as const;
 
 const program = new Command("eval")
-  .description("Judges what the service finds in a labelled collection.")
-  .argument(
-    "<directory>",
-    "a collection (documents.jsonl, queries.jsonl), or a directory of such directories",
-  )
-  .addOption(new Option("--mode <mode>", "what to search by").choices([...MODES, "all"]).default("all"))
+  .description("Evaluate search quality on a labelled collection.")
+  .argument("<directory>", "Collection (documents.jsonl, queries.jsonl), or a directory of collections.")
+  .addOption(new Option("--mode <mode>", "Search mode.").choices([...MODES, "all"]).default("all"))
   .option(
     "--embedder <url>",
-    "Ollama, for semantic and hybrid search",
+    "URL of Ollama, for semantic and hybrid search.",
     process.env.OLLAMA_API_URL || "http://localhost:11434",
   )
-  .option("--model <name>", "embedding model", process.env.OLLAMA_EMBEDDING_MODEL || "nomic-embed-text")
+  .option("--model <name>", "Embedding model.", process.env.OLLAMA_EMBEDDING_MODEL || "nomic-embed-text")
   .option(
     "--database <url>",
-    "PostgreSQL server on which to make a database for the time; default: the embedded engine",
+    "URL of a PostgreSQL server for a temporary database; defaults to the embedded engine.",
   )
-  .option("--text-weight <number>", "weight of the words in hybrid search", number)
-  .option("--semantic-weight <number>", "weight of the meaning in hybrid search", number)
-  .option("--k <number>", "constant of reciprocal rank fusion", number)
-  .option("--one-domain", "put all scopes into one domain")
-  .option("--json", "print one JSON object instead of a table")
+  .option("--text-weight <number>", "Weight of the full-text leg in hybrid search.", number)
+  .option("--semantic-weight <number>", "Weight of the semantic leg in hybrid search.", number)
+  .option("--k <number>", "Constant of reciprocal rank fusion.", number)
+  .option("--one-domain", "Put all scopes into one domain.")
+  .option("--json", "Print one JSON object instead of a table.")
   .exitOverride();
 
 function number(text: string): number {

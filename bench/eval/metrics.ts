@@ -1,11 +1,11 @@
-/** How good one answer is: its ids, best first, against the ids of the right documents, all of equal grade. */
+/** Evaluates one answer: its ids, best first, against the ids of the right documents, all of equal grade. */
 
-/** How many hits count. */
+/** Number of hits that count. */
 export const CUTOFF = 10;
 
 /**
- * Normalised discounted cumulative gain of the first ten, with binary gain: 1 if the right documents come first, 0 if
- * none is among them (Järvelin and Kekäläinen, 2002).
+ * Returns the normalized discounted cumulative gain of the first ten, with binary gain: 1 if the right documents come
+ * first, 0 if none is among them (Järvelin and Kekäläinen, 2002).
  */
 export function ndcg(hits: readonly string[], relevant: ReadonlySet<string>): number {
   const gain = (rank: number) => 1 / Math.log2(rank + 2);
@@ -16,19 +16,19 @@ export function ndcg(hits: readonly string[], relevant: ReadonlySet<string>): nu
   return ideal === 0 ? 0 : found / ideal;
 }
 
-/** The share of the right documents that is among the first ten. */
+/** Returns the share of the right documents that are among the first ten. */
 export function recall(hits: readonly string[], relevant: ReadonlySet<string>): number {
   if (relevant.size === 0) return 0;
   return hits.slice(0, CUTOFF).filter((id) => relevant.has(id)).length / relevant.size;
 }
 
-/** 1 divided by the rank of the first right document; 0 if it is not among the first ten. */
+/** Returns 1 divided by the rank of the first right document, or 0 if it is not among the first ten. */
 export function reciprocalRank(hits: readonly string[], relevant: ReadonlySet<string>): number {
   const rank = hits.slice(0, CUTOFF).findIndex((id) => relevant.has(id));
   return rank === -1 ? 0 : 1 / (rank + 1);
 }
 
-/** 1 if one of the first ten is from the session (the id before its last colon) of a right document, else 0. */
+/** Returns 1 if one of the first ten is from the session (the id before its last colon) of a right document, else 0. */
 export function sessionFound(hits: readonly string[], relevant: ReadonlySet<string>): number {
   const sessions = new Set([...relevant].map(sessionOf));
   return hits.slice(0, CUTOFF).some((id) => sessions.has(sessionOf(id))) ? 1 : 0;
@@ -44,14 +44,14 @@ export function mean(values: readonly number[]): number {
 
 export interface Difference {
   readonly mean: number;
-  /** 95 % of the means of samples drawn from the queries lie between the two. */
+  /** Bounds that contain 95 % of the means of samples drawn from the queries. */
   readonly low: number;
   readonly high: number;
 }
 
 const SAMPLES = 2_000;
 
-/** How much better `a` is than `b`, query by query, with a paired bootstrap (percentile method). */
+/** Compares `a` with `b` query by query, with a paired bootstrap (percentile method). */
 export function pairedDifference(
   a: readonly number[],
   b: readonly number[],

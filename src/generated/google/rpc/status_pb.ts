@@ -2,8 +2,8 @@
 // @generated from file google/rpc/status.proto (package google.rpc, syntax proto3)
 /* eslint-disable */
 
-// The public error model of gRPC, written out from its wire contract (names and numbers): what travels in
-// `grpc-status-details-bin`.
+// The public error model of gRPC, written from its wire contract (names and numbers). `grpc-status-details-bin` carries
+// this message.
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
@@ -31,14 +31,14 @@ export type Status = Message<"google.rpc.Status"> & {
   code: number;
 
   /**
-   * What went wrong, for developers.
+   * A description of the error, for developers.
    *
    * @generated from field: string message = 2;
    */
   message: string;
 
   /**
-   * Typed details, as ErrorInfo.
+   * Typed details, for example ErrorInfo.
    *
    * @generated from field: repeated google.protobuf.Any details = 3;
    */

@@ -2,8 +2,8 @@
 // @generated from file grpc/health/v1/health.proto (package grpc.health.v1, syntax proto3)
 /* eslint-disable */
 
-// The public gRPC health protocol, written out from its wire contract (names and numbers), so that any probe
-// can ask this server.
+// The public gRPC health protocol, written from its wire contract (names and numbers), so that any probe can query this
+// server.
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
@@ -16,13 +16,13 @@ export const file_grpc_health_v1_health: GenFile = /*@__PURE__*/
   fileDesc("ChtncnBjL2hlYWx0aC92MS9oZWFsdGgucHJvdG8SDmdycGMuaGVhbHRoLnYxIiUKEkhlYWx0aENoZWNrUmVxdWVzdBIPCgdzZXJ2aWNlGAEgASgJIqkBChNIZWFsdGhDaGVja1Jlc3BvbnNlEkEKBnN0YXR1cxgBIAEoDjIxLmdycGMuaGVhbHRoLnYxLkhlYWx0aENoZWNrUmVzcG9uc2UuU2VydmluZ1N0YXR1cyJPCg1TZXJ2aW5nU3RhdHVzEgsKB1VOS05PV04QABILCgdTRVJWSU5HEAESDwoLTk9UX1NFUlZJTkcQAhITCg9TRVJWSUNFX1VOS05PV04QAyITChFIZWFsdGhMaXN0UmVxdWVzdCKuAQoSSGVhbHRoTGlzdFJlc3BvbnNlEkIKCHN0YXR1c2VzGAEgAygLMjAuZ3JwYy5oZWFsdGgudjEuSGVhbHRoTGlzdFJlc3BvbnNlLlN0YXR1c2VzRW50cnkaVAoNU3RhdHVzZXNFbnRyeRILCgNrZXkYASABKAkSMgoFdmFsdWUYAiABKAsyIy5ncnBjLmhlYWx0aC52MS5IZWFsdGhDaGVja1Jlc3BvbnNlOgI4ATKMAgoGSGVhbHRoElUKBUNoZWNrEiIuZ3JwYy5oZWFsdGgudjEuSGVhbHRoQ2hlY2tSZXF1ZXN0GiMuZ3JwYy5oZWFsdGgudjEuSGVhbHRoQ2hlY2tSZXNwb25zZSIDkAIBElIKBExpc3QSIS5ncnBjLmhlYWx0aC52MS5IZWFsdGhMaXN0UmVxdWVzdBoiLmdycGMuaGVhbHRoLnYxLkhlYWx0aExpc3RSZXNwb25zZSIDkAIBElcKBVdhdGNoEiIuZ3JwYy5oZWFsdGgudjEuSGVhbHRoQ2hlY2tSZXF1ZXN0GiMuZ3JwYy5oZWFsdGgudjEuSGVhbHRoQ2hlY2tSZXNwb25zZSIDkAIBMAFiBnByb3RvMw");
 
 /**
- * Which service to look at.
+ * The service to check.
  *
  * @generated from message grpc.health.v1.HealthCheckRequest
  */
 export type HealthCheckRequest = Message<"grpc.health.v1.HealthCheckRequest"> & {
   /**
-   * Full name of a service, or empty for the server as a whole.
+   * The full name of a service, or empty for the server as a whole.
    *
    * @generated from field: string service = 1;
    */
@@ -43,7 +43,7 @@ export const HealthCheckRequestSchema: GenMessage<HealthCheckRequest> = /*@__PUR
  */
 export type HealthCheckResponse = Message<"grpc.health.v1.HealthCheckResponse"> & {
   /**
-   * State of the service asked for.
+   * The state of the requested service.
    *
    * @generated from field: grpc.health.v1.HealthCheckResponse.ServingStatus status = 1;
    */
@@ -58,34 +58,34 @@ export const HealthCheckResponseSchema: GenMessage<HealthCheckResponse> = /*@__P
   messageDesc(file_grpc_health_v1_health, 1);
 
 /**
- * Whether a service takes calls.
+ * Whether a service accepts calls.
  *
  * @generated from enum grpc.health.v1.HealthCheckResponse.ServingStatus
  */
 export const HealthCheckResponse_ServingStatus = {
   /**
-   * Not known, or not known yet.
+   * The state is not known, or not known yet.
    *
    * @generated from enum value: UNKNOWN = 0;
    */
   UNKNOWN: 0,
 
   /**
-   * Calls are welcome.
+   * The service accepts calls.
    *
    * @generated from enum value: SERVING = 1;
    */
   SERVING: 1,
 
   /**
-   * Calls would fail: send them elsewhere.
+   * Calls would fail; send them to another server.
    *
    * @generated from enum value: NOT_SERVING = 2;
    */
   NOT_SERVING: 2,
 
   /**
-   * No such service. Used by Watch only.
+   * The service does not exist. Used by Watch only.
    *
    * @generated from enum value: SERVICE_UNKNOWN = 3;
    */
@@ -93,7 +93,7 @@ export const HealthCheckResponse_ServingStatus = {
 } as const;
 
 /**
- * Whether a service takes calls.
+ * Whether a service accepts calls.
  *
  * @generated from enum grpc.health.v1.HealthCheckResponse.ServingStatus
  */
@@ -106,7 +106,7 @@ export const HealthCheckResponse_ServingStatusSchema: GenEnum<HealthCheckRespons
   enumDesc(file_grpc_health_v1_health, 1, 0);
 
 /**
- * Asks for all states; has no fields.
+ * A request for all states; it has no fields.
  *
  * @generated from message grpc.health.v1.HealthListRequest
  */
@@ -127,7 +127,7 @@ export const HealthListRequestSchema: GenMessage<HealthListRequest> = /*@__PURE_
  */
 export type HealthListResponse = Message<"grpc.health.v1.HealthListResponse"> & {
   /**
-   * State by service name; the server as a whole stands under the empty name.
+   * States by service name; the empty name stands for the server as a whole.
    *
    * @generated from field: map<string, grpc.health.v1.HealthCheckResponse> statuses = 1;
    */
@@ -142,13 +142,13 @@ export const HealthListResponseSchema: GenMessage<HealthListResponse> = /*@__PUR
   messageDesc(file_grpc_health_v1_health, 3);
 
 /**
- * Tells load balancers, orchestrators and people whether a service can be used.
+ * Health reports whether load balancers, orchestrators and people can use a service.
  *
  * @generated from service grpc.health.v1.Health
  */
 export const Health: GenService<{
   /**
-   * Answers the present state of one service. NotFound if the server does not know its name.
+   * Returns the current state of one service. NotFound if the server does not know its name.
    *
    * @generated from rpc grpc.health.v1.Health.Check
    */
@@ -158,7 +158,7 @@ export const Health: GenService<{
     output: typeof HealthCheckResponseSchema;
   },
   /**
-   * Answers the present states of all services that the server knows.
+   * Returns the current states of all services that the server knows.
    *
    * @generated from rpc grpc.health.v1.Health.List
    */
@@ -168,8 +168,8 @@ export const Health: GenService<{
     output: typeof HealthListResponseSchema;
   },
   /**
-   * Sends the present state of one service at once and again after each change, until the caller leaves.
-   * SERVICE_UNKNOWN, not an error, for a name that the server does not know.
+   * Sends the current state of one service at once and again after each change, until the caller leaves. For an unknown
+   * name it sends SERVICE_UNKNOWN instead of an error.
    *
    * @generated from rpc grpc.health.v1.Health.Watch
    */

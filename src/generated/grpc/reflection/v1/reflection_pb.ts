@@ -2,8 +2,8 @@
 // @generated from file grpc/reflection/v1/reflection.proto (package grpc.reflection.v1, syntax proto3)
 /* eslint-disable */
 
-// The public gRPC server reflection protocol, written out from its wire contract (names and numbers), so that
-// `buf curl`, grpcurl and the like need no schema. Version v1alpha beside it is equal but for its package.
+// The public gRPC server reflection protocol, written from its wire contract (names and numbers), so that `buf curl`,
+// grpcurl and similar tools need no schema. Version v1alpha is identical except for its package.
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
@@ -16,26 +16,26 @@ export const file_grpc_reflection_v1_reflection: GenFile = /*@__PURE__*/
   fileDesc("CiNncnBjL3JlZmxlY3Rpb24vdjEvcmVmbGVjdGlvbi5wcm90bxISZ3JwYy5yZWZsZWN0aW9uLnYxIoUCChdTZXJ2ZXJSZWZsZWN0aW9uUmVxdWVzdBIMCgRob3N0GAEgASgJEhoKEGZpbGVfYnlfZmlsZW5hbWUYAyABKAlIABIgChZmaWxlX2NvbnRhaW5pbmdfc3ltYm9sGAQgASgJSAASSQoZZmlsZV9jb250YWluaW5nX2V4dGVuc2lvbhgFIAEoCzIkLmdycGMucmVmbGVjdGlvbi52MS5FeHRlbnNpb25SZXF1ZXN0SAASJwodYWxsX2V4dGVuc2lvbl9udW1iZXJzX29mX3R5cGUYBiABKAlIABIXCg1saXN0X3NlcnZpY2VzGAcgASgJSABCEQoPbWVzc2FnZV9yZXF1ZXN0IkUKEEV4dGVuc2lvblJlcXVlc3QSFwoPY29udGFpbmluZ190eXBlGAEgASgJEhgKEGV4dGVuc2lvbl9udW1iZXIYAiABKAUiuAMKGFNlcnZlclJlZmxlY3Rpb25SZXNwb25zZRISCgp2YWxpZF9ob3N0GAEgASgJEkUKEG9yaWdpbmFsX3JlcXVlc3QYAiABKAsyKy5ncnBjLnJlZmxlY3Rpb24udjEuU2VydmVyUmVmbGVjdGlvblJlcXVlc3QSTgoYZmlsZV9kZXNjcmlwdG9yX3Jlc3BvbnNlGAQgASgLMiouZ3JwYy5yZWZsZWN0aW9uLnYxLkZpbGVEZXNjcmlwdG9yUmVzcG9uc2VIABJVCh5hbGxfZXh0ZW5zaW9uX251bWJlcnNfcmVzcG9uc2UYBSABKAsyKy5ncnBjLnJlZmxlY3Rpb24udjEuRXh0ZW5zaW9uTnVtYmVyUmVzcG9uc2VIABJJChZsaXN0X3NlcnZpY2VzX3Jlc3BvbnNlGAYgASgLMicuZ3JwYy5yZWZsZWN0aW9uLnYxLkxpc3RTZXJ2aWNlUmVzcG9uc2VIABI7Cg5lcnJvcl9yZXNwb25zZRgHIAEoCzIhLmdycGMucmVmbGVjdGlvbi52MS5FcnJvclJlc3BvbnNlSABCEgoQbWVzc2FnZV9yZXNwb25zZSI3ChZGaWxlRGVzY3JpcHRvclJlc3BvbnNlEh0KFWZpbGVfZGVzY3JpcHRvcl9wcm90bxgBIAMoDCJLChdFeHRlbnNpb25OdW1iZXJSZXNwb25zZRIWCg5iYXNlX3R5cGVfbmFtZRgBIAEoCRIYChBleHRlbnNpb25fbnVtYmVyGAIgAygFIksKE0xpc3RTZXJ2aWNlUmVzcG9uc2USNAoHc2VydmljZRgBIAMoCzIjLmdycGMucmVmbGVjdGlvbi52MS5TZXJ2aWNlUmVzcG9uc2UiHwoPU2VydmljZVJlc3BvbnNlEgwKBG5hbWUYASABKAkiOgoNRXJyb3JSZXNwb25zZRISCgplcnJvcl9jb2RlGAEgASgFEhUKDWVycm9yX21lc3NhZ2UYAiABKAkyiQEKEFNlcnZlclJlZmxlY3Rpb24SdQoUU2VydmVyUmVmbGVjdGlvbkluZm8SKy5ncnBjLnJlZmxlY3Rpb24udjEuU2VydmVyUmVmbGVjdGlvblJlcXVlc3QaLC5ncnBjLnJlZmxlY3Rpb24udjEuU2VydmVyUmVmbGVjdGlvblJlc3BvbnNlKAEwAWIGcHJvdG8z");
 
 /**
- * One question.
+ * A request.
  *
  * @generated from message grpc.reflection.v1.ServerReflectionRequest
  */
 export type ServerReflectionRequest = Message<"grpc.reflection.v1.ServerReflectionRequest"> & {
   /**
-   * Host that the caller believes to talk to; echoed, nothing else.
+   * The host that the caller wants to reach; the server only echoes it.
    *
    * @generated from field: string host = 1;
    */
   host: string;
 
   /**
-   * What is asked.
+   * The kind of request.
    *
    * @generated from oneof grpc.reflection.v1.ServerReflectionRequest.message_request
    */
   messageRequest: {
     /**
-     * The file of this name, as `memoryservice/v1/memory.proto`.
+     * The file of this name, for example `memoryservice/v1/memory.proto`.
      *
      * @generated from field: string file_by_filename = 3;
      */
@@ -67,7 +67,7 @@ export type ServerReflectionRequest = Message<"grpc.reflection.v1.ServerReflecti
     case: "allExtensionNumbersOfType";
   } | {
     /**
-     * All services. The value means nothing.
+     * All services. The value is ignored.
      *
      * @generated from field: string list_services = 7;
      */
@@ -84,7 +84,7 @@ export const ServerReflectionRequestSchema: GenMessage<ServerReflectionRequest> 
   messageDesc(file_grpc_reflection_v1_reflection, 0);
 
 /**
- * Names one extension.
+ * Identifies an extension.
  *
  * @generated from message grpc.reflection.v1.ExtensionRequest
  */
@@ -112,7 +112,7 @@ export const ExtensionRequestSchema: GenMessage<ExtensionRequest> = /*@__PURE__*
   messageDesc(file_grpc_reflection_v1_reflection, 1);
 
 /**
- * One answer.
+ * A response.
  *
  * @generated from message grpc.reflection.v1.ServerReflectionResponse
  */
@@ -125,20 +125,20 @@ export type ServerReflectionResponse = Message<"grpc.reflection.v1.ServerReflect
   validHost: string;
 
   /**
-   * The request that this answers.
+   * The request that this response answers.
    *
    * @generated from field: grpc.reflection.v1.ServerReflectionRequest original_request = 2;
    */
   originalRequest?: ServerReflectionRequest | undefined;
 
   /**
-   * What was found.
+   * The result.
    *
    * @generated from oneof grpc.reflection.v1.ServerReflectionResponse.message_response
    */
   messageResponse: {
     /**
-     * To file_by_filename, file_containing_symbol and file_containing_extension.
+     * For file_by_filename, file_containing_symbol and file_containing_extension.
      *
      * @generated from field: grpc.reflection.v1.FileDescriptorResponse file_descriptor_response = 4;
      */
@@ -146,7 +146,7 @@ export type ServerReflectionResponse = Message<"grpc.reflection.v1.ServerReflect
     case: "fileDescriptorResponse";
   } | {
     /**
-     * To all_extension_numbers_of_type.
+     * For all_extension_numbers_of_type.
      *
      * @generated from field: grpc.reflection.v1.ExtensionNumberResponse all_extension_numbers_response = 5;
      */
@@ -154,7 +154,7 @@ export type ServerReflectionResponse = Message<"grpc.reflection.v1.ServerReflect
     case: "allExtensionNumbersResponse";
   } | {
     /**
-     * To list_services.
+     * For list_services.
      *
      * @generated from field: grpc.reflection.v1.ListServiceResponse list_services_response = 6;
      */
@@ -162,7 +162,7 @@ export type ServerReflectionResponse = Message<"grpc.reflection.v1.ServerReflect
     case: "listServicesResponse";
   } | {
     /**
-     * To what could not be answered.
+     * For a request that failed.
      *
      * @generated from field: grpc.reflection.v1.ErrorResponse error_response = 7;
      */
@@ -179,14 +179,14 @@ export const ServerReflectionResponseSchema: GenMessage<ServerReflectionResponse
   messageDesc(file_grpc_reflection_v1_reflection, 2);
 
 /**
- * A file and what it imports.
+ * A file and its imports.
  *
  * @generated from message grpc.reflection.v1.FileDescriptorResponse
  */
 export type FileDescriptorResponse = Message<"grpc.reflection.v1.FileDescriptorResponse"> & {
   /**
-   * Serialized google.protobuf.FileDescriptorProto messages: the file asked for and the files it depends on,
-   * directly or not.
+   * Serialized google.protobuf.FileDescriptorProto messages: the requested file and its dependencies, direct and
+   * indirect.
    *
    * @generated from field: repeated bytes file_descriptor_proto = 1;
    */
@@ -214,7 +214,7 @@ export type ExtensionNumberResponse = Message<"grpc.reflection.v1.ExtensionNumbe
   baseTypeName: string;
 
   /**
-   * Numbers of its extensions, in no order.
+   * The numbers of its extensions, in no particular order.
    *
    * @generated from field: repeated int32 extension_number = 2;
    */
@@ -250,13 +250,13 @@ export const ListServiceResponseSchema: GenMessage<ListServiceResponse> = /*@__P
   messageDesc(file_grpc_reflection_v1_reflection, 5);
 
 /**
- * One service.
+ * A service.
  *
  * @generated from message grpc.reflection.v1.ServiceResponse
  */
 export type ServiceResponse = Message<"grpc.reflection.v1.ServiceResponse"> & {
   /**
-   * Fully qualified name, as `memoryservice.v1.MemoryService`.
+   * The fully qualified name, for example `memoryservice.v1.MemoryService`.
    *
    * @generated from field: string name = 1;
    */
@@ -271,20 +271,20 @@ export const ServiceResponseSchema: GenMessage<ServiceResponse> = /*@__PURE__*/
   messageDesc(file_grpc_reflection_v1_reflection, 6);
 
 /**
- * Why a question could not be answered.
+ * The reason for a failed request.
  *
  * @generated from message grpc.reflection.v1.ErrorResponse
  */
 export type ErrorResponse = Message<"grpc.reflection.v1.ErrorResponse"> & {
   /**
-   * A gRPC status code, as 5 for NotFound.
+   * A gRPC status code, for example 5 for NotFound.
    *
    * @generated from field: int32 error_code = 1;
    */
   errorCode: number;
 
   /**
-   * The reason in words.
+   * A description of the error.
    *
    * @generated from field: string error_message = 2;
    */
@@ -299,14 +299,14 @@ export const ErrorResponseSchema: GenMessage<ErrorResponse> = /*@__PURE__*/
   messageDesc(file_grpc_reflection_v1_reflection, 7);
 
 /**
- * Tells clients what the server offers and how its messages look.
+ * ServerReflection describes the services of the server and their messages to clients.
  *
  * @generated from service grpc.reflection.v1.ServerReflection
  */
 export const ServerReflection: GenService<{
   /**
-   * Answers each request on the stream with one response, in order. What cannot be answered is an
-   * ErrorResponse; the stream goes on.
+   * Answers each request on the stream with one response, in order. A request that fails gets an ErrorResponse, and the
+   * stream stays open.
    *
    * @generated from rpc grpc.reflection.v1.ServerReflection.ServerReflectionInfo
    */

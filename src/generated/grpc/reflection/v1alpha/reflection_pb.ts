@@ -2,8 +2,8 @@
 // @generated from file grpc/reflection/v1alpha/reflection.proto (package grpc.reflection.v1alpha, syntax proto3)
 /* eslint-disable */
 
-// The public gRPC server reflection protocol, written out from its wire contract (names and numbers), so that
-// older clients need no schema. Equal to v1 but for its package: keep the two in step.
+// The public gRPC server reflection protocol, written from its wire contract (names and numbers), so that older clients
+// need no schema. It is identical to v1 except for its package; change both together.
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
@@ -16,26 +16,26 @@ export const file_grpc_reflection_v1alpha_reflection: GenFile = /*@__PURE__*/
   fileDesc("CihncnBjL3JlZmxlY3Rpb24vdjFhbHBoYS9yZWZsZWN0aW9uLnByb3RvEhdncnBjLnJlZmxlY3Rpb24udjFhbHBoYSKKAgoXU2VydmVyUmVmbGVjdGlvblJlcXVlc3QSDAoEaG9zdBgBIAEoCRIaChBmaWxlX2J5X2ZpbGVuYW1lGAMgASgJSAASIAoWZmlsZV9jb250YWluaW5nX3N5bWJvbBgEIAEoCUgAEk4KGWZpbGVfY29udGFpbmluZ19leHRlbnNpb24YBSABKAsyKS5ncnBjLnJlZmxlY3Rpb24udjFhbHBoYS5FeHRlbnNpb25SZXF1ZXN0SAASJwodYWxsX2V4dGVuc2lvbl9udW1iZXJzX29mX3R5cGUYBiABKAlIABIXCg1saXN0X3NlcnZpY2VzGAcgASgJSABCEQoPbWVzc2FnZV9yZXF1ZXN0IkUKEEV4dGVuc2lvblJlcXVlc3QSFwoPY29udGFpbmluZ190eXBlGAEgASgJEhgKEGV4dGVuc2lvbl9udW1iZXIYAiABKAUi0QMKGFNlcnZlclJlZmxlY3Rpb25SZXNwb25zZRISCgp2YWxpZF9ob3N0GAEgASgJEkoKEG9yaWdpbmFsX3JlcXVlc3QYAiABKAsyMC5ncnBjLnJlZmxlY3Rpb24udjFhbHBoYS5TZXJ2ZXJSZWZsZWN0aW9uUmVxdWVzdBJTChhmaWxlX2Rlc2NyaXB0b3JfcmVzcG9uc2UYBCABKAsyLy5ncnBjLnJlZmxlY3Rpb24udjFhbHBoYS5GaWxlRGVzY3JpcHRvclJlc3BvbnNlSAASWgoeYWxsX2V4dGVuc2lvbl9udW1iZXJzX3Jlc3BvbnNlGAUgASgLMjAuZ3JwYy5yZWZsZWN0aW9uLnYxYWxwaGEuRXh0ZW5zaW9uTnVtYmVyUmVzcG9uc2VIABJOChZsaXN0X3NlcnZpY2VzX3Jlc3BvbnNlGAYgASgLMiwuZ3JwYy5yZWZsZWN0aW9uLnYxYWxwaGEuTGlzdFNlcnZpY2VSZXNwb25zZUgAEkAKDmVycm9yX3Jlc3BvbnNlGAcgASgLMiYuZ3JwYy5yZWZsZWN0aW9uLnYxYWxwaGEuRXJyb3JSZXNwb25zZUgAQhIKEG1lc3NhZ2VfcmVzcG9uc2UiNwoWRmlsZURlc2NyaXB0b3JSZXNwb25zZRIdChVmaWxlX2Rlc2NyaXB0b3JfcHJvdG8YASADKAwiSwoXRXh0ZW5zaW9uTnVtYmVyUmVzcG9uc2USFgoOYmFzZV90eXBlX25hbWUYASABKAkSGAoQZXh0ZW5zaW9uX251bWJlchgCIAMoBSJQChNMaXN0U2VydmljZVJlc3BvbnNlEjkKB3NlcnZpY2UYASADKAsyKC5ncnBjLnJlZmxlY3Rpb24udjFhbHBoYS5TZXJ2aWNlUmVzcG9uc2UiHwoPU2VydmljZVJlc3BvbnNlEgwKBG5hbWUYASABKAkiOgoNRXJyb3JSZXNwb25zZRISCgplcnJvcl9jb2RlGAEgASgFEhUKDWVycm9yX21lc3NhZ2UYAiABKAkykwEKEFNlcnZlclJlZmxlY3Rpb24SfwoUU2VydmVyUmVmbGVjdGlvbkluZm8SMC5ncnBjLnJlZmxlY3Rpb24udjFhbHBoYS5TZXJ2ZXJSZWZsZWN0aW9uUmVxdWVzdBoxLmdycGMucmVmbGVjdGlvbi52MWFscGhhLlNlcnZlclJlZmxlY3Rpb25SZXNwb25zZSgBMAFiBnByb3RvMw");
 
 /**
- * One question.
+ * A request.
  *
  * @generated from message grpc.reflection.v1alpha.ServerReflectionRequest
  */
 export type ServerReflectionRequest = Message<"grpc.reflection.v1alpha.ServerReflectionRequest"> & {
   /**
-   * Host that the caller believes to talk to; echoed, nothing else.
+   * The host that the caller wants to reach; the server only echoes it.
    *
    * @generated from field: string host = 1;
    */
   host: string;
 
   /**
-   * What is asked.
+   * The kind of request.
    *
    * @generated from oneof grpc.reflection.v1alpha.ServerReflectionRequest.message_request
    */
   messageRequest: {
     /**
-     * The file of this name, as `memoryservice/v1/memory.proto`.
+     * The file of this name, for example `memoryservice/v1/memory.proto`.
      *
      * @generated from field: string file_by_filename = 3;
      */
@@ -67,7 +67,7 @@ export type ServerReflectionRequest = Message<"grpc.reflection.v1alpha.ServerRef
     case: "allExtensionNumbersOfType";
   } | {
     /**
-     * All services. The value means nothing.
+     * All services. The value is ignored.
      *
      * @generated from field: string list_services = 7;
      */
@@ -84,7 +84,7 @@ export const ServerReflectionRequestSchema: GenMessage<ServerReflectionRequest> 
   messageDesc(file_grpc_reflection_v1alpha_reflection, 0);
 
 /**
- * Names one extension.
+ * Identifies an extension.
  *
  * @generated from message grpc.reflection.v1alpha.ExtensionRequest
  */
@@ -112,7 +112,7 @@ export const ExtensionRequestSchema: GenMessage<ExtensionRequest> = /*@__PURE__*
   messageDesc(file_grpc_reflection_v1alpha_reflection, 1);
 
 /**
- * One answer.
+ * A response.
  *
  * @generated from message grpc.reflection.v1alpha.ServerReflectionResponse
  */
@@ -125,20 +125,20 @@ export type ServerReflectionResponse = Message<"grpc.reflection.v1alpha.ServerRe
   validHost: string;
 
   /**
-   * The request that this answers.
+   * The request that this response answers.
    *
    * @generated from field: grpc.reflection.v1alpha.ServerReflectionRequest original_request = 2;
    */
   originalRequest?: ServerReflectionRequest | undefined;
 
   /**
-   * What was found.
+   * The result.
    *
    * @generated from oneof grpc.reflection.v1alpha.ServerReflectionResponse.message_response
    */
   messageResponse: {
     /**
-     * To file_by_filename, file_containing_symbol and file_containing_extension.
+     * For file_by_filename, file_containing_symbol and file_containing_extension.
      *
      * @generated from field: grpc.reflection.v1alpha.FileDescriptorResponse file_descriptor_response = 4;
      */
@@ -146,7 +146,7 @@ export type ServerReflectionResponse = Message<"grpc.reflection.v1alpha.ServerRe
     case: "fileDescriptorResponse";
   } | {
     /**
-     * To all_extension_numbers_of_type.
+     * For all_extension_numbers_of_type.
      *
      * @generated from field: grpc.reflection.v1alpha.ExtensionNumberResponse all_extension_numbers_response = 5;
      */
@@ -154,7 +154,7 @@ export type ServerReflectionResponse = Message<"grpc.reflection.v1alpha.ServerRe
     case: "allExtensionNumbersResponse";
   } | {
     /**
-     * To list_services.
+     * For list_services.
      *
      * @generated from field: grpc.reflection.v1alpha.ListServiceResponse list_services_response = 6;
      */
@@ -162,7 +162,7 @@ export type ServerReflectionResponse = Message<"grpc.reflection.v1alpha.ServerRe
     case: "listServicesResponse";
   } | {
     /**
-     * To what could not be answered.
+     * For a request that failed.
      *
      * @generated from field: grpc.reflection.v1alpha.ErrorResponse error_response = 7;
      */
@@ -179,14 +179,14 @@ export const ServerReflectionResponseSchema: GenMessage<ServerReflectionResponse
   messageDesc(file_grpc_reflection_v1alpha_reflection, 2);
 
 /**
- * A file and what it imports.
+ * A file and its imports.
  *
  * @generated from message grpc.reflection.v1alpha.FileDescriptorResponse
  */
 export type FileDescriptorResponse = Message<"grpc.reflection.v1alpha.FileDescriptorResponse"> & {
   /**
-   * Serialized google.protobuf.FileDescriptorProto messages: the file asked for and the files it depends on,
-   * directly or not.
+   * Serialized google.protobuf.FileDescriptorProto messages: the requested file and its dependencies, direct and
+   * indirect.
    *
    * @generated from field: repeated bytes file_descriptor_proto = 1;
    */
@@ -214,7 +214,7 @@ export type ExtensionNumberResponse = Message<"grpc.reflection.v1alpha.Extension
   baseTypeName: string;
 
   /**
-   * Numbers of its extensions, in no order.
+   * The numbers of its extensions, in no particular order.
    *
    * @generated from field: repeated int32 extension_number = 2;
    */
@@ -250,13 +250,13 @@ export const ListServiceResponseSchema: GenMessage<ListServiceResponse> = /*@__P
   messageDesc(file_grpc_reflection_v1alpha_reflection, 5);
 
 /**
- * One service.
+ * A service.
  *
  * @generated from message grpc.reflection.v1alpha.ServiceResponse
  */
 export type ServiceResponse = Message<"grpc.reflection.v1alpha.ServiceResponse"> & {
   /**
-   * Fully qualified name, as `memoryservice.v1.MemoryService`.
+   * The fully qualified name, for example `memoryservice.v1.MemoryService`.
    *
    * @generated from field: string name = 1;
    */
@@ -271,20 +271,20 @@ export const ServiceResponseSchema: GenMessage<ServiceResponse> = /*@__PURE__*/
   messageDesc(file_grpc_reflection_v1alpha_reflection, 6);
 
 /**
- * Why a question could not be answered.
+ * The reason for a failed request.
  *
  * @generated from message grpc.reflection.v1alpha.ErrorResponse
  */
 export type ErrorResponse = Message<"grpc.reflection.v1alpha.ErrorResponse"> & {
   /**
-   * A gRPC status code, as 5 for NotFound.
+   * A gRPC status code, for example 5 for NotFound.
    *
    * @generated from field: int32 error_code = 1;
    */
   errorCode: number;
 
   /**
-   * The reason in words.
+   * A description of the error.
    *
    * @generated from field: string error_message = 2;
    */
@@ -299,14 +299,14 @@ export const ErrorResponseSchema: GenMessage<ErrorResponse> = /*@__PURE__*/
   messageDesc(file_grpc_reflection_v1alpha_reflection, 7);
 
 /**
- * Tells clients what the server offers and how its messages look.
+ * ServerReflection describes the services of the server and their messages to clients.
  *
  * @generated from service grpc.reflection.v1alpha.ServerReflection
  */
 export const ServerReflection: GenService<{
   /**
-   * Answers each request on the stream with one response, in order. What cannot be answered is an
-   * ErrorResponse; the stream goes on.
+   * Answers each request on the stream with one response, in order. A request that fails gets an ErrorResponse, and the
+   * stream stays open.
    *
    * @generated from rpc grpc.reflection.v1alpha.ServerReflection.ServerReflectionInfo
    */
