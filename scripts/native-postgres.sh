@@ -66,7 +66,7 @@ ensure_tree() {
     [[ -n "$mirror" ]] || fail "no package mirror found in the settings of apt"
     for suite in $SUITES; do
       remove_tree "$partial"
-      say "making $tree from Debian $suite"
+      say "creating $tree from Debian $suite"
       if debootstrap --variant=minbase --include="$(packages_of "$variant")" "$suite" "$partial" "$mirror" \
         /usr/share/debootstrap/scripts/sid >"$CACHE/$variant.log" 2>&1 && [[ -x "$partial$BIN/postgres" ]]; then
         rm -rf "$partial"/var/cache/apt/archives/*.deb "$partial"/var/lib/apt/lists/*
@@ -74,7 +74,7 @@ ensure_tree() {
         mv "$partial" "$tree"
         break
       fi
-      say "that failed; the last lines of its log:"
+      say "debootstrap failed; the last lines of its log:"
       tail -n 15 "$CACHE/$variant.log" | sed "s#$mirror#MIRROR#g" >&2
     done
     [[ -x "$tree$BIN/postgres" ]] || fail "could not create a tree with PostgreSQL $MAJOR and pgvector"

@@ -5,7 +5,7 @@ import { at } from "../../test/support/drafts.ts";
 import { createServiceClient } from "../../test/support/in-process/service.ts";
 import { createUseCases } from "../../test/support/in-process/use-cases.ts";
 import { databaseEngines } from "../../test/support/postgres/databases.ts";
-import { type Findings, findWrongs } from "./check.ts";
+import { type Findings, findViolations } from "./check.ts";
 import { findMissingFromSearch, readMemories } from "./found-memories.ts";
 import { createLedger } from "./ledger.ts";
 
@@ -16,7 +16,7 @@ const SOUND: Findings = {
   undeleted: [],
   foreign: [],
   notReady: [],
-  wrongVectors: [],
+  wrongEmbeddings: [],
 };
 
 /** Damage done to the domain's tables behind the back of the service. */
@@ -26,7 +26,7 @@ const damages: { what: string; statement: string; found: Partial<Findings> }[] =
   {
     what: "a lost change",
     statement: "update MEMORIES set content = 'plum @20' where id = 'b'",
-    found: { wrongContent: ["b"], wrongVectors: ["b"] },
+    found: { wrongContent: ["b"], wrongEmbeddings: ["b"] },
   },
   {
     what: "a duplicated memory",
@@ -47,12 +47,12 @@ const damages: { what: string; statement: string; found: Partial<Findings> }[] =
     what: "the embedding of another memory",
     statement:
       "update MEMORIES set embedding = (select embedding from MEMORIES where id = 'b') where id = 'a'",
-    found: { wrongVectors: ["a"] },
+    found: { wrongEmbeddings: ["a"] },
   },
   {
     what: "a lost chunk",
     statement: "delete from CHUNKS where chunk_index = 2",
-    found: { wrongVectors: ["long"] },
+    found: { wrongEmbeddings: ["long"] },
   },
 ];
 
@@ -86,7 +86,7 @@ describe.each(databaseEngines())("the check of a chaos run on $name", ({ open })
     ledger.leaveOpen("never stored", "lemon @70");
 
     for (const text of named(statement, domain).split("; ")) await database.query({ text });
-    const findings = await findWrongs(ledger, readMemories(client, domain), (text) =>
+    const findings = await findViolations(ledger, readMemories(client, domain), (text) =>
       at(Number(/@(\d+)/.exec(text)?.[1])),
     );
     expect(findings).toEqual({ ...SOUND, ...found });

@@ -28,7 +28,7 @@ export interface Findings {
   readonly foreign: readonly string[];
   readonly notReady: readonly string[];
   /** Embedded differently from an undisturbed server. */
-  readonly wrongVectors: readonly string[];
+  readonly wrongEmbeddings: readonly string[];
 }
 
 /** Tolerance for Float32 numbers that either side has normalised. */
@@ -40,7 +40,7 @@ const LARGEST_DIFFERENCE = 1e-6;
  *
  * @param embeddingOf returns what an undisturbed embedder computes for a chunk's text
  */
-export async function findWrongs(
+export async function findViolations(
   ledger: Ledger,
   found: AsyncIterable<FoundMemory> | Iterable<FoundMemory>,
   embeddingOf: (text: string) => Float32Array,
@@ -52,7 +52,7 @@ export async function findWrongs(
     undeleted: [] as string[],
     foreign: [] as string[],
     notReady: [] as string[],
-    wrongVectors: [] as string[],
+    wrongEmbeddings: [] as string[],
   };
   const known = new Set(ledger.ids());
   const seen = new Set<string>();
@@ -67,7 +67,7 @@ export async function findWrongs(
     else if (possible.every((held) => held === undefined)) findings.undeleted.push(id);
     else if (!possible.includes(content)) findings.wrongContent.push(id);
     if (!memory.ready) findings.notReady.push(id);
-    else if (!isEmbedded(memory, embeddingOf)) findings.wrongVectors.push(id);
+    else if (!isEmbedded(memory, embeddingOf)) findings.wrongEmbeddings.push(id);
   }
   for (const id of known) {
     if (!seen.has(id) && !ledger.possible(id).includes(undefined)) findings.missing.push(id);

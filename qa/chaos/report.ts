@@ -17,7 +17,7 @@ export function wrongsOf({
     undeleted: findings.undeleted,
     "found without a store": findings.foreign,
     "not ready": findings.notReady,
-    "wrong vectors": findings.wrongVectors,
+    "wrong embeddings": findings.wrongEmbeddings,
     "not found by full-text search": unfindable,
     "wrong reads": load.wrongReads,
     "unexpected errors": load.unexpected,

@@ -11,14 +11,14 @@ import {
   startServerProcess,
 } from "../../test/support/server/server-process.ts";
 import { type FakeOllama, startFakeOllama } from "../fakes/ollama/index.ts";
-import { type Findings, findWrongs } from "./check.ts";
+import { type Findings, findViolations } from "./check.ts";
+import { createEmbedderFaults } from "./embedder-faults.ts";
 import { findMissingFromSearch, readMemories } from "./found-memories.ts";
 import { createLedger } from "./ledger.ts";
 import { type LoadCounts, startLoad } from "./load.ts";
 import { planOperations, type Size } from "./plan.ts";
 import { type Incident, planIncidents, type Trouble } from "./schedule.ts";
 import { settle } from "./settle.ts";
-import { createWeather } from "./weather.ts";
 
 export interface ChaosOptions {
   readonly engine: "embedded" | "postgres";
@@ -87,7 +87,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
   const allowedDuring = (n: number) => incidents[n + 1]?.at ?? total;
 
   const ledger = createLedger();
-  const weather = createWeather(ollama);
+  const embedderFaults = createEmbedderFaults(ollama);
   const load = startLoad({ url, domain: DOMAIN, operations, ledger, allowed: incidents[0]?.at ?? total });
   let kills = 0;
   let starts = 0;
@@ -109,19 +109,19 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
         await data.postgres?.start();
         return `stop ${++stops} of ${trouble.stops}`;
       case "fault":
-        await weather.change(incident.fault);
+        await embedderFaults.change(incident.fault);
         return `embedder: ${incident.fault.kind}`;
     }
   }
 
   for (const [n, { at, incident }] of incidents.entries()) {
     await load.reaches(at);
-    weather.poison(at > total * POISON_FROM && at < total * trouble.poisonUntil);
+    embedderFaults.poison(at > total * POISON_FROM && at < total * trouble.poisonUntil);
     load.allow(allowedDuring(n));
     progress(`${load.finished()} of ${total} operations, ${await meet(incident)}`);
   }
   await load.done;
-  await weather.clear();
+  await embedderFaults.clear();
   progress(`${total} operations, faults are over`);
 
   await servers.stop();
@@ -135,7 +135,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
       yield memory;
     }
   })();
-  const findings = await findWrongs(ledger, memories, calmEmbedding(ollama));
+  const findings = await findViolations(ledger, memories, calmEmbedding(ollama));
   const every = Math.ceil(found.length / SEARCHED);
   const unfindable = await findMissingFromSearch(
     observer,
@@ -149,7 +149,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
     kills,
     starts,
     stops,
-    faults: weather.met(),
+    faults: embedderFaults.met(),
     retriedMemories,
     found: found.length,
     findings,

@@ -97,7 +97,7 @@ describe("vectors of the fake", () => {
     "task: search result | query: x",
     "title: none | text: x",
     "Instruct: find memories\nQuery:x",
-  ])("takes the task prefix off %j", (text) => {
+  ])("removes the task prefix of %j", (text) => {
     expect(cosineSimilarity(space.embed(text), document("x"))).toBeCloseTo(1, 9);
   });
 

@@ -38,13 +38,13 @@ function isOver(received: Buffer): boolean {
 }
 
 function describe(received: Buffer): string {
-  const said = new Set<string>();
+  const names = new Set<string>();
   for (const { type, payload } of framesOf(received)) {
-    if (type === types.goAway) said.add(`GOAWAY ${errorName(payload.readUInt32BE(4))}`);
-    else if (type === types.reset) said.add(`RST ${errorName(payload.readUInt32BE(0))}`);
-    else if (type === types.headers) said.add("an answer");
+    if (type === types.goAway) names.add(`GOAWAY ${errorName(payload.readUInt32BE(4))}`);
+    else if (type === types.reset) names.add(`RST ${errorName(payload.readUInt32BE(0))}`);
+    else if (type === types.headers) names.add("an answer");
   }
-  if (said.size > 0) return [...said].sort().join(", ");
+  if (names.size > 0) return [...names].sort().join(", ");
   return received.toString("latin1", 0, 8) === "HTTP/1.1"
     ? `http ${received.toString("latin1", 9, 12)}`
     : "no answer";

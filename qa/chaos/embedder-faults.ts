@@ -3,7 +3,7 @@ import type { EnqueuedFault, FakeOllama, Fault } from "../fakes/ollama/index.ts"
 import { POISON } from "./plan.ts";
 
 /** Controls the embedder, one fault at a time. */
-export interface Weather {
+export interface EmbedderFaults {
   /** Ends the previous fault, waits for the embedder to recover, and injects the next one. */
   change(fault: Fault): Promise<void>;
   /** Whether the model fails on texts with POISON. */
@@ -18,7 +18,7 @@ export interface Weather {
 const PATIENCE_MS = 3_000;
 const LOOK_MS = 20;
 
-export function createWeather(ollama: FakeOllama): Weather {
+export function createEmbedderFaults(ollama: FakeOllama): EmbedderFaults {
   const sent: { readonly fault: Fault; readonly queued: EnqueuedFault }[] = [];
   const send = (fault: Fault) => {
     const queued = ollama.faults.enqueue(fault);
