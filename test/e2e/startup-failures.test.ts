@@ -73,7 +73,7 @@ test("reports all invalid settings at once", async () => {
 });
 
 test.each([
-  ["an unknown command", ["swerve"], /unknown command "swerve", it must be serve/],
+  ["an unknown command", ["swerve"], /unknown command "swerve"; available commands: serve/],
   ["an unknown option", ["serve", "--prot"], /unknown option "--prot" of serve/],
 ])("%s is refused", async (_name, args, sentence) => {
   const { code, stderr } = await runProgram(args);
