@@ -4,8 +4,8 @@ import { ServiceError } from "../memory/model/errors.ts";
 import type { Logger } from "../util/logger.ts";
 import type { HttpRequest, HttpResponse } from "./request-body.ts";
 
-/** Who calls, or why that cannot be told. */
-export async function whoCalls(
+/** Returns the caller of a request, or why the request cannot be authenticated. */
+export async function authenticateRequest(
   authenticator: Pick<Authenticator, "authenticate">,
   request: HttpRequest,
   logger: Logger,
@@ -19,7 +19,7 @@ export async function whoCalls(
   }
 }
 
-/** Says on a refusal which credentials there are, as RFC 9110 asks for. */
-export function demandCredentials(response: HttpResponse, { reason }: ServiceError): void {
+/** Names the accepted credentials on a refusal, as RFC 9110 requires. */
+export function requestCredentials(response: HttpResponse, { reason }: ServiceError): void {
   if (reason === "UNAUTHENTICATED") response.setHeader("www-authenticate", 'Bearer realm="memory-service"');
 }

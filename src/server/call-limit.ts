@@ -1,38 +1,38 @@
 import { ServiceError } from "../memory/model/errors.ts";
 
-/** How much the server works on at once. */
+/** How much work the server accepts concurrently. */
 export interface CallLimits {
-  /** Calls under way; streams of services that need no credentials, as health, are counted apart. */
+  /** Maximum number of running calls. Streams of public services, such as health, are counted separately. */
   readonly maxCalls: number;
-  /** Bytes of requests that calls under way have sent, but for those streams, of which messages are small. */
+  /** Maximum size of the requests of running calls, except for streams of public services, whose messages are small. */
   readonly maxRequestBytes: number;
-  /** What one call counts at most: a client stream has as much in memory as its last messages, however long it is. */
+  /** Maximum size that one call counts. A client stream of any length only keeps its last messages in memory. */
   readonly maxBytesPerCall: number;
 }
 
-/** The place of one call. */
+/** The slot of one call. */
 export interface CallSlot {
-  /** @throws ServiceError OVERLOADED if all calls together have sent too much. */
+  /** Counts bytes of the request. @throws ServiceError OVERLOADED if all calls together have sent too many. */
   hold(bytes: number): void;
-  /** To be called once the call has ended, or is refused. Idempotent. */
+  /** Releases the slot when the call has ended or is refused. Idempotent. */
   leave(): void;
 }
 
-/** Refuses calls that come while the server has enough to do, so that its memory is bounded. */
+/** Refuses calls beyond the limits, so that the memory of the server is bounded. */
 export interface CallLimiter {
-  /** @returns the place, or why there is none: OVERLOADED. */
-  enter(kind: "work" | "open"): CallSlot | ServiceError;
+  /** Returns a slot, or the error OVERLOADED. */
+  enter(kind: "work" | "public"): CallSlot | ServiceError;
 }
 
-/** Calls that were refused come back after this. */
+/** Suggested pause before a retry. */
 const RETRY_AFTER_MS = 500;
 
 export function createCallLimiter(limits: CallLimits): CallLimiter {
-  const calls = { work: 0, open: 0 };
+  const calls = { work: 0, public: 0 };
   let heldBytes = 0;
 
   function overloaded(what: string): ServiceError {
-    return new ServiceError("OVERLOADED", `the server works on ${what} already`, {
+    return new ServiceError("OVERLOADED", `the server is already processing ${what}`, {
       retryAfterMs: RETRY_AFTER_MS,
     });
   }
@@ -45,10 +45,10 @@ export function createCallLimiter(limits: CallLimits): CallLimiter {
       let inside = true;
       return {
         hold(bytes) {
-          if (kind === "open" || !inside) return;
+          if (kind === "public" || !inside) return;
           const more = Math.min(bytes, limits.maxBytesPerCall - own);
           if (more <= 0) return;
-          if (heldBytes + more > limits.maxRequestBytes) throw overloaded("as large requests as it can hold");
+          if (heldBytes + more > limits.maxRequestBytes) throw overloaded("the maximum size of requests");
           own += more;
           heldBytes += more;
         },

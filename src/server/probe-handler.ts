@@ -5,35 +5,35 @@ import { ServiceError } from "../memory/model/errors.ts";
 import type { MetricsReport } from "../observability/metrics.ts";
 import { requestIdHeader } from "../rpc/call-log.ts";
 import type { Logger } from "../util/logger.ts";
-import { demandCredentials, whoCalls } from "./authenticate-request.ts";
+import { authenticateRequest, requestCredentials } from "./authenticate-request.ts";
 import { type AccessVerdict, refusalError } from "./host-guard.ts";
 import type { HttpRequest, HttpResponse } from "./request-body.ts";
 
-/** Whether the server can do its work now, and why not. */
+/** Whether the server can serve requests, and why not. */
 export interface ReadinessReport {
   readonly ready: boolean;
-  /** What was looked at, by name; `detail` is one sentence without secrets. */
+  /** The checks by name. `detail` is one sentence without secrets. */
   readonly checks: Readonly<Record<string, { readonly ok: boolean; readonly detail: string }>>;
 }
 
 export interface PlainHandlerOptions {
-  /** Asked for each `/readyz`. */
+  /** Called for each `/readyz`. */
   readonly readiness: () => Promise<ReadinessReport>;
   /** Aborted with a ConnectError when running calls have to end. */
   readonly shutdownSignal: AbortSignal;
   readonly logger: Logger;
-  /** Tells who calls; undefined: nobody needs credentials. */
+  /** Undefined if callers need no credentials. */
   readonly authenticator?: Pick<Authenticator, "authenticate"> | undefined;
-  /** Answers `/metrics`; without it there is no such path. */
+  /** Returns the answer to `/metrics`; the path does not exist without it. */
   readonly metrics?: (() => Promise<MetricsReport>) | undefined;
 }
 
-/** How long browsers may remember a preflight; more than two hours is cut by them anyway. */
+/** How long browsers may cache a preflight. They limit it to two hours themselves. */
 const preflightMaxAgeSeconds = 7_200;
 
 /**
- * Creates the handler of what is no RPC: `/livez`, `/readyz`, `/metrics`, preflights, and what there is not. It resolves to
- * the status that it has answered with.
+ * Creates the handler of requests that are not RPCs: `/livez`, `/readyz`, `/metrics`, preflight requests and unknown paths. It
+ * resolves to the status of its answer.
  */
 export function createPlainHandler(options: PlainHandlerOptions) {
   const { logger, authenticator } = options;
@@ -55,7 +55,7 @@ export function createPlainHandler(options: PlainHandlerOptions) {
     if (path === "/livez") return sendText(request, response, 200, "ok");
     if (path === "/readyz") {
       const report = await readinessOf(options);
-      // Anybody may ask whether it is ready, for what reason it is not is for those who run it.
+      // Anyone may ask whether the server is ready. With authentication, the reasons are not public.
       const shown = authenticator === undefined ? report : withoutDetails(report);
       return send(
         request,
@@ -67,9 +67,11 @@ export function createPlainHandler(options: PlainHandlerOptions) {
     }
     if (path === "/metrics" && options.metrics !== undefined) {
       const caller =
-        authenticator === undefined ? UNRESTRICTED : await whoCalls(authenticator, request, logger);
+        authenticator === undefined
+          ? UNRESTRICTED
+          : await authenticateRequest(authenticator, request, logger);
       if (caller instanceof ServiceError) {
-        demandCredentials(response, caller);
+        requestCredentials(response, caller);
         const status = caller.reason === "UNAUTHENTICATED" ? 401 : 503;
         return sendText(request, response, status, caller.message);
       }

@@ -90,7 +90,7 @@ test("a large message without credentials is refused before it is read", async (
 
 test("what streams without credentials send takes nothing from the bytes of callers", () => {
   const limiter = createCallLimiter({ maxCalls: 2, maxRequestBytes: 100, maxBytesPerCall: 100 });
-  const [open, work] = [limiter.enter("open"), limiter.enter("work")];
+  const [open, work] = [limiter.enter("public"), limiter.enter("work")];
   if (open instanceof Error || work instanceof Error) throw new Error("there is no place");
   open.hold(100);
   work.hold(100);

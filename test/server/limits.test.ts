@@ -640,7 +640,7 @@ test("one address does not get all connections", async () => {
   dropped.once("close", () => closed.resolve()).resume();
   await closed.promise;
   expect(listener.connectionCount()).toBe(450);
-  await listener.find(({ message }) => message === "too many connections, new ones are dropped");
+  await listener.find(({ message }) => message === "too many connections; new ones are dropped");
   sockets[0]?.destroy();
   await expect.poll(() => listener.connectionCount()).toBe(449);
   expect((await send(`${listener.url}/livez`)).status).toBe(200);
