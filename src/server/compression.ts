@@ -5,7 +5,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import type { Compression } from "@connectrpc/connect/protocol";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
 
-/** Brotli's default quality is meant for files: it takes seconds for what a search answers. */
+/** Brotli's default quality is meant for files, and takes seconds for the answer of a search. */
 const fastBrotli: Compression = {
   ...compressionBrotli,
   compress: async (bytes) =>
@@ -13,13 +13,13 @@ const fastBrotli: Compression = {
 };
 
 /**
- * Told how many bytes each message of the call under way has grown by when it was decompressed.
+ * Holds the function of the running call that counts how many bytes each message grows by when it is decompressed.
  *
- * @throws ConnectError to refuse it.
+ * @throws ConnectError to refuse the message.
  */
 export const countGrowth = new AsyncLocalStorage<(bytes: number) => void>();
 
-/** What requests may be compressed with, and answers are if the caller accepts it; the first is preferred. */
+/** The compressions of requests, and of answers if the caller accepts them. The first is preferred. */
 export const compressions: readonly Compression[] = [compressionGzip, fastBrotli].map(counted);
 
 function counted(compression: Compression): Compression {
@@ -33,7 +33,7 @@ function counted(compression: Compression): Compression {
   };
 }
 
-/** Connect calls a message that ends too early Internal, and the server would log it as a defect of its own. */
+/** Reports a truncated message as InvalidArgument. Connect reports Internal, which the server would log as its own defect. */
 async function decompress(compression: Compression, bytes: Uint8Array, readMaxBytes: number) {
   try {
     return await compression.decompress(bytes, readMaxBytes);

@@ -1,13 +1,13 @@
 import { ServiceError } from "../memory/model/errors.ts";
 import { isLoopbackHost } from "../util/loopback.ts";
 
-/** Who may be asked under which name, and by which web pages. */
+/** The host names under which the server may be called, and the web pages that may call it. */
 export interface AccessRules {
-  /** True if the server listens on loopback only; beyond it the Host is not looked at. */
+  /** Whether the server listens on loopback only. Otherwise it does not check the host. */
   readonly boundToLoopback: boolean;
-  /** Names under which a server on loopback may be asked too: `memory.test`, or `memory.test:8080` for that port only. */
+  /** Further host names that a server on loopback accepts: `memory.test`, or `memory.test:8080` for this port only. */
   readonly allowedHosts: readonly string[];
-  /** Origins of web pages that may call: `https://app.example`, exactly as browsers send them. */
+  /** Origins of the web pages that may call the server, exactly as browsers send them, such as `https://app.example`. */
   readonly allowedOrigins: readonly string[];
 }
 
@@ -20,8 +20,8 @@ export type AccessVerdict =
 export type Refusal = Extract<AccessVerdict, { kind: "host-refused" | "origin-refused" }>;
 
 /**
- * Decides whether a request may be served. A web page elsewhere must not reach a server on loopback, neither
- * with a name that resolves to 127.0.0.1 (DNS rebinding) nor across origins.
+ * Decides whether to serve a request. A foreign web page must not reach a server on loopback, neither with a host name that
+ * resolves to 127.0.0.1 (DNS rebinding) nor across origins.
  *
  * @param authority `:authority` or `Host` of the request.
  * @param origin `Origin` of the request; only browsers send it.
@@ -42,7 +42,7 @@ export function checkAccess(
   return { kind: "allowed", origin };
 }
 
-/** What a refused caller is told. */
+/** Returns the error for a refused caller. */
 export function refusalError(refusal: Refusal): ServiceError {
   return refusal.kind === "host-refused"
     ? new ServiceError("HOST_NOT_ALLOWED", `host "${refusal.host}" is not allowed`, {

@@ -1,16 +1,16 @@
 import type { Socket } from "node:net";
 
-/** What every HTTP/2 client sends first (RFC 9113, section 3.4), and no HTTP/1.1 client ever does. */
+/** The first bytes of every HTTP/2 client (RFC 9113, section 3.4), which no HTTP/1.1 client sends. */
 const http2Preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "latin1");
 
 export type HttpVersion = "http1" | "http2";
 
 /**
- * Reads the first bytes of a connection until they tell HTTP/1.1 from HTTP/2, puts them back and hands the
- * paused socket over. A client that says nothing clear within `timeoutMs` is disconnected.
+ * Reads the first bytes of a connection until they distinguish HTTP/1.1 from HTTP/2, restores them and passes the paused socket
+ * on. Disconnects a client that has not sent enough bytes within `timeoutMs`.
  *
- * The bytes are kept aside until then: unshifting an undecided rest ("P" may become POST or PRI) would make the
- * stream emit it again at once and spin.
+ * The bytes are buffered until then. If the function restored undecided bytes ("P" may become POST or PRI), the stream would emit
+ * them again at once, in an endless loop.
  */
 export function detectHttpVersion(
   socket: Socket,
@@ -39,7 +39,7 @@ export function detectHttpVersion(
   socket.on("data", onData).on("end", giveUp).on("error", giveUp).on("close", stop);
 }
 
-/** The version that the first bytes prove, or undefined while both are possible. */
+/** Returns the version that the first bytes show; undefined while both are possible. */
 export function versionOf(bytes: Buffer): HttpVersion | undefined {
   const length = Math.min(bytes.length, http2Preface.length);
   if (!bytes.subarray(0, length).equals(http2Preface.subarray(0, length))) return "http1";

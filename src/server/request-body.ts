@@ -6,15 +6,15 @@ import { connectErrorFrom } from "../rpc/interceptors/errors.ts";
 export type HttpRequest = IncomingMessage | Http2ServerRequest;
 export type HttpResponse = ServerResponse | Http2ServerResponse;
 
-/** How long an HTTP/1.1 client that was answered early may go on sending, before it is cut. */
+/** How long an HTTP/1.1 client may continue to send after an early answer, before its connection is destroyed. */
 const lingerMs = 2_000;
 
 /**
- * The bytes of a request.
+ * Yields the bytes of a request.
  *
- * Leaving the iteration early must not destroy the request: over HTTP/1.1 that resets the connection before
- * the client could read why. An HTTP/2 stream that the client reset ends like a complete one; it is an error
- * here, since half a protobuf message may well be a valid message.
+ * Ending the iteration early must not destroy the request, since over HTTP/1.1 that would reset the connection before the client
+ * can read the answer. In Node, an HTTP/2 stream that the client has reset ends like a complete one. Here it is an error, because
+ * half of a protobuf message may be a valid message.
  *
  * @throws ConnectError Canceled if the client left before the end, DeadlineExceeded if it took too long.
  */
@@ -30,18 +30,18 @@ export async function* requestBody(request: HttpRequest, limits: BodyLimits): As
       yield next.value;
     }
   } finally {
-    // Not awaited: behind a wait that took too long it would take as long.
+    // Not awaited, because it would wait as long as a read that has timed out.
     void chunks.return?.().catch(() => undefined);
   }
   if (request.aborted) throw clientLeft(undefined);
 }
 
-/** How long a request may take, and what is told of its bytes. */
+/** The limits of a request body. */
 export interface BodyLimits {
-  /** For the whole request; or, `perWait`, for each wait for more of it. */
+  /** Time-out of the whole request or, with `perWait`, of each read. */
   readonly timeoutMs: number;
   readonly perWait: boolean;
-  /** Told of bytes that have come. @throws ConnectError to refuse them. */
+  /** Called with the number of bytes that have arrived. @throws ConnectError to refuse them. */
   readonly hold: (bytes: number) => void;
 }
 
@@ -67,15 +67,15 @@ function clientLeft(cause: unknown) {
 }
 
 /**
- * Frees what an early answer leaves behind: the rest of a request that nobody will read would block the next
- * one of its HTTP/1.1 connection. An HTTP/2 stream would hold the flow control window of its session and what has come of the
- * request, for as long as the session lasts, and the session for as long as the server.
+ * Discards the unread rest of a request after an early answer. Over HTTP/1.1 it would block the next request of the connection.
+ * An HTTP/2 stream would keep the flow-control window of its session and the received bytes as long as the session exists, and the
+ * session as long as the server runs.
  */
 export function discardUnreadBody(request: HttpRequest, response: HttpResponse): void {
   if (request instanceof Http2ServerRequest) {
     const { stream } = request;
     stream.once("wantTrailers", () => {
-      // The trailers of this very event have to leave first.
+      // The trailers of this event must be sent first.
       setImmediate(() => {
         if (!request.complete && !stream.closed) stream.close(constants.NGHTTP2_NO_ERROR);
         dump(request);
@@ -87,7 +87,7 @@ export function discardUnreadBody(request: HttpRequest, response: HttpResponse):
     dump(request);
     if (request.complete) return;
     const timer = setTimeout(() => {
-      // By then its connection may serve the next request.
+      // The connection may serve the next request by then.
       if (!request.complete) request.destroy();
     }, lingerMs);
     request.once("close", () => clearTimeout(timer));
@@ -95,7 +95,7 @@ export function discardUnreadBody(request: HttpRequest, response: HttpResponse):
 }
 
 function dump(request: HttpRequest): void {
-  // An iteration that still waits for more would keep the rest from flowing, and so from ending.
+  // A pending iteration would prevent the rest from flowing, and the request from ending.
   request.removeAllListeners("readable");
   request.resume();
 }

@@ -2,7 +2,7 @@ import type { Code } from "@connectrpc/connect";
 import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { codeFromString } from "@connectrpc/connect/protocol-connect";
 
-/** What a response told its client: a code, success (code undefined), or a bare HTTP status. */
+/** The outcome of a response as the client sees it: a code, success (undefined code), or only an HTTP status. */
 export type ResponseOutcome = { readonly code: Code | undefined } | { readonly status: number };
 
 const compressedFlag = 0b1;
@@ -11,13 +11,13 @@ const grpcWebTrailerFlag = 0b1000_0000;
 const envelopeHeadBytes = 5;
 
 /**
- * Lets a response pass and reads its outcome off the wire, which also covers calls that fail before any
- * interceptor runs (undecodable bodies, refused hosts).
+ * Passes a response through and reads its outcome from the encoded bytes. This covers calls that fail before any interceptor
+ * runs, such as undecodable bodies and refused hosts.
  *
- * `outcome` is to be asked after the body has been sent. It is undefined where the wire does not tell: the end
- * of a Connect stream that is compressed.
+ * Call `outcome` after the body has been sent. It returns undefined for a compressed end of a Connect stream, which does not show
+ * the code.
  *
- * @param onBodyEnd runs when the trailers are known and not yet sent.
+ * @param onBodyEnd Called when the trailers are known and not yet sent.
  */
 export function observeOutcome(
   response: UniversalServerResponse,
@@ -65,7 +65,7 @@ function fromGrpcWeb(response: UniversalServerResponse, last: Uint8Array | undef
 
 function fromGrpcStatus(status: string | null | undefined): ResponseOutcome | undefined {
   if (status === null || status === undefined) return undefined;
-  // Code's numbers are those of gRPC, which has 0 for success in addition.
+  // The numbers of Code are those of gRPC, except for 0, which means success.
   return { code: status === "0" ? undefined : Number(status) };
 }
 

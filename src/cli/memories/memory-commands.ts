@@ -46,7 +46,7 @@ export function addMemoryCommands(program: Command, setExitCode: (exitCode: numb
     .action(async (content: string | undefined, options: StoreOptions) =>
       (await import("./memories.ts")).store(content, options),
     );
-  addPrinting("search <query>", "Search memories by meaning and keywords.")
+  addPrinting("search <query>", "Search memories by semantic and full-text search.")
     .option(...DOMAIN)
     .option("--limit <number>", "Maximum number of hits. Defaults to 5.")
     .addOption(

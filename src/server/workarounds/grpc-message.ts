@@ -1,13 +1,13 @@
 /**
- * Encodes the message of a gRPC error again, as the gRPC protocol asks for: only what is not printable ASCII,
- * and `%`. Connect encodes punctuation too, which grpc-js does not decode: its users would read
+ * Re-encodes the message of a gRPC error as the gRPC protocol requires: only `%` and characters outside of printable ASCII.
+ * connect-node encodes punctuation too, which grpc-js does not decode, so that its users would read
  * `content%3A must not be empty`.
  */
 export function simplifyGrpcMessage(trailer: Headers | undefined): void {
   const encoded = trailer?.get("grpc-message");
   if (!encoded) return;
   const message = decodeURIComponent(encoded);
-  // encodeURI would throw on them, and they cannot travel anyway.
+  // encodeURI throws on unpaired surrogates, which cannot be encoded.
   const escaped = message.toWellFormed().replace(/[^\x20-\x24\x26-\x7e]+/g, encodeURIComponent);
   trailer?.set("grpc-message", escaped.replace(/^ | $/g, "%20"));
 }

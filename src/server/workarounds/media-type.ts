@@ -3,7 +3,7 @@ import { createAsyncIterable, type UniversalServerResponse } from "@connectrpc/c
 const explanation =
   "send a content type: application/json with JSON, application/proto with protobuf, or one of gRPC or gRPC-Web\n";
 
-/** The answer, with a sentence where connect refuses a content type (415) without a word. */
+/** Adds an explanation to the answer if connect rejects the content type, which it does with status 415 and an empty body. */
 export function explainMediaType(answer: UniversalServerResponse): UniversalServerResponse {
   if (answer.status !== 415) return answer;
   const header = new Headers(answer.header);
