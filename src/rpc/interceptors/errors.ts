@@ -94,12 +94,12 @@ function isUnexpected(error: ConnectError): boolean {
   );
 }
 
-/** Nobody but an operator can set these right, so they are not left to the callers alone. */
+/** Only an operator can resolve these errors, so the server logs them too. */
 const reasonsForOperators: ReadonlySet<ErrorReason> = new Set(["STORAGE_FULL", "SCHEMA_MISMATCH"]);
 
 /**
- * Turns whatever handlers throw into the errors of the contract, for unary calls and within streams, and logs
- * the cause of those that nobody expected. Has to be the outermost interceptor but tracing.
+ * Converts everything that handlers throw to the errors of the contract, in unary calls and in streams, and logs the cause of
+ * unexpected errors. Only tracing and the audit may be outside of this interceptor.
  */
 export function createErrorInterceptor(options: { readonly logger: Logger }): Interceptor {
   return (next) => async (request) => {

@@ -85,7 +85,7 @@ function notFound(what: string) {
   return failure(Code.NotFound, `${what} not found`);
 }
 
-/** Failures are answers, so that the stream goes on with the next question. */
+/** Returns a failure as an answer, so that the stream continues with the next question. */
 function failure(code: Code, message: string) {
   return { case: "errorResponse" as const, value: { errorCode: code, errorMessage: message } };
 }

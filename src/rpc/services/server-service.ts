@@ -37,7 +37,7 @@ export interface ServerServiceDependencies {
   readonly textRanker: TextRanker;
 }
 
-/** The number of a new embedding version comes from the database once; the answer must not wait for one that is away. */
+/** Time to wait for the number of a new embedding version. The answer must not depend on an unavailable database. */
 const VERSION_WAIT_MS = 200;
 
 const engines = {
