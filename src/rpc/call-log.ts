@@ -3,7 +3,7 @@ import { type Code, type ContextValues, createContextKey } from "@connectrpc/con
 import { codeToString } from "@connectrpc/connect/protocol-connect";
 import type { Logger } from "../util/logger.ts";
 
-/** What handlers add to the access log, beside `domain` and `hits` whatever helps an operator; never content. */
+/** Facts that handlers add to the access log: `domain`, `hits` and others that help an operator; never content. */
 export interface CallFacts {
   domain?: string;
   hits?: number;
@@ -12,7 +12,7 @@ export interface CallFacts {
 
 /** One call, from its arrival at the listener until its HTTP response has ended. */
 export interface Call {
-  /** The client's `x-request-id` if it sent a sane one, else ours. Returned in the response header. */
+  /** The client's `x-request-id` if it is valid, otherwise a generated one. Returned in the response header. */
   readonly requestId: string;
   /** `package.Service/Method`, or HTTP verb and path where no such RPC exists. */
   readonly method: string;
@@ -49,7 +49,7 @@ export function createCall(method: string, requestId: string | string[] | undefi
   };
 }
 
-/** Probes ask every few seconds: their lines would bury the others. */
+/** Methods that are logged at debug level, because probes call them every few seconds. */
 const quietMethods = /^(grpc\.health\.v1\.Health\/|GET \/(livez|readyz|metrics)$)/;
 
 /**

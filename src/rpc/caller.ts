@@ -1,7 +1,7 @@
 import { type ContextValues, createContextKey } from "@connectrpc/connect";
 import { type Caller, UNRESTRICTED } from "../auth/caller.ts";
 
-/** Who makes the call; anybody where no credentials are needed. */
+/** The caller of an RPC; an unrestricted caller if no credentials are required. */
 export const kCaller = createContextKey<Caller>(UNRESTRICTED, { description: "caller" });
 
 export function callerOf(context: { readonly values: ContextValues }): Caller {

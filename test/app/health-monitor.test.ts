@@ -6,7 +6,7 @@ import { databaseUnavailable } from "../../src/storage/database/errors.ts";
 import { createScriptedEmbedder } from "../support/in-process/scripted-embedder.ts";
 import { silentLogger } from "../support/silent-logger.ts";
 
-const away = () => Promise.reject(databaseUnavailable(new Error("nobody listens")));
+const unavailable = () => Promise.reject(databaseUnavailable(new Error("connection refused")));
 const well = async () => ({ writable: true });
 const readOnly = async () => ({ writable: false });
 
@@ -40,9 +40,9 @@ async function watch(ping: () => Promise<DatabaseState>) {
 test.each([
   ["answers", well, "serving", true, true, []],
   ["is read-only", readOnly, "serving", true, false, ["the database is read-only"]],
-  ["is unavailable", away, "not_serving", false, false, ["the database is unavailable"]],
+  ["is unavailable", unavailable, "not_serving", false, false, ["the database is unavailable"]],
 ] as const)(
-  "of a database that %s health tells what callers can expect",
+  "reports what callers can expect when the database %s",
   async (_, ping, state, ready, ok, logged) => {
     expect(await watch(ping)).toEqual({
       states: { "": state, embedder: "not_serving" },

@@ -59,7 +59,7 @@ describe("connectErrorFrom", () => {
     expect(error.findDetails(BadRequestSchema)).toMatchObject([{ fieldViolations: violations }]);
   });
 
-  test("leaves out violations that would not fit into HTTP trailers, but never the first", () => {
+  test("omits violations that do not fit into HTTP trailers, but never the first", () => {
     const violations = Array.from({ length: 1_000 }, (_, i) => ({
       field: `items[${i}].content`,
       description: "x".repeat(5_000),
@@ -85,7 +85,7 @@ describe("connectErrorFrom", () => {
     ]);
   });
 
-  test("says when to try again", () => {
+  test("says when to retry", () => {
     const error = connectErrorFrom(new ServiceError("DATABASE_UNAVAILABLE", "m", { retryAfterMs: 1_250 }));
     expect(error.findDetails(RetryInfoSchema)).toMatchObject([
       { retryDelay: { seconds: 1n, nanos: 250_000_000 } },
@@ -186,13 +186,13 @@ describe("the error interceptor", () => {
   const calls = {
     "a unary call": (service: string) => client.check({ service }),
     "a stream that has begun": watchAll,
-    "a method nobody wrote": () => client.list({}),
+    "a method without a handler": () => client.list({}),
   };
 
   test.each([
     ["a unary call", "x", Code.NotFound, "MEMORY_NOT_FOUND"],
     ["a stream that has begun", "x", Code.NotFound, "MEMORY_NOT_FOUND"],
-    ["a method nobody wrote", "x", Code.Unimplemented, "NOT_IMPLEMENTED"],
+    ["a method without a handler", "x", Code.Unimplemented, "NOT_IMPLEMENTED"],
     ["a unary call", "boom", Code.Internal, "INTERNAL"],
     ["a stream that has begun", "boom", Code.Internal, "INTERNAL"],
   ] as const)("converts what %s throws for %s", async (kind, service, code, reason) => {

@@ -14,7 +14,7 @@ import { createErrorInterceptor } from "../../src/rpc/interceptors/errors.ts";
 import { type Listener, type ListenerOptions, startListener } from "../../src/server/listener.ts";
 import type { Logger } from "../../src/util/logger.ts";
 
-/** One line a logger was given. */
+/** One line that a logger received. */
 export interface LogLine {
   readonly level: "debug" | "info" | "warn" | "error";
   readonly message: string;
@@ -24,7 +24,7 @@ export interface LogLine {
 export interface LogRecorder {
   readonly logger: Logger;
   readonly lines: LogLine[];
-  /** The first line that fits, awaited if it has not been written yet. */
+  /** Returns the first matching line; waits for it if it has not been written yet. */
   find(fits: (line: LogLine) => boolean): Promise<LogLine>;
 }
 
@@ -100,7 +100,7 @@ export const transports: Readonly<Record<string, (url: string) => Transport>> = 
     createConnectTransport({ baseUrl, httpVersion: "2", sessionManager: createSession(baseUrl) }),
 };
 
-/** A gRPC transport of its own connection, closed after the test. */
+/** Creates a gRPC transport with its own connection, which is closed after the test. */
 export function grpcTransport(baseUrl: string, interceptors: Interceptor[] = []): Transport {
   return createGrpcTransport({ baseUrl, interceptors, sessionManager: createSession(baseUrl) });
 }
@@ -124,7 +124,7 @@ export interface HttpAnswer {
   readonly text: string;
 }
 
-/** One HTTP/1.1 request on a connection of its own. */
+/** Sends one HTTP/1.1 request on its own connection. */
 export function send(
   url: string,
   options: {
@@ -150,7 +150,7 @@ export function send(
   return promise;
 }
 
-/** A call in Connect's JSON, as curl makes it. */
+/** Sends a call as Connect JSON, the way curl does. */
 export function sendJson(
   url: string,
   body: string,
@@ -159,7 +159,7 @@ export function sendJson(
   return send(url, { body, headers: { "content-type": "application/json", ...headers } });
 }
 
-/** A bare TCP connection, closed after the test. */
+/** Opens a plain TCP connection, which is closed after the test. */
 export async function openSocket(listener: Listener): Promise<Socket> {
   const socket = connectSocket(listener.port, "127.0.0.1");
   socket.on("error", () => undefined);

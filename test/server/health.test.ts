@@ -22,7 +22,7 @@ function statuses(stream: AsyncIterable<{ status: ServingStatus }>) {
   };
 }
 
-test("Check tells each service's state, not serving until set", async () => {
+test("Check returns the state of each service, which is not serving until set", async () => {
   const { health, client } = start(["", "a.A"]);
   expect(await client.check({})).toMatchObject({ status: NOT_SERVING });
   health.set("", "serving");
@@ -32,11 +32,11 @@ test("Check tells each service's state, not serving until set", async () => {
 
 test("Check answers NotFound for an unknown service", async () => {
   const { client } = start([""]);
-  const error = await client.check({ service: "nobody" }).catch(ConnectError.from);
-  expect(error).toMatchObject({ code: Code.NotFound, rawMessage: 'unknown service "nobody"' });
+  const error = await client.check({ service: "unknown" }).catch(ConnectError.from);
+  expect(error).toMatchObject({ code: Code.NotFound, rawMessage: 'unknown service "unknown"' });
 });
 
-test("List tells all states", async () => {
+test("List returns all states", async () => {
   const { health, client } = start(["", "a.A"]);
   health.set("a.A", "serving");
   expect(await client.list({})).toMatchObject({
@@ -44,7 +44,7 @@ test("List tells all states", async () => {
   });
 });
 
-test("Watch tells the present state, then each change", async () => {
+test("Watch sends the current state, then each change", async () => {
   const { health, client } = start([""]);
   const next = statuses(client.watch({}));
   expect(await next()).toBe(NOT_SERVING);
@@ -58,9 +58,9 @@ test("Watch tells the present state, then each change", async () => {
   health.shutdown();
 });
 
-test("Watch of an unknown service begins with SERVICE_UNKNOWN and goes on", async () => {
+test("Watch of an unknown service sends SERVICE_UNKNOWN and stays open", async () => {
   const { health, client } = start([""]);
-  const next = statuses(client.watch({ service: "nobody" }));
+  const next = statuses(client.watch({ service: "unknown" }));
   expect(await next()).toBe(SERVICE_UNKNOWN);
   const end = next();
   health.shutdown();
@@ -95,7 +95,7 @@ test("shutdown says not serving, ends the streams and is final", async () => {
   expect(await client.check({})).toMatchObject({ status: NOT_SERVING });
 });
 
-test("a watcher that leaves ends its stream on the server", async () => {
+test("a watcher that cancels ends its stream on the server", async () => {
   const health = createHealth({ services: [""] });
   const listener = await startTestListener(health.routes);
   const leave = new AbortController();

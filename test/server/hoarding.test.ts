@@ -34,7 +34,7 @@ const startGuarded = (options: Partial<ListenerOptions> = {}) => {
   );
 };
 
-test("who is refused and does not read why keeps nobody out", async () => {
+test("a refused client that does not read its errors does not block other callers", async () => {
   const { url } = await startGuarded();
   const session = http2.connect(url, { settings: { initialWindowSize: 0 } });
   cleanUp(() => session.destroy());
@@ -88,7 +88,7 @@ test("a large message without credentials is refused before it is read", async (
   expect(await reflected).toMatchObject({ code: Code.ResourceExhausted });
 });
 
-test("what streams without credentials send takes nothing from the bytes of callers", () => {
+test("streams without credentials do not use the byte budget of authenticated callers", () => {
   const limiter = createCallLimiter({ maxCalls: 2, maxRequestBytes: 100, maxBytesPerCall: 100 });
   const [open, work] = [limiter.enter("public"), limiter.enter("work")];
   if (open instanceof Error || work instanceof Error) throw new Error("there is no place");

@@ -88,7 +88,7 @@ test("an HTTP/1.1 body without a length is answered too, not reset", async () =>
   expect(JSON.parse(answer.text)).toMatchObject({ code: "resource_exhausted" });
 });
 
-test("an HTTP/1.1 client that goes on sending after its answer is cut", async () => {
+test("disconnects an HTTP/1.1 client that keeps sending after its response", async () => {
   const listener = await start();
   const socket = await openSocket(listener);
   socket.write(
@@ -128,7 +128,7 @@ test("an HTTP/1.1 client that ends its request only after its answer keeps its c
   expect(next).toContain("HTTP/1.1 200 ");
 });
 
-test("a gRPC client that goes on sending after its answer loses its stream, not its connection", async () => {
+test("a gRPC client that keeps sending after its response loses its stream, not its connection", async () => {
   const listener = await start();
   const session = http2.connect(listener.url);
   cleanUp(() => session.destroy());
@@ -153,7 +153,7 @@ test("a gRPC client that goes on sending after its answer loses its stream, not 
   expect(await nextTrailers.promise).toMatchObject({ "grpc-status": "0" });
 });
 
-test("an answer over the limit is an error too", async () => {
+test("a response over the limit is an error too", async () => {
   const listener = await startTestListener(
     ({ service }) =>
       void service(Health, { list: () => ({ statuses: { ["x".repeat(maxMessageBytes)]: { status: 1 } } }) }),
@@ -173,11 +173,11 @@ test.each([
     "a compression that is not known",
     Buffer.concat([Buffer.from([1, 0, 0, 0xc3, 0x50]), Buffer.alloc(300_000)]),
   ],
-])("what nobody reads of a request does not keep its HTTP/2 connection: %s", async (_name, body) => {
+])("unread request data does not keep an HTTP/2 connection open: %s", async (_name, body) => {
   const listener = await start();
   const session = http2.connect(listener.url);
   cleanUp(() => session.destroy());
-  // In pieces: some of it comes before it is refused, some after.
+  // Sent in pieces, so that some arrive before the refusal and some after it.
   for (const pieces of [1, 3, 20]) {
     const stream = session.request({
       ":method": "POST",
@@ -195,7 +195,7 @@ test.each([
     stream.end();
     await closed;
   }
-  // As clients leave: what is under way may finish, and nothing is.
+  // A graceful close waits for open streams, and none is open.
   session.close();
   await expect.poll(() => listener.connectionCount()).toBe(0);
 });
@@ -540,7 +540,7 @@ test.each([
   ["with another expectation", { expect: "a miracle" }],
   ["of a tunnel", { ":method": "CONNECT", ":scheme": undefined, ":path": undefined }],
   ["as usual", {}],
-])("a request %s, reset before anybody looks at it, does no harm", async (_, changes) => {
+])("a request %s that is reset before the server handles it does no harm", async (_, changes) => {
   const listener = await start();
   const head: Readonly<Record<string, string | undefined>> = {
     ":method": "POST",
@@ -563,12 +563,12 @@ test.each([
       frame(frameTypes.ping, 0, 0, Buffer.alloc(8)),
     ]),
   );
-  // Whatever the answer to the ping is, it comes after the request has been looked at.
+  // Any answer to the ping comes after the server has handled the request.
   await once(socket, "data");
   expect((await send(`${listener.url}/livez`)).status).toBe(200);
 });
 
-describe("an answer that nobody takes", () => {
+describe("a response that the client does not read", () => {
   test.each([
     ["that of a probe", { ":path": "/livez" }],
     [
@@ -631,7 +631,7 @@ describe("a request that does not arrive", () => {
   });
 });
 
-test("one address does not get all connections", async () => {
+test("one address cannot use all connections", async () => {
   const listener = await start();
   const sockets = await Promise.all(Array.from({ length: 450 }, () => openSocket(listener)));
   await expect.poll(() => listener.connectionCount()).toBe(450);

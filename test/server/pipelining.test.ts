@@ -6,7 +6,7 @@ import { expect, test } from "vitest";
 import { Health } from "../../src/generated/grpc/health/v1/health_pb.ts";
 import { cleanUp, grpcTransport, openSocket, send, startTestListener } from "./harness.ts";
 
-/** A server whose Watch goes on until its call is aborted. */
+/** Starts a server whose Watch runs until its call is aborted. */
 async function startWatched() {
   const begun = Promise.withResolvers<void>();
   const ended = Promise.withResolvers<void>();
@@ -47,7 +47,7 @@ test("requests before a CONNECT end with their connection", async () => {
   await ended;
 });
 
-test("a stream that is reset without an error, its answer not taken, gives its place back", async () => {
+test("a stream that is reset without an error before its response is read frees its slot", async () => {
   const listener = await startTestListener(
     ({ service }) => void service(MemoryService, { get: () => ({}) }),
     {

@@ -5,7 +5,7 @@ import { versionOf } from "../../src/server/preface.ts";
 const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "latin1");
 const anything = fc.uint8Array({ maxLength: 40 });
 
-it("tells HTTP/2 by its preface, whatever follows", () => {
+it("recognizes HTTP/2 by its preface, regardless of what follows", () => {
   fc.assert(
     fc.property(anything, (rest) => {
       expect(versionOf(Buffer.concat([preface, rest]))).toBe("http2");

@@ -82,7 +82,7 @@ test("finds a file by its name, also one that is only imported", async () => {
   expect(answer?.case).toBe("fileDescriptorResponse");
 });
 
-test("answers what it cannot find within the stream, which goes on", async () => {
+test("reports a missing symbol or file in the stream, which continues", async () => {
   const answers = await ask(
     { messageRequest: { case: "fileContainingSymbol", value: "no.Such" } },
     { messageRequest: { case: "fileByFilename", value: "no.proto" } },

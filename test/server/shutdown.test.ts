@@ -10,7 +10,7 @@ import { createHealth } from "../../src/rpc/services/health.ts";
 import { StartupError } from "../../src/util/startup-error.ts";
 import { cleanUp, openSocket, send, startTestListener, transports } from "./harness.ts";
 
-/** A stream that sends one message, then waits to be told to end (or for its signal). */
+/** Creates a service whose stream sends one message, then waits for `finish` or its signal. */
 function createSlowService() {
   const finish = Promise.withResolvers<void>();
   const routes = ({ service }: ConnectRouter) => {
@@ -57,7 +57,7 @@ describe.each(Object.entries(transports))("%s", (_name, transport) => {
   });
 });
 
-test("an HTTP/2 client is told to open no more streams before any is refused", async () => {
+test("an HTTP/2 client receives GOAWAY before any stream is refused", async () => {
   const listener = await startTestListener(createSlowService().routes);
   const session = http2.connect(listener.url);
   cleanUp(() => session.destroy());
@@ -102,7 +102,7 @@ test("idle connections of every kind do not hold it up", async () => {
   expect(listener.connectionCount()).toBe(0);
 });
 
-test("health watchers are told, then their streams end, then the listener closes", async () => {
+test("health watchers are notified, then their streams end, then the listener closes", async () => {
   const health = createHealth({ services: [""] });
   health.set("", "serving");
   const listener = await startTestListener(health.routes, { shutdown: { graceMs: 60_000 } });

@@ -167,7 +167,7 @@ describe("where clients need a certificate", () => {
   );
 });
 
-test("another certificate is shown from the next connection on, and those that are open go on", async () => {
+test("uses a new certificate from the next connection on, and keeps open connections", async () => {
   const { url, port, replaceTls } = await start();
   const first = serialOf(await shake(port));
   const client = createClient(

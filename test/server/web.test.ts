@@ -148,7 +148,7 @@ describe("probes", () => {
     expect(JSON.parse(answer.text)).toEqual(report);
   });
 
-  test("/readyz is 503 if the check fails, without telling its error", async () => {
+  test("/readyz is 503 if the check fails, without its error", async () => {
     const { listener } = await start({ readiness: () => Promise.reject(new Error("password is hunter2")) });
     const answer = await send(`${listener.url}/readyz`);
     expect(answer.status).toBe(503);
@@ -163,7 +163,7 @@ describe("probes", () => {
     expect((await send(`${listener.url}/livez?x=1`)).status).toBe(200);
   });
 
-  test("an RPC nobody serves is Unimplemented to a gRPC client", async () => {
+  test("an RPC without a handler is Unimplemented to a gRPC client", async () => {
     const { listener } = await start();
     const answer = await sendJson(`${listener.url}/no.Such/Rpc`, "{}");
     expect(answer.status).toBe(404);

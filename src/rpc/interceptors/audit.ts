@@ -21,7 +21,7 @@ import { methodRuleOf } from "../methods.ts";
 
 const kDone = createContextKey<AuditFacts>({}, { description: "what a call has done so far" });
 
-/** Says what the call has done so far, which the line of one that fails has; what was said before is forgotten. */
+/** Records what the call has done so far, for its audit entry if it fails. Replaces what was recorded before. */
 export function noteDone(context: { readonly values: ContextValues }, facts: AuditFacts): void {
   context.values.set(kDone, facts);
 }
@@ -30,8 +30,9 @@ type Note = (facts: AuditFacts) => void;
 type NoteFailure = (asked: AuditFacts, error: unknown) => void;
 
 /**
- * Writes down who has stored, changed or deleted what, also where it failed or was refused: one line a call, after its work
- * and before its answer. Has to be outside of the interceptor of errors, so that it sees what callers are told.
+ * Creates the interceptor that writes the audit log: one entry for every call that stores, changes or deletes
+ * something, including failed and refused calls. It writes the entry after the handler and before the response. It must
+ * be outside the error interceptor, so that it sees the error that the caller receives.
  */
 export function createAuditInterceptor(options: {
   readonly audit: AuditLog;
@@ -79,7 +80,7 @@ export function createAuditInterceptor(options: {
   };
 }
 
-/** Of an import domains and counts are written down: it may have any number of records. */
+/** Logs the domains and counts of an import, not its records: their number is not limited. */
 async function auditImport(
   request: StreamRequest,
   next: (request: StreamRequest) => Promise<UnaryResponse | StreamResponse>,

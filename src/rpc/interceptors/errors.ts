@@ -50,12 +50,12 @@ const reasonByConnectCode: Partial<Record<Code, ErrorReason>> = {
 };
 
 /**
- * Most characters of field violations in one error. They travel in HTTP trailers, of which clients accept as
- * little as 8 KiB, after base64. What does not fit is left out; the first violation is always there.
+ * Maximum characters of field violations in one error. They are sent in HTTP trailers as base64, and some clients
+ * accept only 8 KiB of trailers. Violations that do not fit are omitted, except the first.
  */
 const maxViolationChars = 2_000;
 
-/** Most characters of a message: it is sent twice in gRPC, percent-encoded and within the details. */
+/** Maximum characters of a message. gRPC sends it twice: percent-encoded and within the details. */
 const maxMessageChars = 500;
 
 /**
@@ -86,7 +86,7 @@ export function connectErrorFrom(error: unknown, signal?: AbortSignal): ConnectE
   return fromServiceError(new ServiceError("INTERNAL", "", { cause: error }));
 }
 
-/** True if an error says that something is wrong with the server: its cause belongs into the log. */
+/** Returns whether an error is a fault of the server, so that its cause must be logged. */
 function isUnexpected(error: ConnectError): boolean {
   return (
     (error.code === Code.Internal || error.code === Code.Unknown || error.code === Code.DataLoss) &&
@@ -98,8 +98,8 @@ function isUnexpected(error: ConnectError): boolean {
 const reasonsForOperators: ReadonlySet<ErrorReason> = new Set(["STORAGE_FULL", "SCHEMA_MISMATCH"]);
 
 /**
- * Converts everything that handlers throw to the errors of the contract, in unary calls and in streams, and logs the cause of
- * unexpected errors. Only tracing and the audit may be outside of this interceptor.
+ * Converts everything that handlers throw to the errors of the contract, in unary calls and in streams, and logs the
+ * cause of unexpected errors. Only tracing and the audit may be outside of this interceptor.
  */
 export function createErrorInterceptor(options: { readonly logger: Logger }): Interceptor {
   return (next) => async (request) => {
@@ -192,7 +192,7 @@ function withReason(error: ConnectError): ConnectError {
   );
 }
 
-/** What Node makes of a client that hung up in the middle of its request. */
+/** Returns whether Node raised the error because the client disconnected in the middle of its request. */
 function isConnectionLoss(error: unknown): boolean {
   if (!(error instanceof Error) || !("code" in error)) return false;
   return ["ECONNRESET", "ERR_STREAM_PREMATURE_CLOSE", "ERR_HTTP2_INVALID_STREAM"].includes(

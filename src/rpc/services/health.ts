@@ -9,13 +9,13 @@ import { MAX_PUBLIC_MESSAGE_BYTES } from "../methods.ts";
 
 export type ServiceState = "serving" | "not_serving";
 
-/** State of the services, as grpc.health.v1 tells it. */
+/** State of the services, as grpc.health.v1 reports it. */
 export interface Health {
   /** Registers grpc.health.v1.Health. */
   readonly routes: (router: ConnectRouter) => void;
-  /** Sets the state of one service and wakes its watchers. Without effect after `shutdown`. */
+  /** Sets the state of one service and notifies its watchers. Has no effect after `shutdown`. */
   set(service: string, state: ServiceState): void;
-  /** Every service is not serving from now on; watchers are told so, then their streams end. Idempotent. */
+  /** Sets every service to not serving for good, notifies the watchers and ends their streams. Idempotent. */
   shutdown(): void;
 }
 
@@ -27,7 +27,7 @@ export interface Health {
 export function createHealth(options: { readonly services: readonly string[] }): Health {
   const states = new Map<string, ServiceState>(options.services.map((service) => [service, "not_serving"]));
   const changes = new EventTarget();
-  // One listener a watcher: there is no number of them that means a leak.
+  // Each watcher adds a listener, so a large number of listeners does not mean a leak.
   setMaxListeners(0, changes);
   let stopped = false;
 

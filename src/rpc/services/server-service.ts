@@ -16,24 +16,24 @@ import { callerOf } from "../caller.ts";
 import { messageFromEmbeddingVersion } from "../messages/fields/embedding-version.ts";
 import { messageOfTextRanker } from "../messages/search.ts";
 
-/** What a server tells about itself. */
+/** Facts that GetServerInfo reports, and their sources. */
 export interface ServerServiceDependencies {
-  /** Of the program, as `1.4.0`. */
+  /** Version of the program, for example `1.4.0`. */
   readonly version: string;
   readonly engine: keyof typeof engines;
-  /** Of PostgreSQL, as `18.1`; "" if it is not known. */
+  /** Version of PostgreSQL, for example `18.1`; "" if it is unknown. */
   readonly engineVersion: string;
   readonly defaultDomain: string;
   readonly createDomains: boolean;
   /** Whether calls need credentials. */
   readonly authentication: boolean;
-  /** Undefined: as many as the database bears. */
+  /** Maximum number of domains; undefined for no limit. */
   readonly maxDomains?: number | undefined;
-  /** The configured model, as `nomic-embed-text`. */
+  /** The configured model, for example `nomic-embed-text`. */
   readonly model: string;
   readonly embedder: Pick<Embedder, "status" | "space">;
   readonly contents: Pick<ContentEmbedder, "current">;
-  /** Of domains made now. */
+  /** Text ranker of new domains. */
   readonly textRanker: TextRanker;
 }
 
@@ -93,7 +93,7 @@ export function createServerService(
         version: dependencies.version,
         engine: engines[dependencies.engine],
         engineVersion: dependencies.engineVersion,
-        // It is a domain like any other: who may not read it does not learn its name.
+        // A caller without read access to the default domain does not learn its name.
         defaultDomain: callerOf(context).may("read", defaultDomain) ? defaultDomain : "",
         limits: { ...limits, domains: dependencies.maxDomains ?? 0 },
         features: {

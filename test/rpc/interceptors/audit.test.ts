@@ -46,7 +46,7 @@ describe("a line of the audit", () => {
     entries = [];
   });
 
-  /** Clients of somebody who may do everything in work and in the default domain. */
+  /** Creates clients of a caller with full access to work and to the default domain. */
   function clients({ repository, contents, memories, domain: defaultDomain } = useCases) {
     const domains = createDomainUseCases({
       repository,
@@ -87,7 +87,7 @@ describe("a line of the audit", () => {
   const line = (facts: Omit<AuditEntry, "who" | "requestId">): AuditEntry =>
     ({ who: "key:ci", ...facts, requestId: undefined }) as AuditEntry;
 
-  test("tells who stored, changed and deleted which memory, and nothing that is in it", async () => {
+  test("names the caller, the action and the memory, but nothing of its content", async () => {
     const { memories } = clients();
     const memory = { domain: "work", id: "m1", content: secret, source: secret, tags: [secret] };
     await memories.store(memory);
@@ -112,7 +112,7 @@ describe("a line of the audit", () => {
     expect(JSON.stringify(entries)).not.toContain(secret);
   });
 
-  test("names the default domain, and the id that the server made", async () => {
+  test("names the default domain and the id that the server generated", async () => {
     const { memories } = clients();
     const { memory } = await memories.store({ content: secret });
     expect(entries).toEqual([
@@ -120,7 +120,7 @@ describe("a line of the audit", () => {
     ]);
   });
 
-  test("of many memories has what was changed, and counts", async () => {
+  test("of many memories has the changed fields and counts", async () => {
     const { memories } = clients();
     const items = Array.from({ length: 150 }, (_, n) => ({ domain: "work", id: `b${n}`, content: secret }));
     await memories.batchStore({ items: [...items, { domain: "foreign", id: "x", content: secret }] });
@@ -178,8 +178,8 @@ describe("a line of the audit", () => {
     ]);
   });
 
-  describe("of a call that was left between two steps has what was done until then", () => {
-    /** Clients of a server whose `method` of the repository is left by its caller as soon as it has succeeded. */
+  describe("of a call that its caller canceled between two steps has what was done until then", () => {
+    /** Creates clients whose call is canceled as soon as `method` of the repository has succeeded. */
     async function startLeaving(method: "deleteMatching" | "retryFailed" | "storeMany") {
       const leaving = new AbortController();
       const leave = async (seen: AbortSignal | undefined) => {
@@ -259,15 +259,15 @@ describe("a line of the audit", () => {
     expect(JSON.stringify(entries)).not.toContain(secret);
   });
 
-  describe("of a change of a domain that failed once it was done says so", () => {
-    /** Clients of a server whose `method` of the repository fails from a moment on. */
+  describe("of a domain change that failed after it was committed reports the change", () => {
+    /** Creates clients of a server whose `method` of the repository fails once `fail` has been called. */
     function createFailing(method: "measureDomain" | "readDomain") {
       let failing = false;
       const served = createUseCases(database, {
         wrap: (repository) => ({
           ...repository,
           async [method](...args: Parameters<Repository[typeof method]>): Promise<unknown> {
-            if (failing) throw new ServiceError("DATABASE_UNAVAILABLE", "the database is away");
+            if (failing) throw new ServiceError("DATABASE_UNAVAILABLE", "the database is unavailable");
             return await (repository[method] as (...args: unknown[]) => Promise<unknown>)(...args);
           },
         }),
@@ -279,11 +279,11 @@ describe("a line of the audit", () => {
     }
     const failed = { outcome: "failed", reason: "DATABASE_UNAVAILABLE" };
 
-    test("CreateDomain, unless the domain was there already", async () => {
+    test("CreateDomain, unless the domain existed already", async () => {
       const { domains, domain, fail } = createFailing("measureDomain");
       fail();
       for (let n = 0; n < 2; n++) {
-        await expect(domains.createDomain({ name: domain })).rejects.toThrow("the database is away");
+        await expect(domains.createDomain({ name: domain })).rejects.toThrow("the database is unavailable");
       }
       expect(entries).toEqual([
         line({ action: "CreateDomain", domain, changed: true, ...failed }),
@@ -296,7 +296,7 @@ describe("a line of the audit", () => {
       await store();
       fail();
       const request = { domain: { name: domain }, updateMask: { paths: ["description"] } };
-      await expect(domains.updateDomain(request)).rejects.toThrow("the database is away");
+      await expect(domains.updateDomain(request)).rejects.toThrow("the database is unavailable");
       const facts = { domain, fields: ["description"], changed: true };
       expect(entries).toEqual([line({ action: "UpdateDomain", ...facts, ...failed })]);
     });
@@ -306,7 +306,7 @@ describe("a line of the audit", () => {
       await store();
       fail();
       const request = { name: domain, confirmName: domain };
-      await expect(domains.deleteDomain(request)).rejects.toThrow("the database is away");
+      await expect(domains.deleteDomain(request)).rejects.toThrow("the database is unavailable");
       const facts = { domain, changed: true, deleted: 1 };
       expect(entries).toEqual([line({ action: "DeleteDomain", ...facts, ...failed })]);
     });
@@ -332,13 +332,13 @@ describe("a line of the audit", () => {
     ];
     const settled = await Promise.allSettled(refusals);
     expect(settled.filter(({ status }) => status === "fulfilled")).toEqual([]);
-    const told = entries.map(({ action, outcome, reason, domain, domains: several }) => [
+    const outcomes = entries.map(({ action, outcome, reason, domain, domains: several }) => [
       action,
       outcome,
       reason,
       domain ?? several,
     ]);
-    expect(told.sort()).toEqual(
+    expect(outcomes.sort()).toEqual(
       [
         ["Store", "failed", "PERMISSION_DENIED", "foreign"],
         ["Store", "failed", "INVALID_ARGUMENT", "work"],
@@ -351,7 +351,7 @@ describe("a line of the audit", () => {
   });
 });
 
-test("every method that changes something is written down, and no other", () => {
+test("every method that changes something is audited, and no other", () => {
   const methods = [MemoryService, DomainService, ServerService].flatMap(({ methods: all }) => all);
   const reads = methods
     .filter((method) => methodRuleOf(method)?.audit === "unaudited")

@@ -50,8 +50,8 @@ it("accepts only names and ids that never need quoting", () => {
 
 it("accepts only metadata and tags that round-trip through JSON", () => {
   fc.assert(
-    fc.property(fc.dictionary(text, fc.jsonValue()), fc.array(text), (made, list) => {
-      const value = made as Readonly<Record<string, JsonValue>>;
+    fc.property(fc.dictionary(text, fc.jsonValue()), fc.array(text), (generated, list) => {
+      const value = generated as Readonly<Record<string, JsonValue>>;
       if (metadata(value) === undefined) {
         const written = JSON.stringify(value);
         expect(Buffer.byteLength(written)).toBeLessThanOrEqual(LIMITS.metadataBytes);

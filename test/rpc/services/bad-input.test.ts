@@ -764,7 +764,7 @@ describe.each(databaseEngines())("bad input on $name", ({ open }) => {
     await expectRefusal(client.store({ content: "good", embedding: own }), `embedding.${field}`, description);
     const request = { atomic: true, items: [{ content: "good" }, { content: "good", embedding: own }] };
     await expectRefusal(client.batchStore(request), `items[1].embedding.${field}`, description);
-    // Nor is a domain made for what is refused.
+    // A refused call does not create its domain either.
     const elsewhere = errorOf(client.store({ content: "good", domain: "elsewhere", embedding: own }));
     expect((await elsewhere).violations[0]?.field).toBe(`embedding.${field}`);
   });

@@ -9,9 +9,9 @@ import { databaseEngines, urlOf } from "../../support/postgres/databases.ts";
 
 const engines = databaseEngines().filter(({ engine }) => engine === "postgres");
 
-// Somebody locks the tables, so that each call waits in the database until its caller leaves. The embedded engine
-// has one connection: there nobody waits in it.
-describe.each(engines)("when its caller leaves, on $name,", ({ open }) => {
+// Another connection locks the tables, so that each call waits in the database until its caller cancels it. The
+// embedded engine has one connection, so no call can wait for such a lock.
+describe.each(engines)("when its caller cancels it, on $name,", ({ open }) => {
   let database: Database;
   let useCases: UseCases;
   let admin: pg.Client;

@@ -106,7 +106,7 @@ describe.each(databaseEngines())("DomainService on $name", ({ open }) => {
       [{ textSearchConfig: "german" }, "text_search_config"],
       [{ deduplicateContent: true }, "deduplicate_content"],
       [{ textSearchConfig: "simple", deduplicateContent: true }, "text_search_config,deduplicate_content"],
-    ])("tells in what a domain that exists differs from %j", async (request, fields) => {
+    ])("reports the fields in which an existing domain differs from %j", async (request, fields) => {
       await client.createDomain({ name });
       expect(await errorOf(client.createDomain({ ...request, name }))).toMatchObject({
         code: Code.AlreadyExists,
@@ -188,11 +188,14 @@ describe.each(databaseEngines())("DomainService on $name", ({ open }) => {
   });
 
   describe("GetDomain", () => {
-    test("counts what is there, what waits and what failed, without what has expired", async () => {
+    test("counts ready, pending and failed memories, without expired ones", async () => {
       await client.createDomain({ name });
       const version = (await useCases.repository.readDomain(name))?.embeddingVersion ?? 0;
       const vector = Float32Array.of(1, 0, 0);
-      const ready = (made: number) => ({ version: made, chunks: [{ start: 0, end: 1, vector }] });
+      const ready = (embeddingVersion: number) => ({
+        version: embeddingVersion,
+        chunks: [{ start: 0, end: 1, vector }],
+      });
       const insert = async (id: string, fields = {}) =>
         await useCases.repository.insert(name, draft({ id, ...fields }));
       await insert("ready", { embedding: ready(version) });
@@ -250,7 +253,7 @@ describe.each(databaseEngines())("DomainService on $name", ({ open }) => {
       expect(await errorOf(client.getDomain({ name: "A" }))).toMatchObject({ code: Code.InvalidArgument });
     });
 
-    test("tells an index that is missing or not valid", async () => {
+    test("reports an index that is missing or invalid", async () => {
       await client.createDomain({ name });
       const index = `${name}_memories_created_idx`;
       await database.query(
@@ -323,7 +326,7 @@ describe.each(databaseEngines())("DomainService on $name", ({ open }) => {
       expect((await update({ name }, "description")).domain?.description).toBe("");
     });
 
-    test("finds every memory by the old and the new words while words are indexed anew", async () => {
+    test("finds every memory with the old and the new configuration while the full-text index is rebuilt", async () => {
       await client.createDomain({ name, textSearchConfig: "simple" });
       for (let i = 0; i < 50; i++)
         await useCases.repository.insert(name, draft({ id: `m${i}`, content: `houses ${i}` }));
@@ -433,7 +436,7 @@ describe.each(databaseEngines())("DomainService on $name", ({ open }) => {
   });
 
   describe("DeleteDomain", () => {
-    test("deletes it with all its memories, and tells how many", async () => {
+    test("deletes it with all its memories and returns their number", async () => {
       await client.createDomain({ name });
       for (let i = 0; i < 3; i++) await useCases.repository.insert(name, draft());
       await useCases.repository.insert(name, draft({ expiry: { kind: "after", ttl: 1n } }));

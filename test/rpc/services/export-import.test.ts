@@ -94,7 +94,7 @@ describe.each(databaseEngines())("Export and Import on $name", ({ open }) => {
       for (const { memory } of records) {
         if (memory === undefined) continue;
         memory.domain = options.domain;
-        // Without embeddings they are made anew.
+        // Import re-embeds records without embeddings.
         if (!include) memory.embedding = again[0]?.memory?.embedding;
       }
       expect(again).toEqual(records);
@@ -139,7 +139,7 @@ describe.each(databaseEngines())("Export and Import on $name", ({ open }) => {
     }
   });
 
-  test("goes on with a cursor, and only in the same export", async () => {
+  test("resumes at a cursor, but only with the same export request", async () => {
     for (const id of ["a", "b", "c"]) await client.store({ id, content: `apple ${id} @10`, source: id });
     const all = await collect(client.export({}));
     const cursor = all[2]?.cursor ?? "";
@@ -277,7 +277,7 @@ describe.each(databaseEngines())("Export and Import on $name", ({ open }) => {
     });
 
     async function settings() {
-      await client.store({ content: "makes the domain" });
+      await client.store({ content: "creates the domain" });
       const domain = await useCases.repository.readDomain(useCases.domain);
       if (domain === undefined) throw new Error("no domain");
       return domain;
@@ -308,7 +308,7 @@ describe.each(databaseEngines())("Export and Import on $name", ({ open }) => {
       expect(await errorOf(client.get({ id: "middle" }))).toMatchObject({ code: Code.NotFound });
     });
 
-    test("are left out and told, in order, where asked for", async () => {
+    test("are skipped and reported in order with OnError.CONTINUE", async () => {
       await client.store({ id: "taken", content: "something else" });
       const records = [bad, record("one", {}), record("taken", {}), bad, record("two", {})];
       const report = await client.import(messages({ onError: OnError.CONTINUE }, records));
@@ -320,7 +320,7 @@ describe.each(databaseEngines())("Export and Import on $name", ({ open }) => {
       ]);
     });
 
-    test("are all counted, and the first 1,000 told in less than 4 MiB", async () => {
+    test("are all counted, and the first 1,000 are reported in less than 4 MiB", async () => {
       const records = Array.from({ length: 1_100 }, () => ({
         memory: {
           id: "\0".repeat(10_000),
@@ -488,7 +488,7 @@ describe.each(databaseEngines())("Export and Import on $name", ({ open }) => {
     expect(error).toMatchObject({ code: Code.InvalidArgument, violations: [{ field }] });
   });
 
-  test("a domain that may not be made is the fault of its records", async () => {
+  test("rejects only the records whose domain may not be created", async () => {
     const strict = createServiceClient(createUseCases(database, { createDomains: false }));
     await client.store({ domain: "there", content: "x" });
     const records = [record("a", { domain: "missing" }), record("b", { domain: "there" })];

@@ -25,16 +25,16 @@ function longText(n: number): string {
   return bytes.fill(`${n}-`).toString();
 }
 
-/** How much more memory is held by what `make` returns. */
-async function heldBytes(make: () => Promise<unknown>): Promise<number> {
+/** Returns the number of bytes that the result of `create` keeps in memory. */
+async function heldBytes(create: () => Promise<unknown>): Promise<number> {
   const before = usedBytes();
-  const made = await make();
+  const result = await create();
   const held = usedBytes() - before;
-  expect(made).toBeDefined();
+  expect(result).toBeDefined();
   return held;
 }
 
-/** Long texts are outside of the heap. */
+/** Returns the bytes in use, including external memory: long strings are outside the heap. */
 function usedBytes(): number {
   collectGarbage();
   const { heapUsed, external } = process.memoryUsage();

@@ -139,7 +139,7 @@ describe.each(databaseEngines())("MemoryService on $name", ({ open }) => {
     expect(timed.memory?.expireTime).toEqual(end);
   });
 
-  test("Update tells a missing memory and a stale version", async () => {
+  test("Update reports a missing memory and a stale version", async () => {
     await client.store({ id: "m", content: "apple" });
     const update = (id: string, expectedVersion: bigint | undefined) =>
       client.update({
@@ -311,7 +311,7 @@ describe.each(databaseEngines())("MemoryService on $name", ({ open }) => {
     ]);
   });
 
-  test("RetryFailed tells how many it made pending", async () => {
+  test("RetryFailed returns the number of memories it set to pending", async () => {
     await client.store({ id: "a", content: "apple", embeddingMode: EmbeddingMode.BACKGROUND });
     await client.store({ id: "b", content: "apple", embeddingMode: EmbeddingMode.BACKGROUND });
     await database.execute(`update "${useCases.domain}_memories" set embedding_state = 'failed'`);
@@ -321,7 +321,7 @@ describe.each(databaseEngines())("MemoryService on $name", ({ open }) => {
     expect((await client.retryFailed({})).retried).toBe(0n);
   });
 
-  test("Delete tells what it did", async () => {
+  test("Delete returns whether it deleted the memory", async () => {
     await client.store({ id: "m", content: "apple" });
     expect(await errorOf(client.delete({ id: "m", expectedVersion: 7n }))).toMatchObject(stale);
     expect((await client.delete({ id: "m", expectedVersion: 1n })).deleted).toBe(true);
@@ -329,7 +329,7 @@ describe.each(databaseEngines())("MemoryService on $name", ({ open }) => {
     expect(await errorOf(client.delete({ id: "m" }))).toMatchObject(missing("m"));
   });
 
-  test("a domain that is not there is told by all of them, and not made", async () => {
+  test("all of them report a missing domain and do not create it", async () => {
     const domain = newDomainName();
     const calls = [
       client.get({ domain, id: "m" }),

@@ -31,7 +31,7 @@ describe.each(databaseEngines())("a search of several domains over gRPC on $name
     return createClient(MemoryService, grpcTransport(url));
   };
 
-  test("tells of each hit where it was found", async () => {
+  test("returns the domain of each hit", async () => {
     const client = await connect();
     const domains = [useCases.domain, other];
     for (const scope of [{ domains }, { allDomains: true }]) {

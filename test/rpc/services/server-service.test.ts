@@ -35,7 +35,7 @@ function clientFor(dependencies: Partial<ServerServiceDependencies> = {}) {
   return createClient(ServerService, transport);
 }
 
-test("tells the version, the engine and the default domain", async () => {
+test("returns the version, the engine and the default domain", async () => {
   expect(await clientFor().getServerInfo({})).toMatchObject({
     version: "1.2.3",
     engine: Engine.POSTGRES,
@@ -46,7 +46,7 @@ test("tells the version, the engine and the default domain", async () => {
   expect(embedded.engine).toBe(Engine.EMBEDDED);
 });
 
-test("tells the limits that the comments of the contract promise", async () => {
+test("returns the limits that the proto comments document", async () => {
   const { limits } = await clientFor().getServerInfo({});
   expect(limits).toMatchObject({
     contentBytes: 1_048_576,
@@ -70,12 +70,12 @@ test("tells the limits that the comments of the contract promise", async () => {
   });
 });
 
-test("tells how many domains there may be", async () => {
+test("returns the maximum number of domains", async () => {
   expect((await clientFor({ maxDomains: 7 }).getServerInfo({})).limits?.domains).toBe(7);
 });
 
 test.each([true, false])(
-  "tells whether Store makes domains (%s), and what ranks words",
+  "returns whether Store creates domains (%s), and the text ranker",
   async (createDomains) => {
     const { features } = await clientFor({ createDomains }).getServerInfo({});
     expect(features).toMatchObject({
@@ -86,7 +86,7 @@ test.each([true, false])(
   },
 );
 
-test("tells the model and what makes embeddings now", async () => {
+test("returns the configured model and the current embedding version", async () => {
   const { embedder } = await clientFor().getServerInfo({});
   expect(embedder).toMatchObject({
     model: "nomic-embed-text",
@@ -101,9 +101,9 @@ test("tells the model and what makes embeddings now", async () => {
   });
 });
 
-test("tells no embedding version while the embedder has never answered", async () => {
+test("returns no embedding version if the embedder has never answered", async () => {
   const { embedder } = await clientFor({
-    embedder: { status: () => ({ available: false, reason: "away" }), space: () => undefined },
+    embedder: { status: () => ({ available: false, reason: "unreachable" }), space: () => undefined },
     contents: { current: async () => undefined },
   }).getServerInfo({});
   expect(embedder).toMatchObject({ model: "nomic-embed-text", available: false });
@@ -111,7 +111,7 @@ test("tells no embedding version while the embedder has never answered", async (
 });
 
 test.each([
-  ["fails", () => Promise.reject(new Error("away"))],
+  ["fails", () => Promise.reject(new Error("unreachable"))],
   ["does not answer", () => new Promise<never>(() => {})],
 ])("answers without the version's number when the database %s", async (_, current) => {
   const { embedder } = await clientFor({ contents: { current } }).getServerInfo({});

@@ -161,16 +161,16 @@ describe.each(databaseEngines())("MemoryService on $name", ({ open }) => {
       expect(useCases.embedder.calls).toEqual([]);
     });
 
-    test("tells of a failed embedding why it failed", async () => {
+    test("returns the reason of a failed embedding", async () => {
       useCases.embedder.failing = () => "rejected";
       await client.store({ id: "m", content: "apple" });
       const [leased] = await useCases.repository.leasePending(useCases.domain, 1, 1, 0);
       if (leased === undefined) throw new Error("nothing was leased");
-      await useCases.repository.failEmbedding(useCases.domain, leased, "the model makes NaN of it");
+      await useCases.repository.failEmbedding(useCases.domain, leased, "the model returns NaN");
       const { memory } = await client.store({ id: "m", content: "apple" });
       expect(memory?.embedding).toMatchObject({
         state: Memory_Embedding_State.FAILED,
-        failureReason: "the model makes NaN of it",
+        failureReason: "the model returns NaN",
         version: 0,
       });
     });
@@ -254,13 +254,13 @@ describe.each(databaseEngines())("MemoryService on $name", ({ open }) => {
       }
     });
 
-    test("give 5 hits and 100 unless told otherwise", async () => {
+    test("return 5 and 100 hits by default", async () => {
       for (let i = 0; i < 110; i++) await client.store({ id: `m${i}`, content: "apple", embeddingMode: 2 });
       expect((await client.search({ query: "apple" })).hits).toHaveLength(5);
       expect(await collect(client.streamSearch({ query: "apple" }))).toHaveLength(102);
     });
 
-    test("put a preview in the place of the content where the view says so", async () => {
+    test("return a snippet instead of the content with View.SNIPPET", async () => {
       const content = `apple ${"😀".repeat(400)}`;
       await client.store({ id: "m", content, source: "s", metadata: { a: 1 } });
       const { hits } = await ask({ query: "apple @90", view: View.SNIPPET });
