@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import { startBackgroundLoop } from "../../util/background-loop.ts";
 import type { Logger } from "../../util/logger.ts";
 import type { DomainRecord } from "../model/domain.ts";
 import type { DomainStore } from "../model/domain-store.ts";
@@ -36,63 +36,48 @@ export function startEmbeddingWorker(dependencies: {
   readonly leaseMs?: number;
 }): EmbeddingWorker {
   const { repository, contents, embedders, logger, onDomains, leaseMs = LEASE_MS } = dependencies;
-  const stop = new AbortController();
-  const embedPending = createEmbedPending({ repository, logger, leaseMs, signal: stop.signal });
   const nextTurn = createTurnPlanner(contents);
   const failing = createFailingDomains(logger);
   const due = new Set<string>();
   let sweepDue = true;
   let sweepMs = SWEEP_MS;
-  let wake = () => {};
+  let pausing = false;
 
+  const loop = startBackgroundLoop({
+    async run(signal, notified) {
+      if (!notified) sweepDue = true;
+      const available = embedders.status().available;
+      if (available) await embedDue(signal);
+      pausing = false;
+      if (available && (due.size > 0 || sweepDue)) loop.notify();
+    },
+    onError(error) {
+      // Logged once, because it happens every two seconds while the database is unavailable.
+      if (!pausing) logger.warn({ err: error }, "cannot embed pending memories; retrying every 2 s");
+      pausing = true;
+      sweepDue = true;
+    },
+    pauseMs: () => sweepMs,
+    retryMs: RETRY_MS,
+  });
   const unsubscribe = embedders.onAvailable(() => {
     sweepDue = true;
     failing.clear();
-    wake();
+    loop.notify();
   });
-  stop.signal.addEventListener("abort", () => wake(), { once: true });
-  const done = run();
-
-  async function run(): Promise<void> {
-    let pausing = false;
-    while (!stop.signal.aborted) {
-      try {
-        if (embedders.status().available) await embedDue();
-        pausing = false;
-      } catch (error) {
-        if (stop.signal.aborted) return;
-        // Logged once, because it happens every two seconds while the database is unavailable.
-        if (!pausing) logger.warn({ err: error }, "cannot embed pending memories; retrying every 2 s");
-        pausing = true;
-        sweepDue = true;
-        await sleep(RETRY_MS, undefined, { signal: stop.signal }).catch(() => {});
-        continue;
-      }
-      await waitForWork();
-    }
-  }
-
-  async function waitForWork(): Promise<void> {
-    if (stop.signal.aborted || (embedders.status().available && (due.size > 0 || sweepDue))) return;
-    const timer = AbortSignal.timeout(sweepMs);
-    await new Promise<void>((resolve) => {
-      wake = resolve;
-      timer.addEventListener("abort", () => resolve(), { once: true });
-    });
-    if (timer.aborted) sweepDue = true;
-  }
 
   /**
    * Gives each domain that is due one turn, so that no domain waits until a large one is completely embedded, or for
    * one that fails.
    */
-  async function embedDue(): Promise<void> {
+  async function embedDue(signal: AbortSignal): Promise<void> {
+    const embedPending = createEmbedPending({ repository, logger, leaseMs, signal });
     const sweep = sweepDue;
     sweepDue = false;
     // Domains that are notified from here on wait for the next round.
     const notified = new Set(due);
     due.clear();
-    const domains = await repository.listDomains(stop.signal);
+    const domains = await repository.listDomains(signal);
     onDomains?.(domains);
     // Switches all domains first. Semantic search would not find a memory stored in a domain that is not switched yet.
     const turns: EmbeddingTurn[] = [];
@@ -120,12 +105,11 @@ export function startEmbeddingWorker(dependencies: {
   return {
     notify(domain) {
       due.add(domain);
-      wake();
+      loop.notify();
     },
     async close() {
       unsubscribe();
-      stop.abort();
-      await done;
+      await loop.close();
     },
   };
 }
