@@ -5,7 +5,7 @@ import {
   SearchMode,
 } from "memory-service-client/memoryservice/v1/memory_service_pb.js";
 import { DEFAULT_LIMIT, LIMITS } from "../memory/model/limits.ts";
-import type { FoundMemory, MemoryTools, StoreArguments } from "./memory-tools.ts";
+import type { FoundMemory, MemoryTools, StoreArguments } from "./memory-operations.ts";
 
 const CALL_TIMEOUT_MS = 30_000;
 

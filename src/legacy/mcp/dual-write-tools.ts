@@ -1,4 +1,4 @@
-import type { MemoryTools } from "../../mcp/memory-tools.ts";
+import type { MemoryTools } from "../../mcp/memory-operations.ts";
 import type { StoreWithId } from "../../mcp/service-tools.ts";
 import type { Logger } from "../../util/logger.ts";
 

@@ -1,6 +1,6 @@
 import { Client } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
-import type { FoundMemory, MemoryTools } from "../../mcp/memory-tools.ts";
+import type { FoundMemory, MemoryTools } from "../../mcp/memory-operations.ts";
 
 /** The tools of the old server, which runs as a child process. */
 export interface LegacyServerTools extends MemoryTools {
