@@ -160,8 +160,8 @@ export declare const StoreResponseSchema: GenMessage<StoreResponse>;
  */
 export declare type BatchStoreRequest = Message<"memoryservice.v1.BatchStoreRequest"> & {
   /**
-   * The memories to store: 1 to 1,000 items, each by the rules of StoreRequest, in any combination of domains. If an id
-   * occurs twice in one domain, the later item is invalid. The whole message has at most 4 MiB.
+   * The memories to store: 1 to 1,000 items, each under the rules of StoreRequest, in any combination of domains. If an
+   * id occurs twice in one domain, the later item is invalid. The whole message has at most 4 MiB.
    *
    * @generated from field: repeated memoryservice.v1.StoreRequest items = 1;
    */
@@ -456,7 +456,7 @@ export declare const ListResponseSchema: GenMessage<ListResponse>;
  */
 export declare type UpdateRequest = Message<"memoryservice.v1.UpdateRequest"> & {
   /**
-   * The memory with its new values, by the rules of StoreRequest. Required. `domain` and `id` identify the memory. Only
+   * The memory with its new values, under the rules of StoreRequest. Required. `domain` and `id` identify the memory. Only
    * the fields in `update_mask` are changed; all others are ignored.
    *
    * @generated from field: memoryservice.v1.Memory memory = 1;
@@ -727,16 +727,16 @@ export declare type Ranking = Message<"memoryservice.v1.Ranking"> & {
   semanticWeight?: number | undefined;
 
   /**
-   * The constant of reciprocal rank fusion, from 1 to 1,000. If it is set, ranks are fused instead of scores; the
-   * larger the constant, the less the first ranks stand out. If unset, scores are fused, after those of each leg are
-   * scaled to the range from 0 to 1.
+   * The constant of reciprocal rank fusion, from 1 to 1,000. If it is set, the server fuses ranks instead of scores, and
+   * a larger constant gives the top ranks less weight. If unset, the server scales the scores of each leg to the range
+   * from 0 to 1 and fuses the scores.
    *
    * @generated from field: optional int32 k = 3;
    */
   k?: number | undefined;
 
   /**
-   * The age, since `update_time`, at which a memory counts half. At least 1 second. If unset, age has no effect.
+   * The age, measured from `update_time`, at which the score of a memory is halved. At least 1 second. If unset, age has no effect.
    *
    * @generated from field: google.protobuf.Duration half_life = 4;
    */
@@ -752,8 +752,8 @@ export declare type Ranking = Message<"memoryservice.v1.Ranking"> & {
 
   /**
    * How much to prefer hits that differ from the hits before them (maximal marginal relevance), from 0 to 1. Defaults
-   * to 0, which means not at all. If it is greater than 0, the hits have the resulting order, and their scores do not
-   * necessarily decrease.
+   * to 0, which means not at all. If it is greater than 0, the hits are in the order of this selection, so a hit can
+   * have a higher score than the hit before it.
    *
    * @generated from field: optional double diversity = 6;
    */
@@ -805,8 +805,8 @@ export declare type SearchRequest = Message<"memoryservice.v1.SearchRequest"> & 
 
   /**
    * The maximum number of hits to return: from 1 to 1,000 in Search, where it defaults to 5, and from 1 to 10,000 in
-   * StreamSearch, where it defaults to 100. Up to a limit of 100, a smaller limit returns the first hits of a larger
-   * one.
+   * StreamSearch, where it defaults to 100. For limits up to 100, a smaller limit returns the same first
+   * hits as a larger limit.
    *
    * @generated from field: optional int32 limit = 5;
    */
@@ -1082,17 +1082,17 @@ export declare type SearchInfo = Message<"memoryservice.v1.SearchInfo"> & {
   degradedReason: SearchInfo_DegradedReason;
 
   /**
-   * Whether the semantic leg may have missed more of the nearest memories than the HNSW index always may, which is a
-   * few in a hundred. This happens with more than 1,000 candidates in a large domain, because the index cannot order
-   * that many.
+   * Whether the recall of the semantic leg may be lower than usual. The HNSW index always misses a few percent of the
+   * nearest memories. It may miss more if a search in a large domain needs more than 1,000 candidates, because the index
+   * cannot order that many.
    *
    * @generated from field: bool approximate = 4;
    */
   approximate: boolean;
 
   /**
-   * True if there are as many hits as requested, or if no further memory matches. False if the search reached the end
-   * of its budget first, in which case there may be more hits.
+   * True if there are as many hits as requested, or if no further memory matches. False if the search reached its
+   * internal limit on candidates first, so more memories may match.
    *
    * @generated from field: bool limit_filled = 5;
    */
@@ -1359,8 +1359,8 @@ export declare type StreamSearchRequest = Message<"memoryservice.v1.StreamSearch
 
   /**
    * The maximum number of hits to return: from 1 to 1,000 in Search, where it defaults to 5, and from 1 to 10,000 in
-   * StreamSearch, where it defaults to 100. Up to a limit of 100, a smaller limit returns the first hits of a larger
-   * one.
+   * StreamSearch, where it defaults to 100. For limits up to 100, a smaller limit returns the same first
+   * hits as a larger limit.
    *
    * @generated from field: optional int32 limit = 5;
    */
@@ -1683,8 +1683,8 @@ export declare type ImportRequest = Message<"memoryservice.v1.ImportRequest"> & 
     case: "options";
   } | {
     /**
-     * The next memory. Its `id` is required. Its times and version are kept; if they are missing, they are set as by
-     * Store. Sizes and values that Store would reject are allowed, so that you can import every export and the data of
+     * The next memory. Its `id` is required. Its times and version are kept; if they are missing, they are set as
+     * Store sets them. Sizes and values that Store would reject are allowed, so that you can import every export and the data of
      * older systems. If the content is empty or only white space, there is nothing to embed, and the memory becomes
      * STATE_FAILED.
      *
@@ -1877,7 +1877,7 @@ export declare type ImportResponse_Rejection = Message<"memoryservice.v1.ImportR
   index: bigint;
 
   /**
-   * The id of the record, at most the first 100 characters. Empty if the record has no id.
+   * The id of the record, truncated to 100 characters. Empty if the record has no id.
    *
    * @generated from field: string id = 2;
    */
@@ -2106,8 +2106,8 @@ export enum SearchMode {
 
   /**
    * Full-text search: the memories that contain at least one word of the query. The text search configuration of the
-   * domain determines which words match, and rare words count more. `"quoted words"` must occur together, and `-word`
-   * must not occur. These two operators have no effect in a query that ends with a question mark or has more than 500
+   * domain determines which words match, and rare words count more. `"quoted words"` must occur next to each other, and
+   * `-word` must not occur. These two operators have no effect in a query that ends with a question mark or has more than 500
    * characters.
    *
    * @generated from enum value: SEARCH_MODE_TEXT = 3;
@@ -2129,7 +2129,7 @@ export declare const SearchModeSchema: GenEnum<SearchMode>;
  *   lower-case letters, digits, `_` and `-`; 1 to 40 characters in total. Store, BatchStore and Import create a missing
  *   domain, unless the server is configured not to. Otherwise, a call for a missing domain fails with NotFound
  *   (DOMAIN_NOT_FOUND).
- * - From the moment a memory expires, it does not exist for any method.
+ * - All methods treat an expired memory as if it did not exist.
  * - Every error carries an ErrorReason. If fields of the request are invalid, the call fails with InvalidArgument
  *   (INVALID_ARGUMENT), reports all violations at once, and has no effect. If the server does not support the method or
  *   a field, the call fails with Unimplemented (NOT_IMPLEMENTED); the server never ignores a field.
@@ -2160,8 +2160,8 @@ export declare const MemoryService: GenService<{
     output: typeof StoreResponseSchema;
   },
   /**
-   * Stores up to 1,000 memories in one transaction, by the rules of Store, and returns a result for each item, in the
-   * order of the items. The server embeds the items together. Embeddings that are not ready within the time that Store
+   * Stores up to 1,000 memories in one transaction, under the same rules as Store, and returns a result for each item,
+   * in the order of the items. The server embeds the items together. Embeddings that are not ready within the time that Store
    * would wait are generated in the background. Like Store, the call is safe to retry if every item has an id.
    *
    * @generated from rpc memoryservice.v1.MemoryService.BatchStore
@@ -2196,8 +2196,8 @@ export declare const MemoryService: GenService<{
     output: typeof ListResponseSchema;
   },
   /**
-   * Changes fields of one memory atomically. Changed content is re-embedded as by Store. Until the new embedding is
-   * ready, full-text search finds the memory by its new content; semantic search never finds it by its old content.
+   * Changes fields of one memory atomically. Changed content is re-embedded in the same way as in Store. Until the new
+   * embedding is ready, full-text search finds the memory by its new content; semantic search never finds it by its old content.
    *
    * The call is safe to retry with `expected_version`. Without it, a retry may overwrite what another caller has
    * changed in the meantime.
@@ -2246,7 +2246,7 @@ export declare const MemoryService: GenService<{
    * Returns the memories that match a query best, by hybrid search, semantic search or full-text search.
    *
    * If the semantic leg is unavailable, for example because the embedder is unreachable, and `allow_fallback` is true,
-   * the server returns the results of the full-text leg alone. `info` says so.
+   * the server returns the results of the full-text leg alone. `info` reports it.
    *
    * Fails with:
    *

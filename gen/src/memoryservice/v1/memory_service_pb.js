@@ -423,7 +423,7 @@ export const SearchMode = /*@__PURE__*/
  *   lower-case letters, digits, `_` and `-`; 1 to 40 characters in total. Store, BatchStore and Import create a missing
  *   domain, unless the server is configured not to. Otherwise, a call for a missing domain fails with NotFound
  *   (DOMAIN_NOT_FOUND).
- * - From the moment a memory expires, it does not exist for any method.
+ * - All methods treat an expired memory as if it did not exist.
  * - Every error carries an ErrorReason. If fields of the request are invalid, the call fails with InvalidArgument
  *   (INVALID_ARGUMENT), reports all violations at once, and has no effect. If the server does not support the method or
  *   a field, the call fails with Unimplemented (NOT_IMPLEMENTED); the server never ignores a field.
