@@ -86,6 +86,9 @@ describe.each(postgresServers())("on $name", () => {
       "insert into memory_migrations (id, name, checksum) values (999999, '999999_later', 'x')",
     );
     await client.end();
-    await expectRefusal({ DATABASE_URL: url }, /the database is newer than this program: .*999999_later/);
+    await expectRefusal(
+      { DATABASE_URL: url },
+      /the database is newer than this program, which does not know migration 999999_later/,
+    );
   });
 });
