@@ -115,7 +115,7 @@ describe.each(databaseEngines())("whatever Ollama does, on $name,", ({ open }) =
   };
   const read = async (domain: string, id: string): Promise<Memory> => {
     const memory = await repository.read(domain, id);
-    if (memory === undefined) throw new Error(`${id} is not there`);
+    if (memory === undefined) throw new Error(`${id} does not exist`);
     return memory;
   };
   /** What a healthy Ollama makes of the text alone, as it is now. */
@@ -168,7 +168,7 @@ describe.each(databaseEngines())("whatever Ollama does, on $name,", ({ open }) =
       expect(
         (await memories.search.search({ ...searchCommand(domain), query: "lighthouse", limit: 100 }, call()))
           .hits,
-        "found by their words at least",
+        "found by full-text search at least",
       ).toHaveLength(before.length + during.length);
       fake.faults.clear();
       await fake.up();
@@ -225,7 +225,7 @@ describe.each(databaseEngines())("whatever Ollama does, on $name,", ({ open }) =
         if (model !== undefined) fake.models.add({ ...model, digest: "f".repeat(64) });
       },
     ],
-  ])("%s embeds everything anew, in a version of its own", { timeout: 30_000 }, async (_, change) => {
+  ])("%s re-embeds everything in a new embedding version", { timeout: 30_000 }, async (_, change) => {
     const domain = newDomainName();
     const before = await storeSome(domain);
     await whenReady(domain, before);

@@ -10,7 +10,7 @@ import { databaseEngines } from "../../support/postgres/databases.ts";
 
 const DAY = 86_400_000_000n;
 
-describe.each(databaseEngines())("Search that ranks anew on $name", ({ open }) => {
+describe.each(databaseEngines())("Search with adjusted ranking on $name", ({ open }) => {
   let database: Database;
   let useCases: UseCases;
   let other: string;

@@ -121,7 +121,7 @@ describe.each(databaseEngines())("Search in several domains on $name", ({ open }
     });
   });
 
-  test("does not search by meaning where nothing has been embedded, and says so", async () => {
+  test("reports a domain without embeddings, which it searches without the semantic leg", async () => {
     const empty = newDomainName();
     await useCases.repository.createDomain(empty, 3);
     const { places, info } = await placesOf({

@@ -41,7 +41,7 @@ describe.each(databaseEngines())("Search on $name", ({ open }) => {
   const fruit = { near: "pear @10", both: "apple @20", words: "an apple a day @170", far: "nothing @90" };
 
   describe("finds", () => {
-    test("by words and by meaning, fused", async () => {
+    test("with both legs, fused", async () => {
       const useCases = await startWith(fruit);
       const { hits, info } = await useCases.find({ query: "apple @0" });
       expect(hits.map(({ id }) => id)).toEqual(["both", "words", "near", "far"]);
@@ -62,7 +62,7 @@ describe.each(databaseEngines())("Search on $name", ({ open }) => {
       });
     });
 
-    test("by meaning alone", async () => {
+    test("with the semantic leg alone", async () => {
       const useCases = await startWith(fruit);
       const { hits, info } = await useCases.find({ query: "apple @0", mode: "semantic" });
       expect(hits.map(({ id }) => id)).toEqual(["near", "both", "far", "words"]);
@@ -73,7 +73,7 @@ describe.each(databaseEngines())("Search on $name", ({ open }) => {
       expect(info).toMatchObject({ modeUsed: "semantic", textRanker: undefined, degraded: undefined });
     });
 
-    test("by words alone, without asking the embedder", async () => {
+    test("with the full-text leg alone, without calling the embedder", async () => {
       const useCases = await startWith(fruit);
       const asked = useCases.embedder.calls.length;
       const { hits, info } = await useCases.find({ query: "apples", mode: "text" });
@@ -117,7 +117,7 @@ describe.each(databaseEngines())("Search on $name", ({ open }) => {
       expect(await useCases.idsOf({ query: "apple @0", mode: "text", minTextScore: 1_000 })).toEqual([]);
     });
 
-    test("memories whose embedding is pending by their words", async () => {
+    test("memories with a pending embedding in the full-text leg", async () => {
       const useCases = await startWith(fruit);
       useCases.embedder.leave();
       await useCases.store({ id: "pending", content: "apple @0" });
@@ -171,7 +171,7 @@ describe.each(databaseEngines())("Search on $name", ({ open }) => {
       expect(info.explanation?.rankMs).toBeGreaterThan(0);
     });
 
-    test("that embeddings were compared one by one behind a filter", async () => {
+    test("an exact search with a filter", async () => {
       const useCases = await startWith(fruit);
       const filter = { kind: "ids", ids: ["near", "words"] } as const;
       const { info } = await useCases.find({ query: "apple @0", explain: true, filter });
@@ -209,7 +209,7 @@ describe.each(databaseEngines())("Search on $name", ({ open }) => {
 
   describe("without the embedder", () => {
     const away: readonly [string, DegradedReason, (useCases: UseCases) => void | Promise<void>][] = [
-      ["is away", "embedder_unavailable", ({ embedder }) => embedder.leave()],
+      ["is unavailable", "embedder_unavailable", ({ embedder }) => embedder.leave()],
       [
         "lacks the model",
         "embedder_unavailable",

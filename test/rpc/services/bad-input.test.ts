@@ -998,7 +998,7 @@ describe.each(databaseEngines())("input at its bounds on $name", ({ open }) => {
     expect(messages.map(({ item }) => item.case)).toEqual(["info", ...hits.map(() => "hit"), "summary"]);
   });
 
-  /** All of them may find something by meaning. By words: as many as the last column says. */
+  /** The semantic leg may find something for each query. The last column is the number of hits of the full-text leg. */
   const awkwardQueries: readonly (readonly [string, string, number])[] = [
     ["only stop words", "the of and", 0],
     ["only punctuation", "?! ... -- ''' \"", 0],

@@ -124,7 +124,7 @@ describe.each(databaseEngines())("the nearest of those that match on $name", ({ 
     expect(answer.candidates).toHaveLength(100);
   });
 
-  test("tell whether there are more", async () => {
+  test("report whether there are more", async () => {
     const filter = inSlots(100);
     expect((await search(small, { filter, depth: 150 })).exhausted).toBe(false);
     expect((await search(small, { filter, depth: 300 })).exhausted).toBe(true);
@@ -188,7 +188,7 @@ describe.each(databaseEngines())("the nearest of those that match on $name", ({ 
     expect(await shareOf(inSlots(500))).toBeGreaterThan(0.3);
     expect(await shareOf(inSlots(500))).toBeLessThan(0.7);
     expect(await shareOf(inSlots(500))).toBe(await shareOf(inSlots(500)));
-    expect(await shareOf(tagged("nobody's"))).toBe(0);
+    expect(await shareOf(tagged("unused"))).toBe(0);
   });
 
   test("are of a domain whose size is known roughly", async () => {

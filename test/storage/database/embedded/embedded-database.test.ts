@@ -71,7 +71,7 @@ describe("the embedded database", () => {
     for (const path of [directory, scripts]) await rm(path, { recursive: true, force: true });
   });
 
-  it("reads and refuses changes while its disk is nearly full, and goes on when there is room", async () => {
+  it("reads and refuses changes while its disk is nearly full, and continues when there is space", async () => {
     let free = 1e9;
     const told = new EventEmitter();
     const logger = pino({ level: "info" }, { write: () => told.emit("line") });
@@ -115,7 +115,7 @@ describe("the embedded database", () => {
     await second.close();
   });
 
-  it("lets nobody else into data that an earlier version has left open", async () => {
+  it("refuses other processes for data that an earlier version has left open", async () => {
     await using data = await createDataDirectory();
     const cluster = join(data.directory, "postgres");
     for (const path of [data.directory, cluster]) await chmod(path, 0o755);
@@ -170,7 +170,7 @@ describe("the embedded database", () => {
     await database.close();
   });
 
-  it("begins anew where a process was killed while it made the directory", async () => {
+  it("starts again if a process was killed while it created the directory", async () => {
     await mkdir(join(directory, "postgres.unfinished"), { recursive: true });
     await writeFile(join(directory, "postgres.unfinished", "PG_VERSION"), "18\n");
     const database = await open();
@@ -268,7 +268,7 @@ describe("the embedded database", () => {
     await database.close();
   });
 
-  it("answers with an error to an endless recursion, and goes on", async () => {
+  it("answers an endless recursion with an error, and continues", async () => {
     const database = await openInMemory();
     await database.execute(
       "create function endless(n int) returns int language plpgsql as $$ begin return endless(n + 1); end $$",

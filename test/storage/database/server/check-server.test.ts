@@ -64,7 +64,7 @@ describe("checkServer", () => {
     expect(warnings).toHaveLength(times);
   });
 
-  it("tells where nobody listens, also for a name with two addresses", async () => {
+  it("reports where no server listens, also for a name with two addresses", async () => {
     for (const host of ["127.0.0.1", "localhost"]) {
       const database = await openPostgresDatabase({
         connection: { host, port: 1, database: "x", user: "x" },

@@ -19,7 +19,7 @@ async function rejection(promise: Promise<unknown>): Promise<unknown> {
 }
 
 describe("the pool without a server", () => {
-  it("answers DATABASE_UNAVAILABLE with a time to wait where nobody listens", async () => {
+  it("reports DATABASE_UNAVAILABLE with a retry delay if no server listens", async () => {
     const database = await openPostgresDatabase({
       connection: { host: "127.0.0.1", port: 1, database: "x", user: "x" },
       logger: silentLogger,
@@ -134,7 +134,7 @@ if (url !== undefined) {
       await single.close();
     });
 
-    it("answers OVERLOADED when every connection stays busy, and goes on afterwards", async () => {
+    it("answers OVERLOADED when every connection stays busy, and continues afterwards", async () => {
       const narrow = await open({ poolSize: 1, poolWaitMs: 50 });
       await narrow.query({ text: "select 1" });
       const busy = narrow.query({ text: "select pg_sleep(0.3)" });
