@@ -1,5 +1,4 @@
 import { EmbedError, type EmbedFailureKind } from "../../memory/model/embedder.ts";
-import { messageOf } from "../../util/error-message.ts";
 
 /**
  * When to retry the same request after a failure.
@@ -44,7 +43,7 @@ export class OllamaError extends EmbedError {
 /** Returns the failure and its remedy as one sentence for an operator. */
 export function sentenceFrom(error: unknown): string {
   if (!(error instanceof OllamaError) || error.remedy === undefined) {
-    return messageOf(error);
+    return error instanceof Error ? error.message : String(error);
   }
   return `${error.message}: ${error.remedy}`;
 }

@@ -1,5 +1,4 @@
 import { ServiceError } from "../../../memory/model/errors.ts";
-import { messageOf } from "../../../util/error-message.ts";
 import type { Logger } from "../../../util/logger.ts";
 import { StartupError } from "../../../util/startup-error.ts";
 import type { Database } from "../database.ts";
@@ -130,7 +129,7 @@ function messageOf(error: unknown): string {
   // A host name with several addresses fails with one error for each address and has no message of its own.
   if (error instanceof AggregateError && error.errors.length > 0)
     return error.errors.map(messageOf).join(", ");
-  return messageOf(error);
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** Compares two dotted version numbers. Returns a negative number if `a` is older than `b`. */
