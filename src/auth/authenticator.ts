@@ -1,4 +1,5 @@
 import { ServiceError } from "../memory/model/errors.ts";
+import { messageOf } from "../util/error-message.ts";
 import type { Logger } from "../util/logger.ts";
 import { isLoopbackHost } from "../util/loopback.ts";
 import { StartupError } from "../util/startup-error.ts";
@@ -60,7 +61,7 @@ async function readApiKeys(settings: AuthSettings, logger: Logger, closers: (() 
       const keys = apiKeysFrom(text);
       return () => keys;
     } catch (error) {
-      const problem = error instanceof Error ? error.message : String(error);
+      const problem = messageOf(error);
       throw new StartupError(`${what} in MEMORY_API_KEYS cannot be used: ${problem}`, { cause: error });
     }
   }

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { messageOf } from "../util/error-message.ts";
 import {
   type CleanUp,
   canShortenTo,
@@ -83,7 +84,7 @@ function parse(setting: string, problems: string[]): unknown {
   try {
     return JSON.parse(text);
   } catch (error) {
-    problems.push(`is not JSON: ${error instanceof Error ? error.message : String(error)}`);
+    problems.push(`is not JSON: ${messageOf(error)}`);
     return {};
   }
 }

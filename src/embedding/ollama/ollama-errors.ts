@@ -1,4 +1,5 @@
 import { EmbedError, type EmbedFailureKind } from "../../memory/model/embedder.ts";
+import { messageOf } from "../../util/error-message.ts";
 
 /**
  * When to retry the same request after a failure.
@@ -43,7 +44,7 @@ export class OllamaError extends EmbedError {
 /** Returns the failure and its remedy as one sentence for an operator. */
 export function sentenceFrom(error: unknown): string {
   if (!(error instanceof OllamaError) || error.remedy === undefined) {
-    return error instanceof Error ? error.message : String(error);
+    return messageOf(error);
   }
   return `${error.message}: ${error.remedy}`;
 }
